@@ -1,10 +1,9 @@
 """Make torchvision importable beside a CPU build of torch.
 
-The torchvision wheel of the package index is linked to CUDA. Next to a CPU torch its compiled extension cannot
-be loaded; torchvision tolerates that, then registers fake kernels for two of the extension's operators all the
-same, and its import ends in `operator torchvision::nms does not exist`. Declaring the two operators by name
-beforehand is enough: everything of torchvision that is written in Python (models, transforms) then works, and
-so does timm.
+The torchvision wheel of the package index is linked to CUDA, so that beside a CPU torch its compiled extension
+does not load. torchvision tolerates that, then registers fake kernels for two of the extension's operators all
+the same, and its import ends in `operator torchvision::nms does not exist`. Declaring the two by name beforehand
+is enough: all that torchvision writes in Python (models, transforms) then works, and so does timm.
 """
 
 import importlib.util
@@ -26,8 +25,8 @@ def declare_missing_torchvision_ops() -> bool:
     Call it before the first import of torchvision, timm or torchmetrics in a process; more calls do nothing.
 
     Returns:
-        True where the compiled operators (`nms`, image files) can be used; False where they are only declared,
-        or torchvision is not installed.
+        True where the compiled operators (`nms`, image files) work; False where they are only declared, or
+        torchvision is not installed.
     """
     if _declared:
         return False

@@ -1,0 +1,348 @@
+"""The typed, strict view of `params.yaml`: every value a run depends on, each with its meaning.
+
+There are no defaults here: the file holds every value, and the presets in `params/` are whole files.
+Unknown keys, wrong types and impossible combinations are refused by `load_params`, naming the key.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from kineflow.errors import ParamsError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+StreamName = Literal["rgb", "flow"]
+STREAM_NAMES: tuple[StreamName, ...] = ("rgb", "flow")
+S = TypeVar("S", bound="Section")
+
+
+class Section(BaseModel):
+    """A part of params.yaml: frozen, strict, closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SampleParams(Section):
+    """The procedurally rendered data set; `sync` renders it where `data.source` lacks it."""
+
+    seed: NonNegativeInt
+    num_groups: PositiveInt
+    clips_per_class_per_group: NonNegativeInt
+    clip_sec: PositiveFloat
+    fps: PositiveInt
+    size_px: PositiveInt
+    long_videos_per_group: NonNegativeInt
+    long_sec: PositiveFloat
+
+
+class DataParams(Section):
+    """Where the videos and their annotations are."""
+
+    name: str  # of the data set: in the registry and in data/assignments.csv
+    source: str  # a folder, or an s3://bucket/prefix
+    annotations: str  # a file or folder, or an s3:// URI; format-dependent
+    format: Literal["class_folders", "manifest", "ucf101", "frame_csv", "boris_csv"]
+    group_from: str  # annotations | video | folder | column:NAME | regex:PATTERN (first group, on the video's key)
+    keep: Literal["reference", "dvc"]  # leave raw videos where they are, or put them under DVC
+
+
+class FramesParams(Section):
+    """How frames are extracted. Either both `height_px` and `width_px`, or `short_side_px`."""
+
+    fps: PositiveFloat  # resampled by time
+    height_px: PositiveInt | None
+    width_px: PositiveInt | None
+    short_side_px: PositiveInt | None
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+
+    @model_validator(mode="after")
+    def _one_way_to_size(self) -> Self:
+        fixed = self.height_px is not None and self.width_px is not None
+        if fixed == (self.short_side_px is not None) or (self.height_px is None) != (self.width_px is None):
+            raise ValueError("give either height_px and width_px, or short_side_px, and null for the rest")
+        return self
+
+
+class FlowParams(Section):
+    """How optical flow is computed and quantised to 8 bits (zero is 128, the bound is 127 steps away)."""
+
+    method: Literal["dis_fast", "dis_medium", "tvl1"]
+    bound_px: PositiveFloat  # displacements beyond it are clipped
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None  # null: lossless PNG
+
+
+class EmbedParams(Section):
+    """Frozen features of every frame (task frame), for models named `embedding.*`."""
+
+    enabled: bool
+    backbone: str
+    weights: str | None  # a local file, `timm:NAME`, `torchvision:NAME`, or null for seeded random features
+    height_px: PositiveInt
+    width_px: PositiveInt
+    precision: Literal["fp32", "fp16"]
+
+
+class ClipsParams(Section):
+    """What one clip is. Task clip: whole videos or annotated events. Task frame: windows."""
+
+    from_: Literal["videos", "events"] = Field(alias="from")
+    window_sec: PositiveFloat | None  # task frame: length of a window; null on task clip
+    min_frames: PositiveInt  # shorter clips are refused by a gate
+
+
+class SplitsParams(Section):
+    """Who is trained on and who is tested on; a group never crosses."""
+
+    kind: Literal["group_kfold", "official"]  # official: train and test as the annotations say
+    num_folds: Annotated[int, Field(ge=2)]
+    test: Literal["none", "groups", "official"]
+    test_fraction: Fraction  # of the groups, for test: groups
+
+    @model_validator(mode="after")
+    def _official_together(self) -> Self:
+        if (self.kind == "official") != (self.test == "official"):
+            raise ValueError("kind: official and test: official go together")
+        return self
+
+
+class ValidationParams(Section):
+    """Rules of the gates that a data set may loosen: `stop` ends the run, `warn` reports."""
+
+    min_clips_per_class: PositiveInt
+    max_quarantined_fraction: Fraction
+    severity: dict[str, Literal["stop", "warn"]]  # by rule name; unnamed rules have their own default
+
+
+class StreamParams(Section):
+    """One input stream and its model."""
+
+    enabled: bool
+    model: str  # backbone.pooling, see `kineflow models`
+    weights: str | None
+    sampling: Literal["segments", "dense"]  # segments over the whole clip, or consecutive frames
+    num_frames: PositiveInt
+    frame_stride: PositiveInt  # dense sampling only
+    height_px: PositiveInt  # model input
+    width_px: PositiveInt
+    epochs: PositiveInt
+    lr: PositiveFloat
+    dropout: Fraction
+
+
+class StreamsParams(Section):
+    """The streams; a disabled one keeps its place in the graph with an explicit `disabled` out."""
+
+    rgb: StreamParams
+    flow: StreamParams
+
+    @property
+    def enabled(self) -> tuple[StreamName, ...]:
+        """Names of the enabled streams, in the order of the graph."""
+        return tuple(name for name in STREAM_NAMES if self[name].enabled)
+
+    def __getitem__(self, name: str) -> StreamParams:
+        stream = getattr(self, name, None)
+        if not isinstance(stream, StreamParams):
+            raise ParamsError(f"unknown stream {name!r}; known: {', '.join(STREAM_NAMES)}")
+        return stream
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> Self:
+        if not self.enabled:
+            raise ValueError("enable at least one stream")
+        return self
+
+
+class AugmentParams(Section):
+    """Random changes of a training clip; each is constant over the clip."""
+
+    flip: bool  # horizontal; negates x of the flow. Off where left and right are classes
+    crop_scale_min: Annotated[float, Field(gt=0, le=1)]  # smallest side of a crop, as a fraction
+    brightness: NonNegativeFloat  # rgb: offset and gain within +- this fraction
+    amplitude: NonNegativeFloat  # flow: times e^+-this
+    time_jitter: Fraction  # of a segment, or of the free room of a dense clip
+
+
+class TrainParams(Section):
+    """The training loop and its resources."""
+
+    batch_size: PositiveInt
+    optimizer: Literal["sgd", "adamw"]
+    weight_decay: NonNegativeFloat
+    schedule: Literal["constant", "cosine"]
+    warmup_fraction: Fraction
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    grad_clip_norm: PositiveFloat | None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None
+    eval_every: PositiveInt  # epochs
+    select: Literal["best", "last"]  # which epoch's weights a fold keeps, by its validation loss
+    num_views: PositiveInt  # test-time windows whose probabilities are averaged
+    precision: Literal["auto", "fp32", "bf16"]
+    threads_per_fold: PositiveInt
+    workers_per_fold: PositiveInt  # data-parallel; above 1 by Ray Train
+    gpus_per_fold: NonNegativeFloat  # used when there is a GPU
+    max_failures: NonNegativeInt  # restarts of a fold whose worker dies
+    augment: AugmentParams
+
+
+class DistillParams(Section):
+    """An RGB student that learns from the flow teacher of the same fold (MARS)."""
+
+    enabled: bool
+    epochs: PositiveInt
+    feature_weight: NonNegativeFloat  # of the mean squared error between pooled features
+
+
+class EvaluateParams(Section):
+    """What models are compared with, and how they are fused."""
+
+    baselines: list[Literal["majority", "metadata", "hof"]]
+    fusion: Literal["equal"]
+
+
+class ReleaseParams(Section):
+    """The model that is scored on test, registered and loaded for prediction."""
+
+    stream: Literal["rgb", "flow", "fusion", "student"]
+    form: Literal["refit", "fold_ensemble"]
+
+
+class RegisterParams(Section):
+    """Where the model goes in the registry."""
+
+    model_name: str
+
+
+class PromotionParams(Section):
+    """When a challenger becomes the champion."""
+
+    metric: str  # a key of metrics.json under cv.<stream> and test.<stream>
+    min_gain: float  # the challenger must score at least this much more
+    min_clips: PositiveInt  # fewer clips to compare on: refused
+    beat_baselines: bool  # cross-validated score above every baseline
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    task: Literal["clip", "frame"]
+    seed: NonNegativeInt
+    data: DataParams
+    sample: SampleParams | None
+    frames: FramesParams
+    flow: FlowParams
+    embed: EmbedParams
+    clips: ClipsParams
+    splits: SplitsParams
+    validation: ValidationParams
+    streams: StreamsParams
+    train: TrainParams
+    distill: DistillParams
+    evaluate: EvaluateParams
+    release: ReleaseParams
+    register_: RegisterParams = Field(alias="register")
+    promotion: PromotionParams
+
+    @model_validator(mode="after")
+    def _possible_together(self) -> Self:
+        enabled = self.streams.enabled
+        if self.distill.enabled and set(enabled) != {"rgb", "flow"}:
+            raise ValueError("distill.enabled needs streams.rgb and streams.flow enabled")
+        if self.release.stream == "fusion" and len(enabled) < 2:
+            raise ValueError("release.stream: fusion needs two enabled streams")
+        if self.release.stream == "student" and not self.distill.enabled:
+            raise ValueError("release.stream: student needs distill.enabled")
+        if self.release.stream in STREAM_NAMES and self.release.stream not in enabled:
+            raise ValueError(f"release.stream: {self.release.stream} is not enabled under streams")
+        if (self.task == "frame") != (self.clips.window_sec is not None):
+            raise ValueError("clips.window_sec is for task frame, and null on task clip")
+        if self.embed.enabled and self.task != "frame":
+            raise ValueError("embed.enabled is for task frame")
+        uses_embeddings = self.streams.rgb.enabled and self.streams.rgb.model.startswith("embedding.")
+        if uses_embeddings and not self.embed.enabled:
+            raise ValueError("streams.rgb.model: embedding.* needs embed.enabled")
+        if uses_embeddings and self.distill.enabled:
+            raise ValueError("distill.enabled needs a student that sees pixels, not streams.rgb.model: embedding.*")
+        return self
+
+
+def load_params(path: Path) -> Params:
+    """Read and check `path`.
+
+    Raises:
+        ParamsError: the file is missing or no YAML, or a key is unknown, missing, of the wrong type or impossible.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError as err:
+        raise ParamsError(f"{path} is not there; `kineflow use sample` writes one") from err
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as err:
+        raise ParamsError(f"{path} is not valid YAML: {' '.join(str(err).split())}") from err
+    return parse_params(values, where=str(path))
+
+
+def parse_params(values: Any, *, where: str) -> Params:
+    """Check a mapping as `load_params` does; `where` names it in errors."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as err:
+        raise ParamsError(f"{where}: {'; '.join(_explain(error) for error in err.errors())}") from err
+
+
+def only(params: Params, keys: Sequence[str]) -> Params:
+    """The same params with every section withheld that `keys` (as in a stage's `params:` list) do not name.
+
+    Reading a withheld section is a bug in the stage, and raises AttributeError.
+    """
+    return _withhold(params, keys, prefix="")
+
+
+def as_json(section: Section) -> dict[str, Any]:
+    """A section as plain JSON values, named as in params.yaml."""
+    return section.model_dump(mode="json", by_alias=True)
+
+
+class Withheld:
+    """Stands in for a section that the stage did not declare."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise AttributeError(f"params {self._key} is read but not declared in the stage's PARAMS")
+
+    __getattr__ = __eq__ = __bool__ = __iter__ = __str__ = __format__ = __hash__ = _refuse
+
+
+def _withhold(section: S, keys: Sequence[str], prefix: str) -> S:
+    values: dict[str, Any] = {}
+    for name, info in type(section).model_fields.items():
+        key = prefix + (info.alias or name)
+        value = getattr(section, name)
+        inner = [k for k in keys if k.startswith(key + ".")]
+        if key in keys:
+            values[name] = value
+        elif inner and isinstance(value, Section):
+            values[name] = _withhold(value, inner, key + ".")
+        else:
+            values[name] = Withheld(key)
+    return type(section).model_construct(**values)
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "params"
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    if error["type"] == "missing":
+        return f"{key}: missing"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = error["input"]
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{key}: {message[0].lower()}{message[1:]}{shown}"

@@ -1,0 +1,39 @@
+"""Where the stages put their outs, relative to the workspace: the other half of `dvc.yaml`."""
+
+from pathlib import Path
+
+SOURCES = Path("data/sources.tsv")
+RAW = Path("data/raw")
+TABLES = Path("data/tables")
+VIDEOS = TABLES / "videos.parquet"
+EVENTS = TABLES / "events.parquet"
+FRAME_LABELS = TABLES / "frame_labels.parquet"
+FRAMES = Path("data/frames")
+FLOW = Path("data/flow")
+EMBEDDINGS = Path("data/embeddings")
+ASSIGNMENTS = Path("data/assignments.csv")
+SPLITS = Path("data/splits")
+CLIPS = SPLITS / "clips.parquet"
+FOLDS = SPLITS / "folds.parquet"
+MODELS = Path("models")  # rgb, flow, student
+GATES = Path("reports/gates")
+GATE_RAW = GATES / "raw.json"
+GATE_DATASET = GATES / "dataset.json"
+STAGE_REPORTS = Path("reports/stages")
+METRICS = Path("metrics.json")
+PLOTS = Path("reports/plots")
+REPORT_HTML = Path("reports/report.html")
+MODEL_CARD = Path("reports/model_card.md")
+REGISTRATION = Path("registration.json")
+DISABLED = "disabled"  # the file that a disabled stage leaves in its out, alone
+
+
+def is_disabled(out: Path) -> bool:
+    """Whether the stage that owns the folder `out` was disabled by params."""
+    return (out / DISABLED).is_file()
+
+
+def write_disabled(out: Path, reason: str) -> None:
+    """Make `out` the out of a disabled stage."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / DISABLED).write_text(reason + "\n")

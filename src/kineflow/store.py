@@ -1,0 +1,84 @@
+"""Results that are computed once: a content-addressed store outside DVC's outs.
+
+A key is the digest of everything that a result depends on (the input's content, the stage's params, its
+`CODE_VERSION`). A stage computes the keys that are missing and links all of them into its out, so that a
+change of one video costs the work of one video and the out is still what a clean run would make.
+A result appears by a rename, so a killed stage leaves nothing half-written. The store is safe to delete.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def digest(**parts: object) -> str:
+    """SHA-256 (hex) of the named parts, which must be JSON values; the order of names does not matter."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def home() -> Path:
+    """Where this workspace keeps what is not versioned: `KINEFLOW_HOME`, or `.kineflow` in the workspace."""
+    return Path(os.environ.get("KINEFLOW_HOME", ".kineflow"))
+
+
+class ResultStore:
+    """Results of one kind (frames, flow, folds ...), each a file or a folder named by its key.
+
+    Args:
+        root: the folder of this kind, for example `home() / "store" / "frames"`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, key: str) -> Path:
+        """Where the result of `key` is, or would be."""
+        return self.root / key[:2] / key
+
+    def __contains__(self, key: str) -> bool:
+        return self.path(key).exists()
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[Path]:
+        """A path to write the result of `key` to (a file or a folder); it becomes the result on success."""
+        final = self.path(key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        workdir = Path(tempfile.mkdtemp(prefix=".partial-", dir=final.parent))
+        try:
+            yield workdir / "result"
+            try:
+                (workdir / "result").replace(final)
+            except OSError:  # a folder that another process completed first
+                if not final.exists():
+                    raise
+        finally:
+            shutil.rmtree(workdir, ignore_errors=True)
+
+    def link(self, key: str, target: Path) -> None:
+        """Make `target` the result of `key`, by hard link where the file system can, else by copy."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = self.path(key)
+        if source.is_dir():
+            shutil.copytree(source, target, copy_function=_link_or_copy, dirs_exist_ok=True)
+        else:
+            target.unlink(missing_ok=True)
+            _link_or_copy(str(source), str(target))
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
