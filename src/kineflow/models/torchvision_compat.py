@@ -1,9 +1,10 @@
 """Make torchvision importable beside a CPU build of torch.
 
-The torchvision wheel of the package index is linked to CUDA, so that beside a CPU torch its compiled extension
-does not load. torchvision tolerates that, then registers fake kernels for two of the extension's operators all
-the same, and its import ends in `operator torchvision::nms does not exist`. Declaring the two by name beforehand
-is enough: all that torchvision writes in Python (models, transforms) then works, and so does timm.
+The torchvision wheel of the package index is linked to CUDA, so that beside a CPU torch its compiled
+extension does not load. torchvision tolerates that, then registers fake kernels for two of the extension's
+operators all the same, and its import ends in `operator torchvision::nms does not exist`. Declaring the two
+by name beforehand is enough: all that torchvision writes in Python (models, transforms) then works, and so
+does timm.
 """
 
 import importlib.util
