@@ -1,0 +1,1 @@
+"""Networks that turn the frames of a clip into one feature vector for each time step."""

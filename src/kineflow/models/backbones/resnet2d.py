@@ -1,0 +1,113 @@
+"""2D residual networks on single frames: torchvision's ResNets, and a small one for small frames on CPUs."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
+
+TINY_WIDTHS = (16, 32, 64)
+
+
+class FrameByFrame(nn.Module):
+    """Run an image network on every frame of a clip.
+
+    Args:
+        network: frames_NCHW -> features_ND.
+        feature_dim: D.
+        first_layer: name of the convolution that reads the input, as in `network.state_dict()`.
+    """
+
+    def __init__(self, network: nn.Module, *, feature_dim: int, first_layer: str) -> None:
+        super().__init__()
+        self.network = network
+        self.feature_dim = feature_dim
+        self.first_layer = f"network.{first_layer}"
+
+    def forward(self, clips_BCTHW: Tensor) -> Tensor:
+        """Return features_BTD; frames do not see each other (but in the statistics of batch norm)."""
+        batch_size, _, num_frames = clips_BCTHW.shape[:3]
+        frames_NCHW = clips_BCTHW.transpose(1, 2).flatten(0, 1)
+        features_ND: Tensor = self.network(frames_NCHW)
+        return features_ND.view(batch_size, num_frames, -1)
+
+
+def build_torchvision_resnet(arch: str, *, in_channels: int) -> FrameByFrame:
+    """Build torchvision's `arch` (resnet18, resnet34, ...) without its classification layer.
+
+    Parameters carry torchvision's names, which timm's ResNets share. Where `in_channels` is not 3, the first
+    convolution is made anew, initialised as torchvision does.
+
+    Source: He et al. 2016, Deep residual learning for image recognition; torchvision.models.resnet.
+    """
+    declare_missing_torchvision_ops()
+    import torchvision
+
+    network = torchvision.models.get_model(arch, weights=None)
+    feature_dim: int = network.fc.in_features
+    network.fc = nn.Identity()
+    if in_channels != 3:
+        network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return FrameByFrame(network, feature_dim=feature_dim, first_layer="conv1")
+
+
+def build_tiny_resnet(*, in_channels: int, widths: Sequence[int] = TINY_WIDTHS) -> FrameByFrame:
+    """Build a ResNet of one basic block a stage, for frames of 48 to 112 px on CPUs."""
+    return FrameByFrame(
+        TinyResNet2d(in_channels=in_channels, widths=widths), feature_dim=widths[-1], first_layer="conv1"
+    )
+
+
+class BasicBlock2d(nn.Module):
+    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        residual = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x_NCHW)))))
+        activated: Tensor = self.relu(residual + self.downsample(x_NCHW))
+        return activated
+
+
+class TinyResNet2d(nn.Module):
+    """A 5x5 stem with stride 2, then one basic block for each width, each after the first with stride 2.
+
+    Sums to ten weighted layers (stem, three blocks of two, their shortcuts, the classifier) with three widths.
+    """
+
+    def __init__(self, *, in_channels: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, widths[0], 5, stride=2, padding=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.relu = nn.ReLU(inplace=True)
+        self.stages = nn.Sequential(
+            *(BasicBlock2d(widths[max(i - 1, 0)], width, stride=1 if i == 0 else 2) for i, width in enumerate(widths))
+        )
+        initialise_convolutions(self)
+
+    def forward(self, frames_NCHW: Tensor) -> Tensor:
+        """Return features_ND, D the last width."""
+        x_NCHW = self.stages(self.relu(self.bn1(self.conv1(frames_NCHW))))
+        return torch.mean(x_NCHW, dim=(2, 3))
+
+
+def initialise_convolutions(network: nn.Module) -> None:
+    """Draw every convolution's weights by He's rule (fan out), as torchvision's ResNets do."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,117 @@
+"""3D residual networks on clips: torchvision's r3d_18, and small ones for little data and CPUs."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kineflow.models.backbones.resnet2d import initialise_convolutions
+from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
+
+
+class ClipNetwork(nn.Module):
+    """Average a 3D network's activations over space and keep its time steps.
+
+    Args:
+        network: clips_BCTHW -> activations (B, D, T', H', W').
+        feature_dim: D.
+        first_layer: name of the convolution that reads the input, as in `network.state_dict()`.
+        temporal_stride: T over T'; 1 where every frame keeps its own feature.
+    """
+
+    def __init__(self, network: nn.Module, *, feature_dim: int, first_layer: str, temporal_stride: int) -> None:
+        super().__init__()
+        self.network = network
+        self.feature_dim = feature_dim
+        self.first_layer = f"network.{first_layer}"
+        self.temporal_stride = temporal_stride
+
+    def forward(self, clips_BCTHW: Tensor) -> Tensor:
+        """Return features (B, T', D), T' = ceil(T / temporal_stride)."""
+        return torch.mean(self.network(clips_BCTHW), dim=(3, 4)).transpose(1, 2)
+
+
+def build_r3d_18(*, in_channels: int) -> ClipNetwork:
+    """Build torchvision's r3d_18 without its pooling and classification layer, under torchvision's names.
+
+    Source: Tran et al. 2018, A closer look at spatiotemporal convolutions; torchvision.models.video.
+    """
+    declare_missing_torchvision_ops()
+    from torchvision.models.video import r3d_18
+
+    whole = r3d_18(weights=None)
+    network = nn.Sequential()
+    for name in ("stem", "layer1", "layer2", "layer3", "layer4"):
+        network.add_module(name, getattr(whole, name))
+    if in_channels != 3:
+        first = nn.Conv3d(in_channels, 64, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False)
+        nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")
+        whole.stem[0] = first
+    return ClipNetwork(network, feature_dim=512, first_layer="stem.0", temporal_stride=8)
+
+
+def build_small_r3d(*, in_channels: int, widths: Sequence[int], stem_stride_px: int, keep_frames: bool) -> ClipNetwork:
+    """Build a 3D ResNet of one basic block a stage.
+
+    Args:
+        in_channels: channels of the clips.
+        widths: channels of the stages; the second and later stages halve height and width.
+        stem_stride_px: the stem's stride over height and width.
+        keep_frames: no stride over time, so that each frame keeps its feature; else stages after the first
+            halve the number of frames too.
+    """
+    network = SmallResNet3d(
+        in_channels=in_channels, widths=widths, stem_stride_px=stem_stride_px, keep_frames=keep_frames
+    )
+    stride = 1 if keep_frames else 2 ** (len(widths) - 1)
+    return ClipNetwork(network, feature_dim=widths[-1], first_layer="stem.0", temporal_stride=stride)
+
+
+class BasicBlock3d(nn.Module):
+    """Two 3x3x3 convolutions and a shortcut, which is a 1x1x1 convolution where the shape changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride_THW: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(in_channels, out_channels, 3, stride=stride_THW, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm3d(out_channels)
+        self.conv2 = nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm3d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module = nn.Identity()
+        if stride_THW != (1, 1, 1) or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv3d(in_channels, out_channels, 1, stride=stride_THW, bias=False),
+                nn.BatchNorm3d(out_channels),
+            )
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """Return (B, out_channels, T', H', W'), each of the three the input's over its stride, rounded up."""
+        residual = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x_BCTHW)))))
+        activated: Tensor = self.relu(residual + self.downsample(x_BCTHW))
+        return activated
+
+
+class SmallResNet3d(nn.Module):
+    """A 3x5x5 stem, then one basic block for each width."""
+
+    def __init__(self, *, in_channels: int, widths: Sequence[int], stem_stride_px: int, keep_frames: bool) -> None:
+        super().__init__()
+        stem_stride = (1, stem_stride_px, stem_stride_px)
+        self.stem = nn.Sequential(
+            nn.Conv3d(in_channels, widths[0], (3, 5, 5), stride=stem_stride, padding=(1, 2, 2), bias=False),
+            nn.BatchNorm3d(widths[0]),
+            nn.ReLU(inplace=True),
+        )
+        later_stride = (1, 2, 2) if keep_frames else (2, 2, 2)
+        self.stages = nn.Sequential(
+            *(
+                BasicBlock3d(widths[max(i - 1, 0)], width, stride_THW=(1, 1, 1) if i == 0 else later_stride)
+                for i, width in enumerate(widths)
+            )
+        )
+        initialise_convolutions(self)
+
+    def forward(self, clips_BCTHW: Tensor) -> Tensor:
+        """Return activations (B, D, T', H', W'), D the last width."""
+        activations: Tensor = self.stages(self.stem(clips_BCTHW))
+        return activations

@@ -1,0 +1,82 @@
+"""A video classifier: backbone, temporal pooling, head."""
+
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from kineflow.errors import ParamsError
+from kineflow.models.pooling.average import MiddleFrame
+
+Task = Literal["clip", "frame"]
+
+
+class Prediction(NamedTuple):
+    """What a classifier answers.
+
+    Attributes:
+        logits: before softmax or sigmoid; logits_BK for the clip task, logits_BTK for the frame task.
+        features: what the head read; features_BD or features_BTD.
+    """
+
+    logits: Tensor
+    features: Tensor
+
+
+class VideoClassifier(nn.Module):
+    """Classify clips, or every frame of them.
+
+    Args:
+        name: `backbone.pooling`, as the registry knows it.
+        task: `clip` for one answer a clip, `frame` for one a frame.
+        backbone: clips_BCTHW -> features_BTD; has `first_layer`.
+        pooling: features_BTD -> features_BD (clip) or features_BTD (frame); has `feature_dim`.
+        head: features -> logits.
+        in_channels: C of the clips.
+        num_classes: K.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        task: Task,
+        backbone: nn.Module,
+        pooling: nn.Module,
+        head: nn.Module,
+        in_channels: int,
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.task: Task = task
+        self.backbone = backbone
+        self.pooling = pooling
+        self.head = head
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+        self.feature_dim = int(pooling.feature_dim)  # type: ignore[arg-type]
+
+    @property
+    def first_layer(self) -> str | None:
+        """State-dict prefix of the layer that reads the clip's channels; None without such a layer."""
+        inner = self.backbone.first_layer
+        return None if inner is None else f"backbone.{inner}"
+
+    def forward(self, clips_BCTHW: Tensor) -> Prediction:
+        """Return logits and the features they were computed from.
+
+        Args:
+            clips_BCTHW: float, normalised as the model's training data were; C = `in_channels`.
+
+        Raises:
+            ParamsError: the clips have another number of dimensions or channels.
+        """
+        if clips_BCTHW.ndim != 5 or clips_BCTHW.shape[1] != self.in_channels:
+            raise ParamsError(
+                f"{self.name} reads clips of shape (B, {self.in_channels}, T, H, W), not "
+                f"{tuple(clips_BCTHW.shape)}: make it with in_channels equal to the stream's channels"
+            )
+        if isinstance(self.pooling, MiddleFrame):
+            clips_BCTHW = self.pooling.choose_frames(clips_BCTHW)
+        features = self.pooling(self.backbone(clips_BCTHW))
+        return Prediction(logits=self.head(features), features=features)
