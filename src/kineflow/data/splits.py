@@ -1,0 +1,335 @@
+"""Who is trained on and who is tested on: groups into test, development and stratified folds.
+
+Groups are dealt to folds as wholes. Each class (each behaviour's positive frames on task frame) and the number of
+clips are balanced over the folds: a greedy deal, the heaviest groups first, then moves and swaps for as long as they
+help, from several seeded orders. Ties fall by a hash of seed and group, so the order of rows never matters.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kineflow.errors import DataError
+from kineflow.tables import FOLDS
+
+TEST_FOLD = -1
+NUM_RESTARTS = 8
+MAX_SWAP_CANDIDATES = 256  # of each group in one sweep; all of them for data sets of up to that many groups
+CONCENTRATED = 1e4  # cost of a class that would leave a training set, above any imbalance
+
+Counts = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GroupCounts:
+    """How much each group holds of what is balanced.
+
+    Args:
+        groups: sorted names, G of them.
+        counts_GK: the classes' counts, and the number of clips in the last column.
+    """
+
+    groups: tuple[str, ...]
+    counts_GK: Counts
+
+    def subset(self, groups: set[str]) -> "GroupCounts":
+        """The same for some of the groups."""
+        keep = [i for i, group in enumerate(self.groups) if group in groups]
+        return GroupCounts(tuple(self.groups[i] for i in keep), self.counts_GK[keep])
+
+
+def label_counts(clips: pd.DataFrame) -> pd.DataFrame:
+    """One row for each clip (index clip_id), one 0/1 column for each label in sorted order."""
+    labels = sorted(set(clips["label"]))
+    columns = {label: (clips["label"] == label).to_numpy(dtype=np.int64) for label in labels}
+    return pd.DataFrame(columns, index=pd.Index(clips["clip_id"], name="clip_id"))
+
+
+def group_counts(clips: pd.DataFrame, class_counts: pd.DataFrame) -> GroupCounts:
+    """Sum `class_counts` (index clip_id, a column for each class) over the groups of `clips`."""
+    counts = class_counts.loc[clips["clip_id"]].assign(**{"": 1}).groupby(clips["group"].to_numpy()).sum().sort_index()
+    return GroupCounts(tuple(str(group) for group in counts.index), counts.to_numpy(dtype=np.float64))
+
+
+def deal_test_groups(
+    counts: GroupCounts, known: Mapping[str, str], *, test_fraction: float, seed: int
+) -> dict[str, str]:
+    """Roles of the groups that have none yet.
+
+    As many new groups become test as bring the test set to `test_fraction` of all present groups (rounded, at least
+    one); they are chosen so that the test set resembles the whole and every class keeps two groups for development.
+
+    Args:
+        counts: of every group with clips.
+        known: `test` or `development` of groups dealt before; also of groups that are not present any more.
+        test_fraction: of the present groups.
+        seed: breaks ties.
+
+    Returns:
+        `test` or `development` for each present group that `known` lacks.
+
+    Raises:
+        DataError: there is no group to make a test set of, or none would be left for development.
+    """
+    present = set(counts.groups)
+    new = sorted(present - set(known), key=lambda group: _hash(seed, group))
+    test = {group for group in present if known.get(group) == "test"}
+    wanted = max(1, math.floor(test_fraction * len(present) + 0.5))
+    missing = min(max(0, wanted - len(test)), len(new))
+    if not test and not missing:
+        raise DataError(
+            f"none of the {len(present)} groups is held out for test and no group is new; "
+            "set splits.test: none, or add a group"
+        )
+    if len(test) + missing >= len(present):
+        raise DataError(
+            f"{len(test) + missing} of {len(present)} groups would be held out for test, and none left to train on; "
+            "lower splits.test_fraction, or set splits.test: none"
+        )
+    chosen = _choose_test(counts, test, new, missing, wanted)
+    return {group: "test" if group in chosen else "development" for group in sorted(new)}
+
+
+def _choose_test(counts: GroupCounts, test: set[str], new: list[str], missing: int, wanted: int) -> set[str]:
+    """`missing` of the `new` groups: greedy, then swaps while they help; `new` is in order of preference."""
+    rows = {group: i for i, group in enumerate(counts.groups)}
+    counts_GK, has_GK = counts.counts_GK, (counts.counts_GK > 0).astype(np.int64)
+    target_K = counts_GK.sum(axis=0) * wanted / len(counts.groups)
+    spread_K = has_GK.sum(axis=0)
+
+    def cost(sums_K: Counts, held_K: NDArray[np.int64]) -> Counts:
+        starved = ((spread_K - held_K < 2) & (spread_K >= 2)).sum(axis=-1)
+        deviation_K = (sums_K - target_K) / np.maximum(target_K, 1)
+        return np.asarray(np.round(CONCENTRATED * starved + (deviation_K**2).sum(axis=-1), 9))
+
+    members = [rows[group] for group in sorted(test)]
+    sums_K, held_K = counts_GK[members].sum(axis=0), has_GK[members].sum(axis=0)
+    free, chosen = [rows[group] for group in new], list[int]()
+    for _ in range(missing):
+        chosen.append(free.pop(int(np.argmin(cost(sums_K + counts_GK[free], held_K + has_GK[free])))))
+        sums_K, held_K = sums_K + counts_GK[chosen[-1]], held_K + has_GK[chosen[-1]]
+    for i in [*range(missing)] * NUM_RESTARTS if free else []:
+        others = free[:MAX_SWAP_CANDIDATES]
+        swapped_OK = sums_K - counts_GK[chosen[i]] + counts_GK[others]
+        swapped_held_OK = held_K - has_GK[chosen[i]] + has_GK[others]
+        cost_O = cost(swapped_OK, swapped_held_OK)
+        best = int(np.argmin(cost_O))
+        if cost_O[best] < cost(sums_K, held_K):
+            sums_K, held_K = swapped_OK[best], swapped_held_OK[best]
+            chosen[i], free[best] = free[best], chosen[i]
+    return {counts.groups[i] for i in chosen}
+
+
+def deal_folds(counts: GroupCounts, *, num_folds: int, seed: int) -> dict[str, int]:
+    """The validation fold of each development group, each fold with at least one group.
+
+    Args:
+        counts: of the development groups.
+        num_folds: K; fold k validates on its own groups and trains on all others.
+        seed: of the restarts and ties.
+
+    Raises:
+        DataError: there are fewer groups than folds.
+    """
+    num_groups = len(counts.groups)
+    if num_groups < num_folds:
+        raise DataError(
+            f"splits.num_folds is {num_folds}, but there are only {num_groups} groups to make folds of; "
+            f"lower it to at most {num_groups}, add groups, or make data.group_from finer"
+        )
+    fold_cost = _fold_cost(counts.counts_GK, num_folds)
+    best: tuple[float, NDArray[np.int64]] | None = None
+    # Many groups balance at the first deal, and each restart costs seconds.
+    for restart in range(NUM_RESTARTS if num_groups <= MAX_SWAP_CANDIDATES else 1):
+        order = _deal_order(counts, seed, restart)
+        folds_G = _deal_greedily(counts.counts_GK, order, num_folds, fold_cost)
+        _improve(counts.counts_GK, folds_G, num_folds, fold_cost, np.random.default_rng([seed, restart]))
+        total = round(float(fold_cost(_sums(counts.counts_GK, folds_G, num_folds)).sum()), 9)
+        if best is None or total < best[0]:
+            best = total, folds_G
+    assert best is not None
+    return dict(zip(counts.groups, _renumbered(best[1]), strict=True))
+
+
+def _fold_cost(counts_GK: Counts, num_folds: int) -> Callable[[Counts], Counts]:
+    """Cost of folds by their sums (..., K): squared relative deviations, and a high price for a class in one fold."""
+    total_K = counts_GK.sum(axis=0)
+    target_K = total_K / num_folds
+    could_spread_K = (counts_GK > 0).sum(axis=0) >= 2
+
+    def cost(sums_K: Counts) -> Counts:
+        deviation_K = (sums_K - target_K) / np.maximum(target_K, 1)
+        concentrated = ((sums_K == total_K) & could_spread_K).sum(axis=-1)
+        return np.asarray((deviation_K**2).sum(axis=-1) + CONCENTRATED * concentrated)
+
+    return cost
+
+
+def _deal_order(counts: GroupCounts, seed: int, restart: int) -> list[int]:
+    """Heaviest groups first, by their share of each class; the restarts shake the weights a little."""
+    share_GK = counts.counts_GK / np.maximum(counts.counts_GK.sum(axis=0), 1)
+    noise_G = np.random.default_rng([seed, restart, 1]).uniform(1, 1 + 0.5 * restart, len(counts.groups))
+    weight_G = np.round((share_GK**2).sum(axis=1) * noise_G, 12)
+    return sorted(range(len(weight_G)), key=lambda i: (-weight_G[i], _hash(seed, counts.groups[i])))
+
+
+def _deal_greedily(
+    counts_GK: Counts, order: list[int], num_folds: int, fold_cost: Callable[[Counts], Counts]
+) -> NDArray[np.int64]:
+    folds_G = np.full(len(counts_GK), -1, dtype=np.int64)
+    sums_FK = np.zeros((num_folds, counts_GK.shape[1]))
+    for position, group in enumerate(order):
+        gain_F = np.round(fold_cost(sums_FK + counts_GK[group]) - fold_cost(sums_FK), 9)
+        empty_F = np.bincount(folds_G[folds_G >= 0], minlength=num_folds) == 0
+        if len(order) - position == empty_F.sum():  # only as many groups left as folds without one
+            gain_F[~empty_F] = np.inf
+        fold = int(np.argmin(gain_F))
+        folds_G[group] = fold
+        sums_FK[fold] += counts_GK[group]
+    return folds_G
+
+
+def _improve(
+    counts_GK: Counts,
+    folds_G: NDArray[np.int64],
+    num_folds: int,
+    fold_cost: Callable[[Counts], Counts],
+    generator: np.random.Generator,
+) -> None:
+    """Move and swap groups in place while that lowers the cost; each sweep visits every group once."""
+    sums_FK = _sums(counts_GK, folds_G, num_folds)
+    for _ in range(max(2, 10_000 // len(folds_G))):
+        improved = False
+        for group in range(len(folds_G)):
+            improved |= _move(group, counts_GK, folds_G, sums_FK, fold_cost)
+            improved |= _swap(group, counts_GK, folds_G, sums_FK, fold_cost, generator)
+        if not improved:
+            return
+
+
+def _move(
+    group: int, counts_GK: Counts, folds_G: NDArray[np.int64], sums_FK: Counts, fold_cost: Callable[[Counts], Counts]
+) -> bool:
+    home = folds_G[group]
+    if (folds_G == home).sum() == 1:
+        return False
+    now_F = fold_cost(sums_FK)
+    leaves = float(fold_cost(sums_FK[home] - counts_GK[group]) - now_F[home])
+    change_F = np.round(fold_cost(sums_FK + counts_GK[group]) - now_F + leaves, 9)
+    change_F[home] = 0.0
+    target = int(np.argmin(change_F))
+    if change_F[target] >= 0:
+        return False
+    sums_FK[home] -= counts_GK[group]
+    sums_FK[target] += counts_GK[group]
+    folds_G[group] = target
+    return True
+
+
+def _swap(
+    group: int,
+    counts_GK: Counts,
+    folds_G: NDArray[np.int64],
+    sums_FK: Counts,
+    fold_cost: Callable[[Counts], Counts],
+    generator: np.random.Generator,
+) -> bool:
+    home = folds_G[group]
+    others = np.flatnonzero(folds_G != home)
+    if len(others) > MAX_SWAP_CANDIDATES:
+        others = np.sort(generator.choice(others, MAX_SWAP_CANDIDATES, replace=False))
+    if not len(others):
+        return False
+    difference_OK = counts_GK[others] - counts_GK[group]
+    away_O = folds_G[others]
+    now_F = fold_cost(sums_FK)
+    change_O = fold_cost(sums_FK[home] + difference_OK) - now_F[home]
+    change_O = np.round(change_O + fold_cost(sums_FK[away_O] - difference_OK) - now_F[away_O], 9)
+    best = int(np.argmin(change_O))
+    if change_O[best] >= 0:
+        return False
+    sums_FK[home] += difference_OK[best]
+    sums_FK[away_O[best]] -= difference_OK[best]
+    folds_G[group], folds_G[others[best]] = away_O[best], home
+    return True
+
+
+def _sums(counts_GK: Counts, folds_G: NDArray[np.int64], num_folds: int) -> Counts:
+    sums_FK = np.zeros((num_folds, counts_GK.shape[1]))
+    np.add.at(sums_FK, folds_G, counts_GK)
+    return sums_FK
+
+
+def _renumbered(folds_G: NDArray[np.int64]) -> list[int]:
+    """Folds in the order of their first group by name, so that equal partitions have equal numbers."""
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(int(fold), len(numbers)) for fold in folds_G]
+
+
+def _hash(seed: int, group: str) -> str:
+    return hashlib.sha256(f"{seed}:{group}".encode()).hexdigest()
+
+
+def official_test_clips(clips: pd.DataFrame, videos: pd.DataFrame) -> set[str]:
+    """The clip_ids that the official lists put into test; `train` and `val` of the lists are development.
+
+    Raises:
+        DataError: a video with clips has no official role, or a side is empty.
+    """
+    roles = dict(zip(videos["video_id"], videos["official_role"], strict=True))
+    for video_id in sorted(set(clips["video_id"])):
+        if roles.get(video_id) not in ("train", "val", "test"):
+            raise DataError(f"{video_id}: is in no official list; complete the lists, or set splits.kind: group_kfold")
+    test = {
+        clip_id
+        for clip_id, video_id in zip(clips["clip_id"], clips["video_id"], strict=True)
+        if roles[video_id] == "test"
+    }
+    if not test or len(test) == len(clips):
+        side = "test" if not test else "train"
+        raise DataError(f"the official lists put no clip into {side}; set splits.kind: group_kfold")
+    return test
+
+
+def folds_table(clips: pd.DataFrame, *, test_clips: set[str], fold_of_group: Mapping[str, int]) -> pd.DataFrame:
+    """The folds table: each development clip is `val` in the fold of its group and `train` in the others.
+
+    Args:
+        clips: the clips table.
+        test_clips: clip_ids of the test set, in fold -1.
+        fold_of_group: validation fold of each group with development clips.
+    """
+    rows: list[tuple[str, str, int]] = []
+    num_folds = max(fold_of_group.values()) + 1
+    for clip_id, group in zip(clips["clip_id"], clips["group"], strict=True):
+        if clip_id in test_clips:
+            rows.append((clip_id, "test", TEST_FOLD))
+        else:
+            rows += [(clip_id, "val" if fold == fold_of_group[group] else "train", fold) for fold in range(num_folds)]
+    rows.sort(key=lambda row: (row[2], row[0]))
+    return pd.DataFrame(rows, columns=[name for name, _ in FOLDS.columns])
+
+
+def balance_table(folds: pd.DataFrame, class_counts: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
+    """What each fold validates on and what test holds: a row for each class, then clips and groups.
+
+    Args:
+        folds: the folds table.
+        class_counts: index clip_id, a column for each class.
+        clips: the clips table.
+    """
+    groups = dict(zip(clips["clip_id"], clips["group"], strict=True))
+    columns: dict[str, list[int]] = {}
+    held_out = folds[folds["role"] != "train"]
+    for fold, rows in held_out.groupby("fold"):
+        sums = class_counts.loc[rows["clip_id"]].sum()
+        num_groups = len({groups[clip_id] for clip_id in rows["clip_id"]})
+        columns["test" if fold == TEST_FOLD else f"fold {fold}"] = [*map(int, sums), len(rows), num_groups]
+    if "test" in columns:
+        columns["test"] = columns.pop("test")  # last
+    return pd.DataFrame(columns, index=[*class_counts.columns, "clips", "groups"])
