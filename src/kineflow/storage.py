@@ -1,0 +1,283 @@
+"""Files on this machine and on S3, by one set of functions: list, fetch, write, exist.
+
+A root is a local path or `s3://bucket/prefix`. `AWS_ENDPOINT_URL` and the credentials come from the environment.
+Objects are cached by the SHA-256 of their bytes, so nothing is fetched twice. Only this module imports boto3.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from kineflow.errors import DataError, ServiceError
+from kineflow.store import digest, file_sha256
+
+CONNECT_TIMEOUT_SEC = 5
+READ_TIMEOUT_SEC = 60
+MAX_ATTEMPTS = 2
+BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A file as its storage lists it.
+
+    Args:
+        key: path under the root, with forward slashes.
+        num_bytes: its size.
+        version: changes with the content: the modification time in ns of a local file, the ETag of an object.
+    """
+
+    key: str
+    num_bytes: int
+    version: str
+
+
+def is_s3(uri: str) -> bool:
+    """Whether `uri` names an S3 object or prefix."""
+    return uri.startswith("s3://")
+
+
+def join(root: str, key: str) -> str:
+    """The URI or path of `key` under `root`."""
+    return f"{root.rstrip('/')}/{key}" if root else key
+
+
+def list_files(root: str) -> list[FileInfo]:
+    """Every file under `root`, sorted by key; hidden files and folders (`.name`) are left out.
+
+    A root that is itself a file gives that one file, its key being its name.
+
+    Raises:
+        DataError: a local root does not exist, or a name is not valid UTF-8.
+        ServiceError: the storage is out of reach, or the bucket does not exist.
+    """
+    found = _list_s3(root) if is_s3(root) else _list_local(Path(root))
+    return sorted(found, key=lambda info: info.key)
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or object is there (for S3 prefixes use `list_files`)."""
+    if not is_s3(uri):
+        return Path(uri).exists()
+    bucket, key = _split(uri)
+    with _s3_errors(uri):
+        try:
+            _client().head_object(Bucket=bucket, Key=key)
+        except _client().exceptions.ClientError as err:
+            if _status(err) == 404:
+                return False
+            raise
+    return True
+
+
+def put_file(path: Path, uri: str) -> None:
+    """Copy a local file to `uri`, whole or not at all."""
+    if is_s3(uri):
+        bucket, key = _split(uri)
+        with _s3_errors(uri):
+            _client().upload_file(str(path), bucket, key)
+        return
+    target = Path(uri)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.copyfile(path, partial)
+    partial.replace(target)
+
+
+def local_file(uri: str, *, cache_dir: Path, sha256: str | None = None) -> Path:
+    """A path to read `uri` from: itself where it is local, else its cached copy, fetched if need be.
+
+    Args:
+        uri: a local path or `s3://bucket/key`.
+        cache_dir: where objects are kept, by the hash of their bytes; safe to delete.
+        sha256: of the content that is wanted; with it a cached object costs no request.
+
+    Raises:
+        DataError: the file is not there, or its object no longer has that hash.
+        ServiceError: the storage is out of reach.
+    """
+    if not is_s3(uri):
+        if not Path(uri).is_file():
+            raise DataError(f"{uri} is not there any more; put it back or run sync again")
+        return Path(uri)
+    if sha256 is not None and _cached(cache_dir, sha256, uri).is_file():
+        return _cached(cache_dir, sha256, uri)
+    path, found = fetch(uri, cache_dir=cache_dir)
+    if sha256 is not None and found != sha256:
+        raise DataError(f"{uri} changed since sync (sha256 {found[:12]}, expected {sha256[:12]}); run sync again")
+    return path
+
+
+def fetch(uri: str, *, cache_dir: Path) -> tuple[Path, str]:
+    """Download an object into the cache unless its present version is there; its path and SHA-256 (hex)."""
+    bucket, key = _split(uri)
+    with _s3_errors(uri):
+        etag = str(_client().head_object(Bucket=bucket, Key=key)["ETag"])
+        pointer = cache_dir / "versions" / digest(uri=uri, etag=etag, endpoint=endpoint())
+        if pointer.is_file() and _cached(cache_dir, pointer.read_text(), uri).is_file():
+            return _cached(cache_dir, pointer.read_text(), uri), pointer.read_text()
+        body = _client().get_object(Bucket=bucket, Key=key)["Body"]
+        return _keep(body, uri, cache_dir, pointer)
+
+
+def endpoint() -> str:
+    """The S3 endpoint in use, for messages and keys."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "https://s3.amazonaws.com"
+
+
+def sha256_of(root: str, info: FileInfo, *, cache_dir: Path) -> str:
+    """SHA-256 (hex) of a listed file's bytes; an object is fetched into the cache on the way."""
+    uri = join(root, info.key)
+    return fetch(uri, cache_dir=cache_dir)[1] if is_s3(root) else file_sha256(Path(uri))
+
+
+def _list_local(root: Path) -> Iterator[FileInfo]:
+    if root.is_file():
+        stat = root.stat()
+        yield FileInfo(root.name, stat.st_size, str(stat.st_mtime_ns))
+        return
+    if not root.is_dir():
+        raise DataError(f"{root} is not there; correct the path in params.yaml or put the files there")
+    yield from _walk(os.fspath(root), "", (os.path.realpath(root),))
+
+
+def _walk(folder: str, prefix: str, ancestors: tuple[str, ...]) -> Iterator[FileInfo]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            key = prefix + entry.name
+            _check_name(key)
+            try:
+                if entry.is_dir():
+                    inside = os.path.realpath(entry.path) if entry.is_symlink() else f"{ancestors[-1]}/{entry.name}"
+                    if inside not in ancestors:  # a link to a folder above itself
+                        yield from _walk(entry.path, key + "/", (*ancestors, inside))
+                elif entry.is_file():
+                    stat = entry.stat()
+                    yield FileInfo(key, stat.st_size, str(stat.st_mtime_ns))
+            except FileNotFoundError:  # removed since it was listed
+                continue
+
+
+def _check_name(key: str) -> None:
+    try:
+        key.encode()
+    except UnicodeEncodeError as err:
+        raise DataError(f"the file name {key.encode(errors='surrogateescape')!r} is not UTF-8; rename it") from err
+
+
+def _list_s3(root: str) -> Iterator[FileInfo]:
+    bucket, prefix = _split(root)
+    folder = prefix.rstrip("/") + "/" if prefix else ""
+    with _s3_errors(root):
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix.rstrip("/"))
+        objects = [item for page in pages for item in page.get("Contents", [])]
+    if folder and (alone := [item for item in objects if item["Key"] == prefix]):
+        yield FileInfo(prefix.rpartition("/")[2], alone[0]["Size"], alone[0]["ETag"])
+        return
+    for item in objects:
+        key = item["Key"].removeprefix(folder)
+        inside = item["Key"].startswith(folder) and key and not key.endswith("/")
+        parts = key.split("/")
+        if inside and not any(part.startswith(".") or not part for part in parts):
+            yield FileInfo(key, item["Size"], item["ETag"])
+
+
+def _keep(body: Any, uri: str, cache_dir: Path, pointer: Path) -> tuple[Path, str]:
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    sha256 = hashlib.sha256()
+    descriptor, partial = tempfile.mkstemp(prefix=".partial-", dir=cache_dir)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            while block := body.read(BLOCK_BYTES):
+                sha256.update(block)
+                file.write(block)
+        path = _cached(cache_dir, sha256.hexdigest(), uri)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(partial).replace(path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    beside = pointer.with_suffix(f".{os.getpid()}.partial")
+    beside.write_text(sha256.hexdigest())
+    beside.replace(pointer)
+    return path, sha256.hexdigest()
+
+
+def _cached(cache_dir: Path, sha256: str, uri: str) -> Path:
+    suffix = Path(uri).suffix.lower()  # decoders look at it
+    return cache_dir / sha256[:2] / (sha256 + (suffix if suffix[1:].isalnum() else ""))
+
+
+def _split(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise DataError(f"{uri} names no bucket; write s3://bucket/prefix")
+    return bucket, key
+
+
+def _client() -> Any:
+    return _client_for(endpoint(), os.environ.get("AWS_ACCESS_KEY_ID", ""), os.environ.get("AWS_PROFILE", ""))
+
+
+@lru_cache(maxsize=4)
+def _client_for(endpoint_url: str, _access_key: str, _profile: str) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_SEC,
+        read_timeout=READ_TIMEOUT_SEC,
+        retries={"total_max_attempts": MAX_ATTEMPTS, "mode": "standard"},
+        request_checksum_calculation="when_required",  # rclone answers ranged reads with the whole object's
+        response_checksum_validation="when_required",
+        max_pool_connections=16,
+        s3={"addressing_style": "auto"},
+    )
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    return boto3.Session().client("s3", endpoint_url=endpoint_url, region_name=region, config=config)
+
+
+@contextmanager
+def _s3_errors(uri: str) -> Iterator[None]:
+    """Turn what boto3 raises about `uri` into one sentence."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+    try:
+        yield
+    except (NoCredentialsError, PartialCredentialsError) as err:
+        text = f"{uri}: no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        raise ServiceError(text) from err
+    except ClientError as err:
+        raise _refusal(uri, err) from err
+    except (BotoCoreError, Boto3Error) as err:
+        text = f"{uri}: S3 at {endpoint()} is out of reach ({_first_line(err)}); start it or correct AWS_ENDPOINT_URL"
+        raise ServiceError(text) from err
+
+
+def _refusal(uri: str, err: Any) -> DataError | ServiceError:
+    code = str(err.response.get("Error", {}).get("Code", ""))
+    if code == "NoSuchBucket":
+        return ServiceError(f"{uri}: S3 at {endpoint()} has no such bucket; create it or correct the URI")
+    if _status(err) == 404:
+        return DataError(f"{uri} is not there; correct the URI or put the object there")
+    if _status(err) in (401, 403):
+        return ServiceError(f"{uri}: S3 at {endpoint()} refuses these credentials ({code}); check AWS_ACCESS_KEY_ID")
+    return ServiceError(f"{uri}: S3 at {endpoint()} answered {code} ({_first_line(err)}); try again")
+
+
+def _status(err: Any) -> int:
+    return int(err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _first_line(err: Exception) -> str:
+    return str(err).splitlines()[0].rstrip(".") if str(err) else type(err).__name__

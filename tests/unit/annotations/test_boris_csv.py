@@ -1,0 +1,137 @@
+from pathlib import Path
+
+import pytest
+
+from kineflow import annotations
+from kineflow.errors import AnnotationError
+
+VIDEOS = ["clips/a.mp4", "clips/b.mp4"]
+# The columns of a BORIS 8 export, an independent variable `arena` among them.
+HEADER_8 = (
+    "Observation id,Observation date,Description,Observation duration,Observation type,Source,Time offset (s),"
+    "Media duration (s),FPS,arena,Subject,Behavior,Behavioral category,Modifier #1,Behavior type,Time,Media file name,"
+    "Image index,Image file path,Comment"
+)
+
+
+def row_8(behavior: str, kind: str, time: str, **cells: str) -> str:
+    values = {
+        "id": "o1", "source": "player #1:/data/clips/a.mp4", "offset": "0.0", "duration": "60.0", "arena": "north",
+        "subject": "No focal subject", "modifier": "", "media": "/data/clips/a.mp4",
+    } | cells  # fmt: skip
+    return (
+        f"{values['id']},2024-01-01 10:00:00,,60.0,Media file(s),{values['source']},{values['offset']},"
+        f"{values['duration']},25.000,{values['arena']},{values['subject']},{behavior},,{values['modifier']},{kind},"
+        f"{time},{values['media']},0,NA,"
+    )
+
+
+def read(tmp_path: Path, *rows: str, header: str = HEADER_8, name: str = "events.csv") -> annotations.Annotations:
+    (tmp_path / name).write_text("\n".join([header, *rows]) + "\n")
+    return annotations.read("boris_csv", tmp_path / name, videos=VIDEOS)
+
+
+def times(found: annotations.Annotations) -> list[tuple[str, str, float | None, float | None]]:
+    return [(event.video_id, event.label, event.start_sec, event.stop_sec) for event in found.events]
+
+
+def test_state_and_point_events(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        row_8("groom", "START", "1.5"),
+        row_8("bite", "POINT", "2.25", subject="m1"),
+        row_8("groom", "START", "2.5", subject="m2"),  # another animal's own state
+        row_8("groom", "STOP", "4.0"),
+        row_8("groom", "STOP", "5.0", subject="m2"),
+    )
+    assert times(found) == [
+        ("clips/a.mp4", "bite", 2.25, None),
+        ("clips/a.mp4", "groom", 1.5, 4.0),
+        ("clips/a.mp4", "groom", 2.5, 5.0),
+    ]
+    assert [event.subject for event in found.events] == ["m1", "", "m2"]
+    assert [event.source for event in found.events] == ["events.csv:3", "events.csv:2", "events.csv:4"]
+    assert found.columns["clips/a.mp4"]["arena"] == "north"
+    assert "Time" not in found.columns["clips/a.mp4"]
+
+
+def test_offset_and_earlier_parts_are_subtracted(tmp_path: Path) -> None:
+    parts = {"source": "player #1:a.mp4;b.mp4", "duration": "60.0;30.0", "offset": "10.0"}
+    found = read(tmp_path, row_8("bite", "POINT", "12.0", media="a.mp4", **parts),
+                 row_8("bite", "POINT", "75.5", media="b.mp4", **parts))  # fmt: skip
+    assert times(found) == [("clips/a.mp4", "bite", 2.0, None), ("clips/b.mp4", "bite", 5.5, None)]
+
+
+def test_a_column_that_differs_within_a_video_says_nothing_about_it(tmp_path: Path) -> None:
+    found = read(tmp_path, row_8("bite", "POINT", "1", arena="north"), row_8("bite", "POINT", "2", arena="south"))
+    assert "arena" not in found.columns["clips/a.mp4"]
+
+
+def test_old_layout_with_lines_before_the_header(tmp_path: Path) -> None:
+    text = (
+        "Observation id\to1\n\nMedia file(s)\n\nPlayer #1\tC:\\v\\a.mp4\n\nObservation date\t2016-05-01\n\n"
+        "Time offset (s)\t2.0\n\nIndependent variables\nvariable\tvalue\nnest\tN7\n\n"
+        "Time\tMedia file path\tTotal length\tFPS\tSubject\tBehavior\tBehavioral category\tComment\tStatus\n"
+        "3.0\tC:\\v\\a.mp4\t60\t25\t\tgroom\t\t\tSTART\n00:01:04.5\tC:\\v\\a.mp4\t60\t25\t\tgroom\t\t\tSTOP\n"
+    )
+    (tmp_path / "old.tsv").write_text(text)
+    found = annotations.read("boris_csv", tmp_path / "old.tsv", videos=VIDEOS)
+    assert times(found) == [("clips/a.mp4", "groom", 1.0, 62.5)]
+    assert found.columns["clips/a.mp4"]["nest"] == "N7"
+    assert found.events[0].source == "old.tsv:16"
+
+
+def test_aggregated_events(tmp_path: Path) -> None:
+    header = "Observation id,Media file,arena,Subject,Behavior,Modifiers,Behavior type,Start (s),Stop (s),Duration (s)"
+    found = read(
+        tmp_path,
+        "o1,a.mp4,north,m1,groom,,STATE,1.0,2.5,1.5",
+        "o1,a.mp4,north,m1,bite,,POINT,3.0,3.0,NA",
+        header=header,
+    )
+    assert times(found) == [("clips/a.mp4", "groom", 1.0, 2.5), ("clips/a.mp4", "bite", 3.0, None)]
+
+
+def test_a_folder_of_exports(tmp_path: Path) -> None:
+    read(tmp_path, row_8("bite", "POINT", "1"), name="one.csv")
+    read(tmp_path, row_8("bite", "POINT", "2", media="b.mp4", source="b.mp4"), name="two.csv")
+    found = annotations.read("boris_csv", tmp_path, videos=VIDEOS)
+    assert times(found) == [("clips/a.mp4", "bite", 1.0, None), ("clips/b.mp4", "bite", 2.0, None)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row_8("groom", "START", "1")], r"events\.csv:2: groom starts and has no STOP"),
+        ([row_8("groom", "STOP", "1")], r"events\.csv:2: groom stops and has no START"),
+        ([row_8("groom", "START", "1"), row_8("groom", "START", "2")], r"events\.csv:3: groom starts again"),
+        ([row_8("groom", "START", "5"), row_8("groom", "STOP", "4")], r"events\.csv:3: groom stops at 4 s, before"),
+        ([row_8("groom", "START", "x")], r"events\.csv:2: 'x' is no time"),
+        ([row_8("groom", "START", "nan")], r"events\.csv:2: 'nan' is no time"),
+        ([row_8("groom", "BEGIN", "1")], "behavior type 'BEGIN'; write START, STOP or POINT"),
+        ([row_8("groom", "POINT", "1", media="zz.mp4")], r"events\.csv:2: video 'zz\.mp4' is not in the source"),
+        ([row_8("", "POINT", "1")], r"events\.csv:2: no behavior"),
+        (["o1,short"], r"events\.csv:2: 2 columns where the header has 20"),
+        (
+            [row_8("groom", "START", "1"), row_8("groom", "STOP", "70", media="b.mp4")],
+            "starts in clips/a.mp4 and stops in clips/b.mp4",
+        ),
+    ],
+)
+def test_malformed_rows(tmp_path: Path, rows: list[str], message: str) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        read(tmp_path, *rows)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("path,label", "no header with Behavior and Time"),
+        ("Time,Behavior,Status", "lacks Media file name"),
+        ("Time,Behavior,Media file name", "lacks Behavior type"),
+        ("Behavior,Media file name,Start (s)", "not Stop"),
+    ],
+)
+def test_other_headers(tmp_path: Path, header: str, message: str) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        read(tmp_path, header=header)
