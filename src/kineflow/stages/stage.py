@@ -67,7 +67,9 @@ def main(name: str, stream: str | None = None) -> int:
         report.error, report.exit_code = " ".join(str(err).split()), err.exit_code
     except OSError as err:
         full = err.errno in (errno.ENOSPC, errno.EDQUOT)
-        text = f"the disk is full ({err.filename or 'while writing'}); free some room and run again" if full else str(err)
+        text = (
+            f"the disk is full ({err.filename or 'while writing'}); free some room and run again" if full else str(err)
+        )
         report.error, report.exit_code = text, StorageFullError.exit_code if full else 1
         if not full:
             traceback.print_exc()

@@ -1,0 +1,74 @@
+"""Where a stream's videos are, and how one is opened."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from kineflow.data.preprocessing import Reader, Stream
+from kineflow.errors import DataError
+
+
+@dataclass(frozen=True)
+class StreamStore:
+    """The store of one stream: a file for each video, with an `index.tsv` of what each file is.
+
+    Args:
+        root: data/frames, data/flow or data/embeddings.
+        keys: by video, the digest that its file was computed under.
+        num_frames: by video, how many images, flows or features its file holds.
+    """
+
+    stream: Stream
+    root: Path
+    keys: dict[str, str]
+    num_frames: dict[str, int]
+
+    @classmethod
+    def of(cls, stream: Stream, root: Path) -> Self:
+        """Read the index of the store at `root`.
+
+        Raises:
+            DataError: there is no index.
+        """
+        index = root / "index.tsv"
+        if not index.is_file():
+            raise DataError(f"{index} is not there; run the stage that makes {root}")
+        rows = [line.split("\t") for line in index.read_text().splitlines()[1:]]
+        return cls(stream, root.resolve(), {row[0]: row[1] for row in rows}, {row[0]: int(row[2]) for row in rows})
+
+    def open(self, video_id: str) -> Reader:
+        """The reader of one video.
+
+        Raises:
+            DataError: the store has no such video.
+        """
+        if video_id not in self.keys:
+            raise DataError(f"{self.root}: has no video {video_id}; run the stage that makes it")
+        return open_reader(self.stream, self.root, video_id)
+
+
+def open_reader(stream: Stream, root: Path, video_id: str) -> Reader:
+    """Open the file of one video in a store."""
+    from kineflow.video.flow_store import FlowReader
+    from kineflow.video.frame_store import FrameReader
+
+    if stream == "embedding":
+        return EmbeddingReader(np.load(root / f"{video_id}.npy", mmap_mode="r"))
+    path = root / f"{video_id}.zip"
+    return FlowReader(path) if stream == "flow" else FrameReader(path)
+
+
+@dataclass(frozen=True)
+class EmbeddingReader:
+    """Features of every frame as 1 x 1 images of D channels, so that they read like any stream."""
+
+    features_ND: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.features_ND)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """(T, 1, 1, D) at `indices`."""
+        return np.asarray(self.features_ND[indices])[:, None, None, :]

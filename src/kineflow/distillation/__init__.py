@@ -1,0 +1,1 @@
+"""A student that sees less learns what a teacher sees."""

@@ -1,0 +1,105 @@
+"""MARS: an RGB student imitates the features of a flow teacher, and needs no flow any more.
+
+Source: Crasto et al., MARS: Motion-Augmented RGB Stream for Action Recognition, CVPR 2019: cross-entropy plus the
+weighted mean squared error between the features before the last layer. Teacher and student see the same crop of
+the same instants.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kineflow.data.dataset import Batch, ClipDataset, ReaderCache, collate
+from kineflow.data.preprocessing import Preprocessing
+from kineflow.data.readers import StreamStore
+from kineflow.errors import ParamsError
+from kineflow.models.classifier import Prediction
+from kineflow.store import file_sha256
+from kineflow.training.bundle import Bundle, Member, read_bundle
+from kineflow.training.job import Job
+from kineflow.training.objectives import Classification, Objective
+from kineflow.training.precision import autocast, to_device, to_format
+
+
+@dataclass(frozen=True)
+class MarsConfig:
+    """Makes the distillation objective of a job.
+
+    Args:
+        teacher: the bundle of the flow model of the same fold; its first member teaches.
+        store: where the teacher's stream is read.
+        feature_weight: of the mean squared error between features.
+        label_smoothing: of the cross-entropy.
+    """
+
+    teacher: Path
+    store: StreamStore
+    feature_weight: float
+    label_smoothing: float
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """All that the objective depends on, as JSON values."""
+        bundle, member = self._teacher()
+        return {
+            "kind": "mars",
+            "teacher": file_sha256(bundle.root / member.weights),
+            "preprocessing": member.preprocessing.to_json(),
+            "store": dict(sorted(self.store.keys.items())),
+            "feature_weight": self.feature_weight,
+            "label_smoothing": self.label_smoothing,
+        }
+
+    def make(self, job: Job, preprocessing: Preprocessing, device: torch.device) -> Objective:
+        """The objective of `job`.
+
+        Raises:
+            ParamsError: the features of teacher and student differ in size.
+        """
+        bundle, member = self._teacher()
+        readers = ReaderCache(self.store.open)
+        inputs = ClipDataset(job.train, readers, member.preprocessing, job.augment, job.recipe.seed)
+        teacher = bundle.load_model(member, device)
+        return Mars(teacher, inputs, member, Classification(self.label_smoothing), self.feature_weight, device)
+
+    def _teacher(self) -> tuple[Bundle, Member]:
+        bundle = read_bundle(self.teacher)
+        return bundle, bundle.members[0]
+
+
+class Mars:
+    """Classification loss plus `feature_weight` times the mean squared error to the teacher's features."""
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        inputs: ClipDataset,
+        member: Member,
+        classification: Classification,
+        feature_weight: float,
+        device: torch.device,
+    ) -> None:
+        self.teacher = to_format(teacher, member.precision)
+        self.inputs = inputs
+        self.precision = member.precision
+        self.classification = classification
+        self.feature_weight = feature_weight
+        self.device = device
+
+    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
+        """The mean loss of `batch`, whose clips the teacher sees in the same views."""
+        seen = collate([self.inputs.sample(int(position), epoch=epoch) for position in batch.positions])
+        with torch.no_grad(), autocast(self.device, self.precision):
+            clips_BCTHW = to_device(torch.from_numpy(seen.clips_BCTHW), self.device, self.precision)
+            taught = self.teacher(clips_BCTHW).features
+        if taught.shape != prediction.features.shape:
+            raise ParamsError(
+                f"the student's features have shape {tuple(prediction.features.shape)} and the teacher's "
+                f"{tuple(taught.shape)}; give streams.rgb and streams.flow models with features of one size"
+            )
+        loss = self.classification(prediction, batch, epoch=epoch)
+        return loss + self.feature_weight * F.mse_loss(prediction.features.float(), taught.float())

@@ -1,0 +1,1 @@
+"""Release models: what they are made of, and how they label videos."""

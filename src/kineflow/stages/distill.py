@@ -1,0 +1,40 @@
+"""Train an RGB student to imitate the flow teacher of the same fold."""
+
+from kineflow.data.readers import StreamStore
+from kineflow.distillation.mars import MarsConfig
+from kineflow.params import Params
+from kineflow.stages import paths
+from kineflow.stages.fold_training import RELEASE, load_dataset, plan, train_network
+from kineflow.stages.stage import StageReport
+
+PARAMS = ("task", "seed", "frames", "flow", "train", "release.form", "streams.rgb", "distill")
+
+
+def run(params: Params, report: StageReport) -> None:
+    """Write `models/student/`, or the `disabled` out."""
+    if not params.distill.enabled:
+        paths.write_disabled(paths.MODELS / "student", "distill.enabled is false")
+        return
+    dataset = load_dataset(params.task)
+    flow_store = StreamStore.of("flow", paths.FLOW)
+
+    def objective_of(fold: int) -> MarsConfig:
+        teacher = "release" if fold == RELEASE else f"folds/{fold}"
+        return MarsConfig(
+            teacher=(paths.MODELS / "flow" / teacher).resolve(),
+            store=flow_store,
+            feature_weight=params.distill.feature_weight,
+            label_smoothing=params.train.label_smoothing,
+        )
+
+    jobs = plan(
+        params,
+        dataset,
+        "rgb",
+        params.streams.rgb,
+        name="student",
+        epochs=params.distill.epochs,
+        objective_of=objective_of,
+        report=report,
+    )
+    train_network(params, dataset, jobs, name="student", objective_of=objective_of, report=report)

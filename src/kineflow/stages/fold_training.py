@@ -1,0 +1,342 @@
+"""What the stages `train` and `distill` share: folds and release model of one network, and their outs.
+
+Outs, in `models/<stream>/`: `folds/<k>/` and `release/` (bundles), `oof.parquet`, `test.parquet` (logits),
+`curves.csv`, `summary.json`.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median_low
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
+from kineflow.data.frame_labels import behaviours
+from kineflow.data.items import clip_classes, clip_items, window_items
+from kineflow.data.preprocessing import Augment, Preprocessing, Stream
+from kineflow.data.readers import StreamStore
+from kineflow.models.describe import describe_model
+from kineflow.params import Params, StreamParams, TrainParams, as_json
+from kineflow.stages import paths
+from kineflow.stages.stage import StageReport
+from kineflow.store import home
+from kineflow.tables import CLIPS, FOLDS, FRAME_LABELS, LOGITS, VIDEOS, read_table, write_table
+from kineflow.training.bundle import Bundle, Member, write_bundle
+from kineflow.training.folds import Resources, train_jobs
+from kineflow.training.job import Job, ModelConfig, ObjectiveConfig, logits_table
+from kineflow.training.precision import choose_device, choose_precision
+from kineflow.training.recipe import Recipe
+from kineflow.video.frame_store import FrameReader
+
+RELEASE = -1
+CURVE_COLUMNS = ("epoch", "train_loss", "val_loss", "val_metric")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The clips of the data set with their roles.
+
+    Args:
+        classes: in the order of the models' outputs.
+        items: every clip by clip_id.
+        roles: clip ids by (fold, role), in the order of the clips table; fold -1 holds the role `test`.
+        groups, sha256: of each video.
+    """
+
+    classes: tuple[str, ...]
+    items: Mapping[str, ClipItem]
+    roles: Mapping[tuple[int, str], list[str]]
+    groups: Mapping[str, str]
+    sha256: Mapping[str, str]
+
+    @property
+    def folds(self) -> list[int]:
+        """The fold numbers, in order."""
+        return sorted({fold for fold, role in self.roles if role == "val"})
+
+    def clips(self, fold: int, role: str) -> list[ClipItem]:
+        """The clips of a role in a fold, in a stable order."""
+        return [self.items[clip_id] for clip_id in self.roles.get((fold, role), [])]
+
+    @property
+    def development(self) -> list[ClipItem]:
+        """Every clip that is not for test."""
+        in_test = set(self.roles.get((RELEASE, "test"), []))
+        in_folds = {clip_id for (fold, _), ids in self.roles.items() if fold != RELEASE for clip_id in ids}
+        return [item for clip_id, item in self.items.items() if clip_id in in_folds - in_test]
+
+
+def load_dataset(task: str) -> Dataset:
+    """Read the tables of the workspace."""
+    clips = read_table(paths.CLIPS, CLIPS)
+    folds = read_table(paths.FOLDS, FOLDS)
+    videos = read_table(paths.VIDEOS, VIDEOS)
+    if task == "clip":
+        classes = clip_classes(clips)
+        items = clip_items(clips, classes)
+    else:
+        labels = read_table(paths.FRAME_LABELS, FRAME_LABELS)
+        classes = tuple(behaviours(labels))
+        sources = {v: FrameReader(paths.FRAMES / f"{v}.zip").source_frames for v in clips["video_id"].unique()}
+        items = window_items(clips, labels, sources)
+    order = {clip_id: position for position, clip_id in enumerate(items)}
+    roles: dict[tuple[int, str], list[str]] = {}
+    for fold, role, clip_id in folds[["fold", "role", "clip_id"]].itertuples(index=False):
+        roles.setdefault((int(fold), role), []).append(clip_id)
+    roles = {key: sorted(ids, key=order.__getitem__) for key, ids in roles.items()}
+    by_video = videos.set_index("video_id")
+    return Dataset(classes, items, roles, by_video["group"].to_dict(), by_video["sha256"].to_dict())
+
+
+def plan(
+    params: Params,
+    dataset: Dataset,
+    stream: Stream,
+    config: StreamParams,
+    *,
+    name: str,
+    epochs: int,
+    objective_of: Callable[[int], Any],
+    report: StageReport,
+) -> list[Job]:
+    """One job for each fold; `release_job` makes the last.
+
+    Args:
+        name: rgb, flow or student.
+        objective_of: the objective of a fold (-1 for the release model).
+    """
+    train = params.train
+    device = choose_device(train.gpus_per_fold)
+    precision, why = choose_precision(train.precision, device)
+    report.note(f"training {config.model} on {device.type} in {precision}: {why}")
+    store = StreamStore.of(stream, {"rgb": paths.FRAMES, "flow": paths.FLOW, "embedding": paths.EMBEDDINGS}[stream])
+    preprocessing = Preprocessing(
+        task=params.task,
+        stream=stream,
+        fps=params.frames.fps,
+        frames=as_json(params.frames),
+        flow=as_json(params.flow) if stream == "flow" else None,
+        sampling=config.sampling,
+        num_frames=config.num_frames,
+        frame_stride=config.frame_stride,
+        height_px=config.height_px,
+        width_px=config.width_px,
+        flow_scale_px=1.0,
+        num_views=train.num_views,
+    )
+    channels = preprocessing.num_channels or store.open(next(iter(store.keys))).read(np.arange(1)).shape[-1]
+    model = ModelConfig(config.model, params.task, len(dataset.classes), channels, config.dropout, config.weights)
+    ensemble = params.release.form == "fold_ensemble"
+    return [
+        Job(
+            name=f"{name} fold {fold}",
+            model=model,
+            store=store,
+            classes=dataset.classes,
+            train=dataset.clips(fold, "train"),
+            val=dataset.clips(fold, "val"),
+            test=dataset.clips(RELEASE, "test") if ensemble else [],
+            preprocessing=preprocessing,
+            augment=Augment(**train.augment.model_dump()),
+            recipe=_recipe(train, epochs=epochs, lr=config.lr, seed=params.seed * 1000 + fold, precision=precision),
+            fold=fold,
+            gpus=train.gpus_per_fold,
+            objective=objective_of(fold),
+        )
+        for fold in dataset.folds
+    ]
+
+
+def _recipe(train: TrainParams, *, epochs: int, lr: float, seed: int, precision: Any) -> Recipe:
+    return Recipe(
+        epochs=epochs,
+        batch_size=train.batch_size,
+        optimizer=train.optimizer,
+        lr=lr,
+        weight_decay=train.weight_decay,
+        schedule=train.schedule,
+        warmup_fraction=train.warmup_fraction,
+        label_smoothing=train.label_smoothing,
+        grad_clip_norm=train.grad_clip_norm,
+        ema_decay=train.ema_decay,
+        eval_every=train.eval_every,
+        select=train.select,
+        seed=seed,
+        precision=precision,
+        threads=train.threads_per_fold,
+    )
+
+
+def release_job(fold_job: Job, dataset: Dataset, *, name: str, epochs: int, objective: Any) -> Job:
+    """The refit on every development clip, like `fold_job` but for `epochs` epochs."""
+    return replace(
+        fold_job,
+        name=f"{name} release",
+        train=dataset.development,
+        val=[],
+        test=dataset.clips(RELEASE, "test"),
+        recipe=replace(fold_job.recipe, epochs=epochs, seed=fold_job.recipe.seed + 500),
+        fold=RELEASE,
+        objective=objective,
+    )
+
+
+def train_network(
+    params: Params,
+    dataset: Dataset,
+    jobs: list[Job],
+    *,
+    name: str,
+    objective_of: Callable[[int], Any],
+    report: StageReport,
+) -> None:
+    """Train folds and release model, and write `models/<name>/`."""
+    train = params.train
+    resources = Resources(train.threads_per_fold, train.workers_per_fold, train.max_failures)
+    refit = params.release.form == "refit"
+    release: Job | None = None
+    if refit and train.select == "last":  # needs no fold's best epoch, so it may train beside the folds
+        release = release_job(
+            jobs[0], dataset, name=name, epochs=jobs[0].recipe.epochs, objective=objective_of(RELEASE)
+        )
+    together = [*jobs, release] if release else jobs
+    folders, skipped = train_jobs(together, home(), resources, say=report.note)
+    if refit and release is None:
+        epochs = median_low([_result(folders[job.key])["best_epoch"] for job in jobs])
+        release = release_job(jobs[0], dataset, name=name, epochs=epochs, objective=objective_of(RELEASE))
+        more, skipped_too = train_jobs([release], home(), resources, say=report.note)
+        folders, skipped = folders | more, skipped + skipped_too
+    report.items, report.skipped = len(folders), skipped
+    _write_outs(paths.MODELS / name, name, dataset, jobs, release, folders)
+
+
+def _write_outs(
+    out: Path, name: str, dataset: Dataset, jobs: list[Job], release: Job | None, folders: Mapping[str, Path]
+) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    oof, ensembled, curves = [], [], []
+    for job in jobs:
+        logits = read_table(folders[job.key] / "logits.parquet", LOGITS)
+        in_val = logits["clip_id"].isin([item.clip_id for item in job.val])
+        oof.append(logits[in_val])
+        ensembled.append(logits[~in_val])
+        for epoch in _result(folders[job.key])["curves"]:
+            curves.append(
+                {"fold": job.fold, **{k: epoch[k] for k in ("epoch", "train_loss", "val_loss", "val_metric")}}
+            )
+        _bundle(out / "folds" / str(job.fold), name, dataset, [job], folders)
+    write_table(out / "oof.parquet", LOGITS, pd.concat(oof, ignore_index=True))
+    if release is not None:
+        test = read_table(folders[release.key] / "logits.parquet", LOGITS)
+    else:
+        test = _mean_logits(ensembled, jobs[0].model.task, dataset.classes)
+    write_table(out / "test.parquet", LOGITS, test)
+    pd.DataFrame(curves).to_csv(out / "curves.csv", index=False)
+    _bundle(out / "release", name, dataset, [release] if release else jobs, folders)
+    summary = _summary(name, dataset, jobs, release, folders)
+    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def _bundle(out: Path, name: str, dataset: Dataset, jobs: list[Job], folders: Mapping[str, Path]) -> None:
+    members = tuple(
+        Member(
+            stream=name,
+            model=replace(job.model, weights=None),
+            preprocessing=Preprocessing.from_json(_result(folders[job.key])["preprocessing"]),
+            precision=job.recipe.precision,
+            weights=f"model_{index}.pt",
+        )
+        for index, job in enumerate(jobs)
+    )
+    videos = sorted({item.video_id for job in jobs for item in job.train})
+    bundle = Bundle(
+        root=out,
+        task=jobs[0].model.task,
+        classes=dataset.classes,
+        members=members,
+        training_videos=tuple(dataset.sha256[video] for video in videos),
+        training_groups=tuple(dataset.groups[video] for video in videos),
+    )
+    weights = {member.weights: folders[job.key] / "weights.pt" for member, job in zip(members, jobs, strict=True)}
+    write_bundle(bundle, weights)
+
+
+def _mean_logits(tables: list[pd.DataFrame], task: str, classes: tuple[str, ...]) -> pd.DataFrame:
+    """The logits of the mean probability of the fold models; empty where there are no test clips."""
+    first = tables[0].reset_index(drop=True)
+    if first.empty:
+        return first
+    probs = np.mean([logits_to_probs(table[list(classes)].to_numpy(), task) for table in tables], axis=0)
+    items = [ClipItem(row.clip_id, row.video_id, 0, 1, None) for row in first.itertuples()]
+    rows = logits_table(items, list(probs), classes, model=first["model"].iloc[0], fold=RELEASE, task="clip")
+    if task == "frame":
+        rows["frame"] = first["frame"]
+    return rows
+
+
+def logits_to_probs(logits: np.ndarray, task: str) -> np.ndarray:
+    """Softmax over the last axis on task clip, sigmoid on task frame."""
+    values = logits.astype(np.float64)
+    if task == "frame":
+        return 1 / (1 + np.exp(-values))
+    exp = np.exp(values - values.max(axis=-1, keepdims=True))
+    return exp / exp.sum(axis=-1, keepdims=True)
+
+
+def _summary(
+    name: str, dataset: Dataset, jobs: list[Job], release: Job | None, folders: Mapping[str, Path]
+) -> dict[str, Any]:
+    job = jobs[0]
+    results = {job.fold: _result(folders[job.key]) for job in jobs}
+    shape = _example(job).shape
+    described = describe_model(job.model.build(seed=0), num_frames=shape[1], height_px=shape[2], width_px=shape[3])
+    return {
+        "stream": name,
+        "model": job.model.name,
+        "classes": list(dataset.classes),
+        "task": job.model.task,
+        "num_params": described.num_parameters,
+        "macs": described.macs,
+        "input_shape": list(shape),
+        "precision": job.recipe.precision,
+        "device": results[job.fold]["device"],
+        "recipe": job.recipe.to_json(),
+        "augment": asdict(job.augment),
+        "objective": job.objective.key["kind"],
+        "preprocessing": results[job.fold]["preprocessing"],
+        "release": {
+            "form": "refit" if release else "fold_ensemble",
+            "epochs": release.recipe.epochs if release else None,
+        },
+        "folds": [
+            {
+                "fold": fold,
+                "best_epoch": result["best_epoch"],
+                "seconds": result["seconds"],
+                "val_loss": result["curves"][result["best_epoch"] - 1]["val_loss"],
+                "val_metric": result["curves"][result["best_epoch"] - 1]["val_metric"],
+            }
+            for fold, result in results.items()
+        ],
+    }
+
+
+def _example(job: Job) -> np.ndarray:
+    """One input of the model, float32 (C, T, H, W)."""
+    return ClipDataset(job.train[:1], ReaderCache(job.store.open), job.preprocessing).fixed_view(0, view=0).tensor
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
+
+
+def classification_of(params: Params) -> Callable[[int], ObjectiveConfig]:
+    """The plain classification objective for every fold."""
+    return lambda fold: ObjectiveConfig(params.train.label_smoothing)

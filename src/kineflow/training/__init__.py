@@ -1,0 +1,1 @@
+"""The training loop, what it minimises, and how folds of it run in parallel."""

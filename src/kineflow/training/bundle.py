@@ -1,0 +1,163 @@
+"""A release model on disk: one folder with its weights and everything that is needed to use them.
+
+`bundle.json` holds the task, the classes and the members. The probability of a class is the mean over the streams
+of the mean over each stream's members: one refit, or the models of all folds.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kineflow.data.preprocessing import Preprocessing
+from kineflow.errors import DataError
+from kineflow.training.job import ModelConfig
+from kineflow.training.recipe import Precision
+
+SCHEMA_VERSION = 1
+BUNDLE_JSON = "bundle.json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of a release model.
+
+    Args:
+        stream: rgb, flow or student; members of one stream are averaged first.
+        weights: file of its state dict, relative to the bundle.
+    """
+
+    stream: str
+    model: ModelConfig
+    preprocessing: Preprocessing
+    precision: Precision
+    weights: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What `bundle.json` says.
+
+    Args:
+        root: the folder.
+        training_videos: sha256 of each video that any member was trained on.
+        training_groups: the groups of those videos.
+    """
+
+    root: Path
+    task: str
+    classes: tuple[str, ...]
+    members: tuple[Member, ...]
+    training_videos: tuple[str, ...]
+    training_groups: tuple[str, ...]
+
+    def load_model(self, member: Member, device: torch.device) -> nn.Module:
+        """The network of `member` with its weights, in eval mode.
+
+        Raises:
+            DataError: the weights do not fit the model.
+        """
+        model = member.model.build(seed=0)
+        state = torch.load(self.root / member.weights, map_location="cpu", weights_only=True)
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as err:
+            raise DataError(f"{self.root / member.weights}: does not fit {member.model.name}") from err
+        return model.to(device).eval()
+
+
+def write_bundle(bundle: Bundle, weights: Mapping[str, Path]) -> None:
+    """Write the folder `bundle.root`, whole or not at all; `weights` says where each member's file is now."""
+    partial = bundle.root.with_name(bundle.root.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, source in weights.items():
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, partial / name)
+    values = {
+        "schema_version": SCHEMA_VERSION,
+        "task": bundle.task,
+        "classes": list(bundle.classes),
+        "members": [_member_json(member) for member in bundle.members],
+        "training_videos": sorted(set(bundle.training_videos)),
+        "training_groups": sorted(set(bundle.training_groups)),
+    }
+    (partial / BUNDLE_JSON).write_text(json.dumps(values, indent=1) + "\n")
+    shutil.rmtree(bundle.root, ignore_errors=True)
+    partial.replace(bundle.root)
+
+
+def read_bundle(root: Path) -> Bundle:
+    """Read the bundle in the folder `root`.
+
+    Raises:
+        DataError: there is none, or it is of another version.
+    """
+    try:
+        values: dict[str, Any] = json.loads((root / BUNDLE_JSON).read_text())
+    except FileNotFoundError as err:
+        raise DataError(f"{root}: holds no {BUNDLE_JSON}, so it is no release model") from err
+    if values.get("schema_version") != SCHEMA_VERSION:
+        raise DataError(f"{root}: bundle version {values.get('schema_version')} is not {SCHEMA_VERSION}")
+    return Bundle(
+        root=root,
+        task=values["task"],
+        classes=tuple(values["classes"]),
+        members=tuple(_member_from_json(member, root) for member in values["members"]),
+        training_videos=tuple(values["training_videos"]),
+        training_groups=tuple(values["training_groups"]),
+    )
+
+
+def assemble_bundle(parts: Sequence[Path], out: Path) -> Bundle:
+    """Join the bundles of several streams into one at `out`.
+
+    Raises:
+        DataError: they answer different questions.
+    """
+    bundles = [read_bundle(part) for part in parts]
+    first = bundles[0]
+    for other in bundles[1:]:
+        if (other.task, other.classes) != (first.task, first.classes):
+            raise DataError(f"{other.root} and {first.root} have different classes and cannot be fused")
+    members = tuple(
+        replace(member, weights=f"{member.stream}/{Path(member.weights).name}")
+        for bundle in bundles
+        for member in bundle.members
+    )
+    sources = {
+        f"{member.stream}/{Path(member.weights).name}": bundle.root / member.weights
+        for bundle in bundles
+        for member in bundle.members
+    }
+    joined = replace(
+        first,
+        root=out,
+        members=members,
+        training_videos=tuple(v for bundle in bundles for v in bundle.training_videos),
+        training_groups=tuple(g for bundle in bundles for g in bundle.training_groups),
+    )
+    write_bundle(joined, sources)
+    return joined
+
+
+def _member_json(member: Member) -> dict[str, Any]:
+    return asdict(member) | {"preprocessing": member.preprocessing.to_json()}
+
+
+def _member_from_json(values: dict[str, Any], root: Path) -> Member:
+    weights = root / values["weights"]
+    if not weights.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{root}: the weights file {values['weights']} is outside of the bundle")
+    return Member(
+        stream=values["stream"],
+        model=ModelConfig(**values["model"]),
+        preprocessing=Preprocessing.from_json(values["preprocessing"]),
+        precision=values["precision"],
+        weights=values["weights"],
+    )

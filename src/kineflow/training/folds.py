@@ -1,0 +1,192 @@
+"""Carry out several trainings: in parallel on Ray as far as cores and GPUs allow, none of them twice.
+
+A fold that fits one worker is a plain Ray task round the loop. With several data-parallel workers it is a
+`TorchTrainer`, which costs some 15 s before its first step. Either way the state after every epoch is on disk,
+and a fold whose worker or driver was killed goes on from there.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kineflow.errors import KineflowError, ServiceError
+from kineflow.parallel import ray_session
+from kineflow.store import ResultStore
+from kineflow.training.job import Job, run_job
+from kineflow.training.loop import EpochResult, Shard
+from kineflow.training.precision import choose_device
+
+POLL_SEC = 0.5
+NEWS_SEC = 10.0
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each training may use; see `TrainParams`."""
+
+    threads: int
+    workers: int
+    max_failures: int
+
+
+def train_jobs(
+    jobs: Sequence[Job], home: Path, resources: Resources, *, say: Callable[[str], None]
+) -> tuple[dict[str, Path], int]:
+    """Train what is not trained yet.
+
+    Args:
+        jobs: with different keys.
+        home: where results (`store/train`) and checkpoints are kept, outside of DVC's outs.
+        say: told one line of news at a time.
+
+    Returns:
+        The result folder of each job by its key, and how many were there already.
+
+    Raises:
+        ServiceError: a worker died more often than `max_failures` allows.
+    """
+    home = home.resolve()
+    results = ResultStore(home / "store" / "train")
+    keys = {job.key: job for job in jobs}
+    pending = {key: job for key, job in keys.items() if key not in results}
+    if resources.workers > 1:
+        for job in pending.values():
+            _run_distributed(job, home, resources, say)
+    elif len(pending) == 1 or os.cpu_count() == 1:
+        for key, job in pending.items():
+            run_job(job, results, home / "checkpoints", on_epoch=_Teller(job, home / "progress" / f"{key}.json"))
+            say(_news_of(job, home / "progress" / f"{key}.json"))
+    elif pending:
+        _run_parallel(pending, home, resources, say)
+    for key in pending:
+        (home / "progress" / f"{key}.json").unlink(missing_ok=True)
+    return {key: results.path(key) for key in keys}, len(keys) - len(pending)
+
+
+class _Teller:
+    """Writes the last epoch's result where the driver can read it."""
+
+    def __init__(self, job: Job, path: Path) -> None:
+        self.epochs = job.recipe.epochs
+        self.path = path
+
+    def __call__(self, result: EpochResult) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(result) | {"epochs": self.epochs}))
+        partial.replace(self.path)
+
+
+def _news_of(job: Job, path: Path) -> str:
+    try:
+        news = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return f"{job.name}: starting"
+    metric = "accuracy" if job.model.task == "clip" else "macro-F1"
+    watched = f", val loss {news['val_loss']:.3f}, val {metric} {news['val_metric']:.3f}" if job.val else ""
+    return f"{job.name}: epoch {news['epoch'] + 1}/{news['epochs']}, loss {news['train_loss']:.3f}{watched}"
+
+
+def _run_parallel(pending: dict[str, Job], home: Path, resources: Resources, say: Callable[[str], None]) -> None:
+    import ray
+
+    def train(job: Job) -> None:
+        results = ResultStore(home / "store" / "train")
+        run_job(job, results, home / "checkpoints", on_epoch=_Teller(job, home / "progress" / f"{job.key}.json"))
+
+    with ray_session():
+        task = ray.remote(train).options(max_retries=resources.max_failures)
+        running: dict[Any, Job] = {}
+        for job in pending.values():
+            on_gpu = choose_device(job.gpus).type == "cuda"
+            options = {"num_cpus": resources.threads, "num_gpus": job.gpus if on_gpu else 0}
+            running[task.options(**options).remote(job)] = job
+        try:
+            _await(ray, running, home, say)
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)
+
+
+def _await(ray: Any, running: dict[Any, Job], home: Path, say: Callable[[str], None]) -> None:
+    total, told = len(running), time.monotonic()
+    while running:
+        finished, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SEC)
+        for reference in finished:
+            job = running.pop(reference)
+            try:
+                ray.get(reference)
+            except ray.exceptions.RayTaskError as err:
+                raise _cause_of(err) from err
+            except ray.exceptions.RayError as err:
+                reason = str(err).splitlines()[0]
+                raise ServiceError(f"{job.name}: its worker died too often ({reason}); run again to go on") from err
+            say(f"{_news_of(job, home / 'progress' / f'{job.key}.json')} - done ({total - len(running)} of {total})")
+        if running and time.monotonic() - told > NEWS_SEC:
+            told = time.monotonic()
+            for job in running.values():
+                path = home / "progress" / f"{job.key}.json"
+                if path.exists():
+                    say(_news_of(job, path))
+
+
+def _cause_of(err: Any) -> BaseException:
+    cause = err.cause
+    return cause if isinstance(cause, KineflowError) else err
+
+
+def _run_distributed(job: Job, home: Path, resources: Resources, say: Callable[[str], None]) -> None:
+    with ray_session():
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        on_gpu = choose_device(job.gpus).type == "cuda"
+        trainer = TorchTrainer(
+            _distributed_worker,
+            train_loop_config={"job": job, "home": str(home)},
+            scaling_config=ScalingConfig(
+                num_workers=resources.workers,
+                use_gpu=on_gpu,
+                resources_per_worker={"CPU": resources.threads, **({"GPU": job.gpus} if on_gpu else {})},
+            ),
+            run_config=RunConfig(
+                name=f"{job.key[:16]}-{time.time_ns()}",  # a finished name would return without training
+                storage_path=str(home / "ray_train"),
+                failure_config=FailureConfig(max_failures=resources.max_failures),
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as err:
+            reason = str(err).splitlines()[0]
+            raise ServiceError(f"{job.name}: data-parallel training failed ({reason}); run again to go on") from err
+        finally:
+            shutil.rmtree(home / "ray_train", ignore_errors=True)  # our own checkpoints are what we go on from
+    say(_news_of(job, home / "progress" / f"{job.key}.json") + " - done")
+
+
+def _distributed_worker(config: dict[str, Any]) -> None:
+    from ray import train
+    from ray.train.torch import prepare_model
+
+    context = train.get_context()
+    home, job = Path(config["home"]), config["job"]
+
+    def wrap(model: torch.nn.Module) -> torch.nn.Module:
+        return prepare_model(model, move_to_device=False)
+
+    run_job(
+        job,
+        ResultStore(home / "store" / "train"),
+        home / "checkpoints",
+        on_epoch=_Teller(job, home / "progress" / f"{job.key}.json"),
+        wrap=wrap,
+        shard=Shard(context.get_world_rank(), context.get_world_size()),
+    )

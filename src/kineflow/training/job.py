@@ -1,0 +1,238 @@
+"""One training as a value: everything its result depends on, and the function that carries it out."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
+from kineflow.data.preprocessing import Augment, Preprocessing, estimate_flow_scale
+from kineflow.data.readers import StreamStore
+from kineflow.models.registry import create_model
+from kineflow.models.weights import find_checkpoint, load_weights
+from kineflow.store import ResultStore, digest, file_sha256
+from kineflow.tables import LOGITS, write_table
+from kineflow.training.code_digest import code_digest
+from kineflow.training.loop import EpochResult, FitResult, Shard, fit
+from kineflow.training.objectives import Classification, Objective
+from kineflow.training.precision import choose_device
+from kineflow.training.recipe import Recipe
+from kineflow.training.scoring import as_logits, predict_probs
+
+CODE = ("kineflow.models", "kineflow.training", "kineflow.data.preprocessing", "kineflow.data.dataset")
+LIBRARIES = ("torch", "torchvision", "timm", "numpy", "opencv-contrib-python-headless")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What `create_model` and `load_weights` need."""
+
+    name: str
+    task: Literal["clip", "frame"]
+    num_classes: int
+    in_channels: int
+    dropout: float
+    weights: str | None
+
+    def build(self, seed: int) -> nn.Module:
+        """The model, its weights drawn from `seed` and then loaded where `weights` says so."""
+        torch.manual_seed(seed)
+        model = create_model(
+            self.name,
+            num_classes=self.num_classes,
+            in_channels=self.in_channels,
+            task=self.task,
+            dropout=self.dropout,
+        )
+        if self.weights is not None:
+            load_weights(model, self.weights)
+        return model
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Makes the objective of a job; distillation has its own kind.
+
+    `key` is all that the objective depends on, as JSON values.
+    """
+
+    label_smoothing: float
+
+    @property
+    def key(self) -> dict[str, Any]:
+        return {"kind": "classification", **asdict(self)}
+
+    def make(self, job: "Job", preprocessing: Preprocessing, device: torch.device) -> Objective:
+        """The objective of `job`, whose inputs are made by `preprocessing`."""
+        return Classification(self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a fold, or the release model.
+
+    Args:
+        name: for people, for example `rgb fold 2`.
+        model: what is trained.
+        store: where the stream's videos are read.
+        classes: in the order of the model's outputs.
+        train: clips to train on. val: to watch; their logits are kept. test: only scored at the end.
+        preprocessing: with `flow_scale_px` still to be estimated from the training clips.
+        objective: what is minimised.
+        fold: -1 for the release model.
+        gpus: of a GPU, if there is one.
+    """
+
+    name: str
+    model: ModelConfig
+    store: StreamStore
+    classes: tuple[str, ...]
+    train: Sequence[ClipItem]
+    val: Sequence[ClipItem]
+    test: Sequence[ClipItem]
+    preprocessing: Preprocessing
+    augment: Augment
+    recipe: Recipe
+    fold: int
+    gpus: float = 1.0
+    objective: Any = field(default_factory=lambda: ObjectiveConfig(0.0))
+
+    @property
+    def key(self) -> str:
+        """The digest of everything that the result depends on."""
+        return digest(
+            model=asdict(self.model),
+            weights=_weights_digest(self.model.weights),
+            classes=list(self.classes),
+            videos={item.video_id: self.store.keys[item.video_id] for item in (*self.train, *self.val, *self.test)},
+            train=[_item_key(item) for item in self.train],
+            val=[_item_key(item) for item in self.val],
+            test=[_item_key(item) for item in self.test],
+            preprocessing=self.preprocessing.to_json(),
+            augment=asdict(self.augment),
+            recipe=self.recipe.to_json(),
+            objective=self.objective.key,
+            fold=self.fold,
+            device=choose_device(self.gpus).type,
+            code=code_digest(*CODE),
+            libraries={name: version(name) for name in LIBRARIES},
+        )
+
+
+def run_job(
+    job: Job,
+    results: ResultStore,
+    checkpoints: Path,
+    *,
+    on_epoch: Callable[[EpochResult], None] | None = None,
+    wrap: Callable[[nn.Module], nn.Module] | None = None,
+    shard: Shard | None = None,
+) -> None:
+    """Train `job` and leave its result in `results`; continue from its checkpoint where there is one.
+
+    The result is a folder: `weights.pt`, `logits.parquet` (validation and test clips), `result.json`.
+    """
+    key = job.key
+    if key in results:
+        return
+    torch.set_num_threads(job.recipe.threads)
+    device = choose_device(job.gpus)
+    readers = ReaderCache(job.store.open)
+    preprocessing = with_flow_scale(job.preprocessing, job.train, readers)
+    model = job.model.build(job.recipe.seed).to(device)
+    started = time.monotonic()
+    checkpoint = checkpoints / f"{key}.pt"
+    fitted = fit(
+        model,
+        job.objective.make(job, preprocessing, device),
+        ClipDataset(job.train, readers, preprocessing, job.augment, job.recipe.seed),
+        ClipDataset(job.val, readers, preprocessing) if job.val else None,
+        job.recipe,
+        device=device,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        wrap=wrap,
+        shard=shard,
+    )
+    if shard is None or shard.rank == 0:
+        model.load_state_dict(fitted.state)
+        scored = ClipDataset([*job.val, *job.test], readers, preprocessing)
+        with results.writing(key) as folder:
+            folder.mkdir()
+            _write_result(folder, job, model, fitted, scored, device, seconds=time.monotonic() - started)
+        checkpoint.unlink(missing_ok=True)
+
+
+def with_flow_scale(preprocessing: Preprocessing, items: Sequence[ClipItem], readers: ReaderCache) -> Preprocessing:
+    """The preprocessing with `flow_scale_px` estimated from up to 64 of the training clips."""
+    if preprocessing.stream != "flow":
+        return preprocessing
+    unscaled = replace(preprocessing, flow_scale_px=1.0)
+    dataset = ClipDataset(items, readers, unscaled)
+    chosen = np.linspace(0, len(items) - 1, min(64, len(items))).astype(int)
+    scale = estimate_flow_scale(lambda: [dataset.sample(int(i), epoch=0).tensor for i in chosen])
+    return replace(preprocessing, flow_scale_px=scale)
+
+
+def logits_table(
+    items: Sequence[ClipItem], probs: Sequence[np.ndarray], classes: Sequence[str], *, model: str, fold: int, task: str
+) -> pd.DataFrame:
+    """Rows of the logits table: one for each clip (task clip), or for each frame of each clip (task frame)."""
+    frames = []
+    for item, clip_probs in zip(items, probs, strict=True):
+        rows = as_logits(np.atleast_2d(clip_probs), task=task)
+        table = pd.DataFrame(rows, columns=list(classes))
+        table.insert(0, "frame", np.arange(item.start, item.start + len(rows)) if task == "frame" else None)
+        table.insert(0, "video_id", item.video_id)
+        table.insert(0, "clip_id", item.clip_id)
+        frames.append(table)
+    columns = [name for name, _ in LOGITS.columns] + list(classes)
+    logits = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    logits["model"], logits["fold"] = model, fold
+    return logits[columns].astype({"fold": "int64", "frame": "Int64", **dict.fromkeys(classes, "float32")})
+
+
+def _write_result(
+    folder: Path,
+    job: Job,
+    model: nn.Module,
+    fitted: FitResult,
+    scored: ClipDataset,
+    device: torch.device,
+    *,
+    seconds: float,
+) -> None:
+    recipe = job.recipe
+    probs = predict_probs(model, scored, batch_size=recipe.batch_size, device=device, precision=recipe.precision)
+    logits = logits_table(scored.items, probs, job.classes, model=job.model.name, fold=job.fold, task=job.model.task)
+    write_table(folder / "logits.parquet", LOGITS, logits)
+    torch.save(fitted.state, folder / "weights.pt")
+    result = {
+        "fold": job.fold,
+        "best_epoch": fitted.best_epoch,
+        "seconds": round(seconds, 2),
+        "device": device.type,
+        "curves": [asdict(epoch) for epoch in fitted.curves],
+        "preprocessing": scored.preprocessing.to_json(),
+    }
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _item_key(item: ClipItem) -> list[Any]:
+    if isinstance(item.target, np.ndarray):
+        target: Any = digest(values=np.nan_to_num(item.target, nan=-1.0).astype(int).tolist())
+    else:
+        target = item.target
+    return [item.clip_id, item.start, item.stop, target]
+
+
+def _weights_digest(weights: str | None) -> str | None:
+    return None if weights is None else file_sha256(find_checkpoint(weights))

@@ -1,0 +1,82 @@
+"""Probabilities of a model over a data set: the one way that training, evaluation and prediction ask a model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.metrics import f1_score
+from torch import nn
+
+from kineflow.data.dataset import ClipDataset, collate
+from kineflow.training.precision import autocast, to_device
+from kineflow.training.recipe import Precision
+
+
+def predict_probs(
+    model: nn.Module, dataset: ClipDataset, *, batch_size: int, device: torch.device, precision: Precision
+) -> list[np.ndarray]:
+    """Probabilities of every clip, averaged over its test-time views.
+
+    Returns:
+        For each clip in order: float64 (K,) on task clip, (T, K) on task frame (one binary for each behaviour).
+    """
+    was_training = model.training
+    model.eval()
+    probs: list[np.ndarray] = []
+    num_views = dataset.preprocessing.num_views if dataset.preprocessing.task == "clip" else 1
+    for first in range(0, len(dataset), batch_size):
+        positions = range(first, min(first + batch_size, len(dataset)))
+        views = [_view_probs(model, dataset, positions, view, device, precision) for view in range(num_views)]
+        probs += [np.mean(of_clip, axis=0) for of_clip in zip(*views, strict=True)]
+    model.train(was_training)
+    return probs
+
+
+def _view_probs(
+    model: nn.Module,
+    dataset: ClipDataset,
+    positions: Sequence[int],
+    view: int,
+    device: torch.device,
+    precision: Precision,
+) -> list[np.ndarray]:
+    batch = collate([dataset.fixed_view(position, view=view) for position in positions])
+    with torch.inference_mode(), autocast(device, precision):
+        prediction = model(to_device(torch.from_numpy(batch.clips_BCTHW), device, precision))
+    logits = prediction.logits.float().cpu().double()
+    if logits.ndim == 2:
+        return list(logits.softmax(dim=1).numpy())
+    frames_of = zip(logits.sigmoid().numpy(), batch.num_frames, strict=True)
+    return [frame_probs[:num_frames] for frame_probs, num_frames in frames_of]
+
+
+def validation_scores(probs: list[np.ndarray], dataset: ClipDataset) -> tuple[float, float]:
+    """Mean log loss, and top-1 accuracy (task clip) or macro-F1 over behaviours (task frame).
+
+    Unlabelled entries do not count; both are nan without any labelled entry.
+    """
+    targets = [item.target for item in dataset.items]
+    if dataset.preprocessing.task == "clip":
+        probs_NK, targets_N = np.stack(probs), np.array(targets, np.int64)
+        of_target = np.clip(probs_NK[np.arange(len(targets_N)), targets_N], 1e-7, 1)
+        return float(-np.log(of_target).mean()), float((probs_NK.argmax(axis=1) == targets_N).mean())
+    probs_NK = np.clip(np.concatenate(probs), 1e-7, 1 - 1e-7)
+    targets_NK = np.concatenate([target for target in targets if isinstance(target, np.ndarray)])
+    labelled = ~np.isnan(targets_NK)
+    if not labelled.any():
+        return float("nan"), float("nan")
+    truth = np.nan_to_num(targets_NK)
+    losses = -(truth * np.log(probs_NK) + (1 - truth) * np.log(1 - probs_NK))
+    scores = [
+        f1_score(truth[rows, k], probs_NK[rows, k] > 0.5, zero_division=0.0)
+        for k, rows in enumerate(labelled.T)
+        if truth[rows, k].any()
+    ]
+    return float(losses[labelled].mean()), float(np.mean(scores)) if scores else float("nan")
+
+
+def as_logits(probs: np.ndarray, *, task: str) -> np.ndarray:
+    """Float32 values whose softmax (task clip) or sigmoid (task frame) gives `probs` back."""
+    clipped = np.clip(probs, 1e-7, 1 - 1e-7)
+    logits = np.log(clipped) if task == "clip" else np.log(clipped) - np.log1p(-clipped)
+    return logits.astype(np.float32)
