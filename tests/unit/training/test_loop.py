@@ -1,0 +1,193 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kineflow.data.dataset import ClipDataset, ClipItem, InMemoryReader, ReaderCache
+from kineflow.data.preprocessing import Augment, Preprocessing
+from kineflow.models.registry import create_model
+from kineflow.training.loop import EpochResult, Shard, epoch_batches, fit
+from kineflow.training.objectives import Classification, masked_binary_cross_entropy
+from kineflow.training.recipe import Recipe, learning_rate
+from kineflow.training.scoring import as_logits, predict_probs, validation_scores
+
+CPU = torch.device("cpu")
+AUGMENT = Augment(flip=False, crop_scale_min=0.8, brightness=0.1, amplitude=0.1, time_jitter=0.1)
+PREPROCESSING = Preprocessing(
+    task="clip",
+    stream="flow",
+    fps=10.0,
+    frames={},
+    flow={},
+    sampling="segments",
+    num_frames=4,
+    frame_stride=1,
+    height_px=12,
+    width_px=12,
+    flow_scale_px=1.0,
+    num_views=1,
+)
+
+
+def recipe(**changes) -> Recipe:
+    values = {
+        "epochs": 3,
+        "batch_size": 4,
+        "optimizer": "adamw",
+        "lr": 0.01,
+        "weight_decay": 0.01,
+        "schedule": "cosine",
+        "warmup_fraction": 0.1,
+        "label_smoothing": 0.0,
+        "grad_clip_norm": None,
+        "ema_decay": None,
+        "eval_every": 1,
+        "select": "last",
+        "seed": 3,
+        "precision": "fp32",
+        "threads": 1,
+    }
+    return Recipe(**(values | changes))
+
+
+def moving_left_or_right(count: int, *, augment: Augment | None = AUGMENT) -> ClipDataset:
+    """Clips whose flow is noise around -1 or +1 px in x: the class."""
+    rng = np.random.default_rng(7)
+    arrays, items = {}, []
+    for index in range(count):
+        target = index % 2
+        flows = rng.normal(scale=0.5, size=(6, 12, 12, 2)).astype(np.float32)
+        flows[..., 0] += 2.0 * target - 1.0
+        arrays[f"v{index}"] = flows
+        items.append(ClipItem(f"c{index}", f"v{index}", 0, 7, target))
+    readers = ReaderCache(lambda video_id: InMemoryReader(arrays[video_id]))
+    return ClipDataset(items, readers, PREPROCESSING, augment, seed=3)
+
+
+def small_model():
+    torch.manual_seed(3)
+    return create_model("r3d_mini.avg", num_classes=2, in_channels=2, task="clip", dropout=0.2)
+
+
+def test_learns_the_direction_of_motion():
+    train_set, val_set = moving_left_or_right(16), moving_left_or_right(8, augment=None)
+    result = fit(small_model(), Classification(), train_set, val_set, recipe(epochs=6), device=CPU)
+    assert result.curves[-1].val_metric == 1.0
+    assert result.curves[-1].train_loss < result.curves[0].train_loss
+
+
+def test_same_weights_as_a_bare_pytorch_loop():
+    train_set, chosen = moving_left_or_right(8), recipe(epochs=2)
+    fitted = fit(small_model(), Classification(), train_set, None, chosen, device=CPU)
+
+    model = small_model()
+    torch.manual_seed(chosen.seed)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.99))
+    step = 0
+    for epoch in range(2):
+        order = np.random.default_rng([3, epoch]).permutation(8)
+        for positions in (order[:4], order[4:]):
+            samples = [train_set.sample(int(p), epoch=epoch) for p in positions]
+            clips = torch.from_numpy(np.stack([s.tensor for s in samples]))
+            targets = torch.tensor([s.target for s in samples])
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, num_steps=4, recipe=chosen)
+            optimizer.zero_grad()
+            F.cross_entropy(model(clips).logits, targets).backward()
+            optimizer.step()
+            step += 1
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, fitted.state[name]), name
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_killed_and_resumed_gives_the_same_weights(tmp_path, ema_decay, select):
+    chosen = recipe(epochs=4, ema_decay=ema_decay, select=select)
+    data = moving_left_or_right(10), moving_left_or_right(6, augment=None)
+    whole = fit(small_model(), Classification(), *data, chosen, device=CPU)
+
+    class Killed(Exception):
+        pass
+
+    def kill_after_two(result: EpochResult) -> None:
+        if result.epoch == 1:
+            raise Killed
+
+    path = tmp_path / "state.pt"
+    with pytest.raises(Killed):
+        fit(
+            small_model(), Classification(), *data, chosen, device=CPU, checkpoint=path, on_epoch=kill_after_two
+        )
+    epochs: list[int] = []
+    resumed = fit(
+        small_model(),
+        Classification(),
+        *data,
+        chosen,
+        device=CPU,
+        checkpoint=path,
+        on_epoch=lambda result: epochs.append(result.epoch),
+    )
+    assert epochs == [2, 3]
+    assert resumed.curves == whole.curves and resumed.best_epoch == whole.best_epoch
+    for name, value in whole.state.items():
+        assert torch.equal(value, resumed.state[name]), name
+
+
+def test_best_keeps_the_weights_of_the_lowest_validation_loss():
+    data = moving_left_or_right(8), moving_left_or_right(6, augment=None)
+    result = fit(small_model(), Classification(), *data, recipe(epochs=5, lr=0.05, select="best"), device=CPU)
+    losses = [epoch.val_loss for epoch in result.curves]
+    assert result.best_epoch == int(np.argmin(losses)) + 1
+    model = small_model()
+    model.load_state_dict(result.state)
+    probs = predict_probs(model, data[1], batch_size=4, device=CPU, precision="fp32")
+    assert validation_scores(probs, data[1])[0] == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_learning_rate_by_hand():
+    chosen = recipe(lr=1.0, warmup_fraction=0.2)
+    rates = [learning_rate(step, num_steps=10, recipe=chosen) for step in (0, 1, 2, 6, 10)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
+    assert learning_rate(7, num_steps=10, recipe=recipe(schedule="constant", lr=0.3)) == 0.3
+
+
+def test_batches_cover_every_clip_once_and_leave_none_alone():
+    batches = epoch_batches(9, recipe(), epoch=0)
+    assert sorted(position for batch in batches for position in batch) == list(range(9))
+    assert [len(batch) for batch in batches] == [4, 5]
+    assert batches != epoch_batches(9, recipe(), epoch=1)
+
+
+def test_two_shards_weigh_a_batch_as_one_process_does():
+    batch = list(range(5))
+    shares = [len(batch[rank::2]) * 2 / len(batch) for rank in range(2)]
+    assert sum(shares) / 2 == pytest.approx(1.0)
+    assert Shard().world_size == 1
+
+
+def test_masked_loss_by_hand():
+    logits = torch.tensor([[[0.0, 2.0], [1.0, -1.0]]])
+    targets = torch.tensor([[[1.0, math.nan], [math.nan, 0.0]]])
+    by_hand = (math.log(2) + math.log1p(math.exp(-1.0))) / 2
+    assert masked_binary_cross_entropy(logits, targets).item() == pytest.approx(by_hand)
+    nothing = torch.full_like(targets, math.nan)
+    assert masked_binary_cross_entropy(logits, nothing).item() == 0.0
+
+
+def test_a_loss_that_is_no_number_ends_the_training():
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        fit(small_model(), Classification(), moving_left_or_right(8), None, recipe(lr=1e30, epochs=5), device=CPU)
+
+
+def test_logits_give_the_probabilities_back():
+    probs = np.array([[0.2, 0.5, 0.3]])
+    logits = torch.from_numpy(as_logits(probs, task="clip"))
+    np.testing.assert_allclose(logits.softmax(1).numpy(), probs, atol=1e-6)
+    np.testing.assert_allclose(torch.from_numpy(as_logits(probs, task="frame")).sigmoid().numpy(), probs, atol=1e-6)
