@@ -1,0 +1,63 @@
+"""What every test may use: the real clips beside the repository, and a workspace of its own."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+WORKSPACE_FILES = ("dvc.yaml", "params.yaml", "params", ".dvc/config", ".dvcignore", ".gitignore", "src", "flows")
+
+for name, value in {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}.items():
+    os.environ.setdefault(name, value)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real clips and odd files, kept beside the repository."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the folder ../shared/data with real clips is not beside the repository")
+    return SHARED_DATA
+
+
+def make_workspace(root: Path, preset: str) -> Path:
+    """A workspace as a fresh clone is one: the graph, a preset as params.yaml, DVC and git, no data."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name in WORKSPACE_FILES:
+        source, target = REPOSITORY / name, root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.is_file():
+            shutil.copyfile(source, target)
+    shutil.copyfile(REPOSITORY / "params" / f"{preset}.yaml", root / "params.yaml")
+    (root / "data").mkdir()
+    (root / "data" / "assignments.csv").write_text("dataset,group,role\n")
+    run = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "workspace"]):
+        subprocess.run([*run, *arguments], cwd=root, check=True)
+    return root
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace with the preset `tiny`, and the current folder in it."""
+    root = make_workspace(tmp_path / "workspace", "tiny")
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("KINEFLOW_HOME", raising=False)
+    return root
