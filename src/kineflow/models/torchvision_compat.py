@@ -36,10 +36,10 @@ def declare_missing_torchvision_ops() -> bool:
         return False
     if any(_loads(extension) for extension in sorted(folder.glob("_C.*"))):
         return True
-    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    library = torch.library.Library("torchvision", "FRAGMENT")
     for name, declaration in _DECLARATIONS.items():
         if not hasattr(torch.ops.torchvision, name):
-            library.define(declaration)  # type: ignore[no-untyped-call]
+            library.define(declaration)
     _declared.append(library)
     return False
 
@@ -53,7 +53,7 @@ def _torchvision_folder() -> Path | None:
 
 def _loads(extension: Path) -> bool:
     try:
-        torch.ops.load_library(str(extension))  # type: ignore[no-untyped-call]
+        torch.ops.load_library(str(extension))
     except (ImportError, OSError):
         return False
     return True

@@ -6,7 +6,7 @@ also gives the published number of parameters.
 """
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kineflow.errors import ParamsError

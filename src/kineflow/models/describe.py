@@ -1,0 +1,143 @@
+"""Count a model's parameters and multiply-accumulates, for model cards and comparisons."""
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from kineflow.models.classifier import VideoClassifier
+from kineflow.models.pooling.bert import SelfAttention
+
+MacsKind = Literal["convolution", "linear", "recurrent", "attention", "elementwise"]
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """Size and cost of a model at one input.
+
+    Attributes:
+        name: `backbone.pooling`.
+        task: `clip` or `frame`.
+        input_CTHW: shape of the clip that was counted.
+        num_parameters: all parameters.
+        num_trainable: those that an optimiser would change.
+        feature_dim: size of the vector before the classification layer.
+        macs_by_kind: multiply-accumulates for one clip, forward. `attention` are the products of queries, keys
+            and values; `elementwise` is 2 an element of batch norm, 1 of ReLU and of what is pooled.
+    """
+
+    name: str
+    task: str
+    input_CTHW: tuple[int, int, int, int]
+    num_parameters: int
+    num_trainable: int
+    feature_dim: int
+    macs_by_kind: dict[MacsKind, int]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the layers with weights and of attention, for one clip."""
+        return sum(count for kind, count in self.macs_by_kind.items() if kind != "elementwise")
+
+    @property
+    def macs_as_published(self) -> int:
+        """Multiply-accumulates by the counting of Kalfaoglu 2020: elementwise too, but no attention products."""
+        return sum(count for kind, count in self.macs_by_kind.items() if kind != "attention")
+
+
+def describe_model(model: VideoClassifier, *, num_frames: int, height_px: int, width_px: int) -> ModelDescription:
+    """Count a model at one clip; nothing is computed, so large inputs cost nothing.
+
+    Args:
+        model: stays as it is.
+        num_frames: T of the clip.
+        height_px: H of the clip.
+        width_px: W of the clip.
+    """
+    parameters = list(model.parameters())
+    input_CTHW = (model.in_channels, num_frames, height_px, width_px)
+    return ModelDescription(
+        name=model.name,
+        task=model.task,
+        input_CTHW=input_CTHW,
+        num_parameters=sum(parameter.numel() for parameter in parameters),
+        num_trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        feature_dim=model.feature_dim,
+        macs_by_kind=_count_macs(model, input_CTHW),
+    )
+
+
+def _count_macs(model: nn.Module, input_CTHW: tuple[int, int, int, int]) -> dict[MacsKind, int]:
+    # On the meta device tensors have shapes but no values.
+    shadow = copy.deepcopy(model).to("meta").eval()
+    counts: Counter[MacsKind] = Counter()
+    for module in shadow.modules():
+        for kinds, kind, count in _RULES:
+            if isinstance(module, kinds):
+                module.register_forward_hook(_counting_hook(counts, kind, count))
+    with torch.no_grad():
+        shadow(torch.empty(1, *input_CTHW, device="meta"))
+    return {kind: counts[kind] for kind in get_args(MacsKind)}
+
+
+def _counting_hook(
+    counts: Counter[MacsKind], kind: MacsKind, count: Callable[[nn.Module, Tensor, Tensor], int]
+) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor | tuple[Tensor, ...]], None]:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+        counts[kind] += count(module, inputs[0], output if isinstance(output, Tensor) else output[0])
+
+    return hook
+
+
+def _convolution_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return y.numel() * prod(weight.shape[1:])
+
+
+def _linear_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    return y.numel() * x.shape[-1]
+
+
+def _lstm_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    assert isinstance(module, nn.LSTM)
+    num_steps = x.shape[0] * x.shape[1]
+    num_weights = sum(weight.numel() for weight in module.parameters() if weight.ndim == 2)
+    return num_steps * num_weights
+
+
+def _attention_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    batch_size, num_tokens, dim = x.shape
+    return 2 * batch_size * num_tokens * num_tokens * dim
+
+
+def _norm_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    return 2 * y.numel()
+
+
+def _activation_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    return y.numel()
+
+
+def _pooling_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    return x.numel()
+
+
+_RULES: tuple[tuple[tuple[type[nn.Module], ...], MacsKind, Callable[[nn.Module, Tensor, Tensor], int]], ...] = (
+    ((nn.Conv1d, nn.Conv2d, nn.Conv3d), "convolution", _convolution_macs),
+    ((nn.Linear,), "linear", _linear_macs),
+    ((nn.LSTM,), "recurrent", _lstm_macs),
+    ((SelfAttention,), "attention", _attention_macs),
+    ((nn.BatchNorm2d, nn.BatchNorm3d), "elementwise", _norm_macs),
+    ((nn.ReLU,), "elementwise", _activation_macs),
+    (
+        (nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+        "elementwise",
+        _pooling_macs,
+    ),
+)

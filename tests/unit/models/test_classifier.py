@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from kineflow.errors import ParamsError
+from kineflow.models.registry import create_model
+
+
+def test_clips_of_another_stream_are_refused() -> None:
+    model = create_model("resnet10_tiny.avg", num_classes=3, in_channels=2, task="clip")
+    with pytest.raises(ParamsError, match=r"reads clips of shape \(B, 2, T, H, W\), not \(1, 3, 4, 16, 16\)"):
+        model(torch.zeros(1, 3, 4, 16, 16))
+    with pytest.raises(ParamsError, match=r"not \(2, 4, 16, 16\)"):
+        model(torch.zeros(2, 4, 16, 16))
+
+
+def test_frames_given_to_an_embedding_model_are_refused() -> None:
+    model = create_model("embedding.lstm", num_classes=3, in_channels=3, task="frame")
+    with pytest.raises(ParamsError, match="not frames of 16x24 px"):
+        model(torch.zeros(1, 3, 4, 16, 24))
+
+
+def test_bert_refuses_more_steps_than_it_has_positions() -> None:
+    model = create_model("embedding.bert", num_classes=3, in_channels=8, task="clip", options={"max_steps": 4})
+    with pytest.raises(ParamsError, match="5 steps but BERT pooling learned 4 positions: set the model option"):
+        model(torch.zeros(1, 8, 5, 1, 1))
+
+
+@pytest.mark.parametrize(("num_frames", "middle"), [(1, 0), (4, 2), (5, 2)])
+def test_without_pooling_only_the_middle_frame_counts(num_frames: int, middle: int) -> None:
+    model = create_model("resnet10_tiny.none", num_classes=3, in_channels=3, task="clip").eval()
+    clips = torch.randn(2, 3, num_frames, 24, 24)
+    others = torch.randn(2, 3, num_frames, 24, 24)
+    others[:, :, middle] = clips[:, :, middle]
+    assert torch.equal(model(clips).logits, model(others).logits)
+    others[:, :, middle] += 1
+    assert not torch.equal(model(clips).logits, model(others).logits)
+
+
+def test_average_pooling_does_not_see_the_order_of_frames_but_lstm_and_3d_do() -> None:
+    clips = torch.randn(2, 3, 8, 24, 24)
+    for name, sees_order in (("resnet10_tiny.avg", False), ("resnet10_tiny.lstm", True), ("r3d_mini.avg", True)):
+        torch.manual_seed(0)
+        model = create_model(name, num_classes=3, in_channels=3, task="clip").eval()
+        with torch.no_grad():
+            change = (model(clips).features - model(clips.flip(2)).features).abs().max()
+        assert (change.item() > 1e-4) is sees_order, name
+
+
+def test_frame_models_differ_between_frames() -> None:
+    for name in ("resnet10_tiny.none", "resnet10_tiny.lstm", "r3d_mini.avg", "resnet10_tiny.bert"):
+        model = create_model(name, num_classes=3, in_channels=3, task="frame").eval()
+        with torch.no_grad():
+            logits_TK = model(torch.randn(1, 3, 6, 24, 24)).logits[0]
+        assert (logits_TK[1:] - logits_TK[:-1]).abs().amax(dim=1).min() > 1e-6, name

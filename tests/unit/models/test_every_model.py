@@ -1,0 +1,135 @@
+"""What must hold for each registered model, on each task that it serves."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from kineflow.models.classifier import Task, VideoClassifier
+from kineflow.models.layout import use_channels_last
+from kineflow.models.registry import ModelSpec, create_model, list_models
+
+NUM_CLASSES = 5
+BATCH_SIZE = 3
+NUM_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    spec: ModelSpec
+    task: Task
+    model: VideoClassifier
+
+    def clips(self, *, num_frames: int = NUM_FRAMES, seed: int = 0) -> Tensor:
+        side_px = 1 if self.spec.input == "embedding" else 32
+        shape = (BATCH_SIZE, self.model.in_channels, num_frames, side_px, side_px)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def build(spec: ModelSpec, task: Task, *, seed: int = 0) -> VideoClassifier:
+    torch.manual_seed(seed)
+    in_channels = 16 if spec.input == "embedding" else 2
+    options = {"hidden_dim": 12} if "hidden_dim" in spec.options else {}
+    return create_model(spec.name, num_classes=NUM_CLASSES, in_channels=in_channels, task=task, options=options)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param((spec, task), id=f"{spec.name}-{task}") for spec in list_models() for task in spec.tasks],
+)
+def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    spec, task = request.param
+    yield Case(spec, task, build(spec, task))
+    torch.set_num_threads(threads)
+
+
+def assert_close(actual: Tensor, expected: Tensor, *, relative: float) -> None:
+    """Bound the root mean square error by a share of that of the values: untrained networks differ in scale."""
+    error = (actual.float() - expected.float()).square().mean().sqrt()
+    assert error.item() <= relative * expected.float().square().mean().sqrt().item()
+
+
+def test_answers_have_the_shapes_of_the_task(case: Case) -> None:
+    case.model.eval()
+    for num_frames in (1, 3, NUM_FRAMES):
+        with torch.no_grad():
+            logits, features = case.model(case.clips(num_frames=num_frames))
+        steps = (num_frames,) if case.task == "frame" else ()
+        assert logits.shape == (BATCH_SIZE, *steps, NUM_CLASSES)
+        assert features.shape == (BATCH_SIZE, *steps, case.model.feature_dim)
+        assert torch.equal(logits, case.model.head(features))
+
+
+def test_gradient_reaches_every_parameter(case: Case) -> None:
+    case.model.train()
+    case.model.zero_grad()
+    torch.manual_seed(1)
+    logits = case.model(case.clips()).logits
+    (logits * torch.randn(logits.shape)).sum().backward()
+    # Softmax does not see what is added to all keys alike, so the keys' bias cannot learn.
+    dead = [
+        name
+        for name, parameter in case.model.named_parameters()
+        if not name.endswith("attention.key.bias")
+        and (parameter.grad is None or not parameter.grad.any() or not parameter.grad.isfinite().all())
+    ]
+    case.model.zero_grad()
+    assert dead == []
+
+
+def test_forward_and_backward_repeat_exactly(case: Case) -> None:
+    case.model.train()
+    gradients = []
+    for _ in range(2):
+        torch.manual_seed(2)
+        case.model(case.clips()).logits.square().sum().backward()
+        gradients.append([parameter.grad for parameter in case.model.parameters()])
+        case.model.zero_grad()
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_a_clip_is_answered_alike_alone_and_in_a_batch(case: Case) -> None:
+    case.model.eval()
+    clips = case.clips()
+    with torch.no_grad():
+        together = case.model(clips).logits
+        alone = torch.cat([case.model(clip[None]).logits for clip in clips])
+    assert_close(alone, together, relative=1e-4)
+
+
+def test_the_state_dict_carries_the_whole_model(case: Case) -> None:
+    other = build(case.spec, case.task, seed=9).eval()
+    case.model.eval()
+    with torch.no_grad():
+        wanted = case.model(case.clips()).logits
+        assert not torch.equal(other(case.clips()).logits, wanted)
+        other.load_state_dict(case.model.state_dict())
+        assert torch.equal(other(case.clips()).logits, wanted)
+
+
+def test_bf16_autocast_on_the_cpu_agrees_roughly(case: Case) -> None:
+    case.model.eval()
+    with torch.no_grad():
+        wanted = case.model(case.clips()).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = case.model(case.clips()).logits
+    assert logits.isfinite().all()
+    assert_close(logits, wanted, relative=0.25)  # 101 random layers amplify the rounding
+    case.model.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        case.model(case.clips()).logits.float().square().mean().backward()
+    gradients = [parameter.grad for parameter in case.model.parameters()]
+    case.model.zero_grad()
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+def test_channels_last_changes_nothing_but_speed(case: Case) -> None:
+    model = use_channels_last(copy.deepcopy(case.model)).eval()
+    case.model.eval()
+    with torch.no_grad():
+        assert_close(model(case.clips()).logits, case.model(case.clips()).logits, relative=1e-4)
