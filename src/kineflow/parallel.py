@@ -6,10 +6,12 @@ calling process until what is left is long enough for the other cores to make up
 
 import logging
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from kineflow.errors import KineflowError, ServiceError
@@ -23,6 +25,19 @@ RAY_START_SEC = 6.0  # start and stop of a local cluster
 OBJECT_STORE_BYTES = 200 * 2**20  # results are small: what is large goes through files
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 MIN_PARALLEL_ITEMS = 3
+
+# Ends processes, given as "pid start-time" words, once the one at the other end of its standard input is gone.
+REAPER = """
+import os, sys
+words = sys.stdin.readline().split()
+sys.stdin.read()
+for pid, start_time in zip(words[::2], words[1::2]):
+    try:
+        if open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[19] == start_time:
+            os.kill(int(pid), 9)
+    except OSError:
+        pass
+"""
 
 
 @overload
@@ -130,10 +145,33 @@ def ray_session() -> Iterator[None]:
             ray.init(**options)
     except (ConnectionError, RuntimeError, TimeoutError) as err:
         raise ServiceError(f"Ray ({address or 'a local cluster'}) cannot be reached: {err}") from err
+    with _ended_with_this_process() if address is None else nullcontext():
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _ended_with_this_process() -> Iterator[None]:
+    """See to it that a local cluster ends with us even after `kill -9`: Ray's agents alone would stay for a minute."""
+    if sys.platform != "linux":
+        yield
+        return
+    import psutil
+
+    stats = [(child.pid, Path(f"/proc/{child.pid}/stat")) for child in psutil.Process().children(recursive=True)]
+    words = [f"{pid} {stat.read_text().rpartition(')')[2].split()[19]}" for pid, stat in stats if stat.exists()]
+    command = [sys.executable, "-S", "-E", "-c", REAPER]
+    reaper = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+    assert reaper.stdin is not None
+    reaper.stdin.write(" ".join(words) + "\n")
+    reaper.stdin.flush()
     try:
         yield
     finally:
-        ray.shutdown()
+        reaper.stdin.close()
+        reaper.wait()
 
 
 class Progress:

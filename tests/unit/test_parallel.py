@@ -1,0 +1,172 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kineflow import parallel
+from kineflow.errors import DataError, DecodeError, KineflowError
+from kineflow.parallel import Progress, map_tasks, ray_session
+
+WAIT_SEC = 20
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[None]:
+    with ray_session():
+        yield
+
+
+def tens(item: int) -> int:
+    return item * 10
+
+
+def ray_children(process: psutil.Process) -> list[psutil.Process]:
+    return [child for child in process.children(recursive=True) if "ray" in " ".join(child.cmdline()).lower()]
+
+
+def test_few_items_stay_in_this_process() -> None:
+    def pid(_: int) -> int:
+        return os.getpid()
+
+    assert dict(map_tasks(pid, [1, 2], label="pid")) == {0: os.getpid(), 1: os.getpid()}
+    assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
+
+
+def test_ray_starts_only_when_the_rest_is_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(parallel, "_ray_is_on", lambda: False)
+    # By hand: 2 s for weight 1, weight 9 left = 18 s, on two slots 9 s would be saved; the start costs 6.
+    assert parallel._pays([1.0] * 10, 1, 2.0, 2)
+    assert not parallel._pays([1.0] * 10, 1, 1.0, 2)  # 4.5 s
+    assert not parallel._pays([1.0] * 10, 1, 2.0, 1)  # one slot saves nothing
+    assert not parallel._pays([1.0] * 10, 0, 0.0, 2)  # nothing known yet
+    assert not parallel._pays([1.0] * 10, 8, 1000.0, 2)  # two items left
+    assert parallel._pays([1.0, 99.0, 1.0, 1.0], 1, 0.2, 2)  # 20.2 s left by weight
+
+
+def test_an_error_is_raised_or_comes_back_as_a_value() -> None:
+    def fail(item: int) -> int:
+        if item == 1:
+            raise DecodeError("no")
+        return item
+
+    with pytest.raises(DecodeError):
+        list(map_tasks(fail, [0, 1], label="fail"))
+    outcome = dict(map_tasks(fail, [0, 1], label="fail", catch=DataError))
+    assert outcome[0] == 0
+    assert isinstance(outcome[1], DecodeError)
+    with pytest.raises(ValueError, match="1 weights for 2 items"):
+        list(map_tasks(fail, [0, 1], label="fail", weights=[1.0]))
+
+
+def test_the_line_says_rate_and_time_left_by_weight() -> None:
+    progress = Progress("frames", num_items=4, total_weight=10.0, unit="videos")
+    progress.advance(2.0)
+    # By hand: 2 of 10 in 30 s, so 120 s for the other 8.
+    assert progress.line(30.0) == "frames: 1 of 4 videos, 0.0333/s, 0:02:00 left"
+
+
+def test_all_items_come_back_with_their_index_from_worker_processes(session: None) -> None:
+    def square(item: int) -> tuple[int, int]:
+        return item * item, os.getpid()
+
+    outcome = dict(map_tasks(square, list(range(20)), label="square"))
+    assert {index: value for index, (value, _) in outcome.items()} == {item: item * item for item in range(20)}
+    assert os.getpid() not in {pid for _, pid in outcome.values()}
+
+
+def test_workers_use_one_library_thread_whatever_this_process_uses(session: None) -> None:
+    def threads(_: int) -> tuple[int, str | None]:
+        import cv2
+
+        from kineflow.parallel import _set_library_threads
+
+        _set_library_threads(1)
+        return cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS")
+
+    assert {value for _, value in map_tasks(threads, [0, 1, 2], label="threads")} == {(1, "1")}
+
+
+def test_errors_cross_the_process_border_with_their_type(session: None) -> None:
+    def fail(item: int) -> int:
+        if item == 2:
+            raise DecodeError("clip 2 is broken")
+        return item
+
+    outcome = dict(map_tasks(fail, [0, 1, 2, 3], label="fail", catch=DecodeError))
+    assert str(outcome[2]) == "clip 2 is broken"
+    with pytest.raises(DecodeError, match="clip 2"):
+        list(map_tasks(fail, [0, 1, 2, 3], label="fail"))
+
+
+def test_a_task_whose_worker_dies_is_tried_once_more(session: None, tmp_path: Path) -> None:
+    def die_once(item: int) -> int:
+        marker = tmp_path / str(item)
+        if item == 1 and not marker.exists():
+            marker.touch()
+            os._exit(9)
+        return item
+
+    assert dict(map_tasks(die_once, [0, 1, 2], label="die")) == {0: 0, 1: 1, 2: 2}
+
+
+def test_a_task_that_kills_every_worker_is_an_error(session: None) -> None:
+    def die(item: int) -> int:
+        if item == 1:
+            os._exit(9)
+        return item
+
+    with pytest.raises(KineflowError, match="died twice"):
+        list(map_tasks(die, [0, 1, 2], label="die"))
+    outcome = dict(map_tasks(die, [0, 1, 2], label="die", catch=KineflowError))
+    assert isinstance(outcome.pop(1), KineflowError)
+    assert outcome == {0: 0, 2: 2}
+
+
+def test_leaving_early_cancels_what_runs(session: None, tmp_path: Path) -> None:
+    def slow(item: int) -> int:
+        if item == 0:
+            return item
+        time.sleep(5)
+        (tmp_path / str(item)).touch()
+        return item
+
+    started = time.monotonic()
+    for _index, _ in map_tasks(slow, list(range(8)), label="slow"):
+        break
+    assert time.monotonic() - started < 4
+    time.sleep(6)
+    assert list(tmp_path.iterdir()) == []
+
+
+SLEEPING_DRIVER = """
+import time
+from kineflow.parallel import map_tasks, ray_session
+def sleep(item):
+    time.sleep(0.1 if item < 2 else 300)
+with ray_session():
+    for index, _ in map_tasks(sleep, list(range(6)), label="sleep"):
+        print(index, flush=True)
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_an_ended_driver_leaves_no_process(ending: signal.Signals) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", SLEEPING_DRIVER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert driver.stdout is not None
+    assert driver.stdout.readline().strip() in {"0", "1"}
+    children = ray_children(psutil.Process(driver.pid))
+    assert children
+    driver.send_signal(ending)
+    driver.wait(timeout=WAIT_SEC)
+    driver.stdout.close()
+    _, alive = psutil.wait_procs(children, timeout=WAIT_SEC)
+    assert alive == []
