@@ -1,0 +1,1 @@
+"""The registry: lineage, registering, deciding, promoting, rolling back."""
