@@ -31,7 +31,7 @@ class Format:
         name: as in `data.format`.
         summary: one line for `kineflow init` and the docs.
         suffixes: of the files that belong to it where the annotations are a folder; none: no file is read.
-        beside: patterns of files that are read beside a single annotation file.
+        beside: names of the files that are read beside the annotation file of a name.
         read: the annotations of the videos with these keys.
     """
 
@@ -39,19 +39,13 @@ class Format:
     summary: str
     suffixes: tuple[str, ...]
     read: Callable[[Path, Sequence[str]], Annotations]
-    beside: tuple[str, ...] = ()
+    beside: Callable[[str], tuple[str, ...]] | None = None
 
 
 FORMATS: tuple[Format, ...] = (
     Format("class_folders", "one folder of videos for each class", (), class_folders.read),
     Format("manifest", "a CSV or TSV with the columns path, label and group", (".csv", ".tsv"), manifest.read),
-    Format(
-        "ucf101",
-        "an official train list, its test list and classInd.txt",
-        (".txt",),
-        ucf101.read,
-        ("*list*.txt", "classInd.txt"),
-    ),
+    Format("ucf101", "an official train list beside its test list", (".txt",), ucf101.read, ucf101.files_beside),
     Format("frame_csv", "a folder with a CSV of 0 and 1 per frame for each video", (".csv", ".tsv"), frame_csv.read),
     Format("boris_csv", "events exported by BORIS as CSV or TSV", (".csv", ".tsv"), boris_csv.read),
 )

@@ -31,7 +31,9 @@ def read_text(path: Path) -> str:
     """
     try:
         return path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as err:
+    except IsADirectoryError as err:
+        raise AnnotationError(f"{path} is a folder; name the annotation file in data.annotations") from err
+    except (FileNotFoundError, NotADirectoryError) as err:
         raise AnnotationError(f"{path}: the annotation file is not there; correct data.annotations") from err
     except UnicodeDecodeError as err:
         line = path.read_bytes()[: err.start].count(b"\n") + 1

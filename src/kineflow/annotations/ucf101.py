@@ -80,8 +80,7 @@ def parse_split(path: Path) -> OfficialSplit:
         AnnotationError: a list is missing or malformed.
     """
     train_list = _train_list(path)
-    test_list = train_list.with_name(train_list.name.replace("train", "test", 1))
-    class_list = train_list.with_name("classInd.txt")
+    test_list, class_list = (train_list.with_name(name) for name in files_beside(train_list.name))
     classes = _parse_classes(class_list)
     problems = Problems()
     listed = [
@@ -91,6 +90,11 @@ def parse_split(path: Path) -> OfficialSplit:
     ]
     problems.raise_if_any()
     return OfficialSplit(tuple(classes.values()), tuple(listed))
+
+
+def files_beside(name: str) -> tuple[str, ...]:
+    """Names of the files that are read beside a train list."""
+    return (name.replace("train", "test", 1), "classInd.txt")
 
 
 def _train_list(path: Path) -> Path:

@@ -1,0 +1,262 @@
+"""Look at the source: which videos and annotation files are there, and what is in them.
+
+`data/sources.tsv` is a function of the content alone. What lets an unchanged file go unread (its size with its
+modification time or ETag) is kept in `store.home()`, so a no-change sync only lists.
+"""
+
+import csv
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from kineflow import storage
+from kineflow.annotations import VIDEO_SUFFIXES, Format, find_format
+from kineflow.errors import DataError
+from kineflow.params import Params, SampleParams, as_json
+from kineflow.stages import paths
+from kineflow.stages.stage import StageReport
+from kineflow.storage import FileInfo
+from kineflow.store import digest, home
+
+PARAMS = ("data", "sample")
+COLUMNS = ("kind", "key", "num_bytes", "sha256")
+PARTIAL_SUFFIXES = frozenset({".part", ".partial", ".tmp", ".crdownload", ".download"})
+# A file may change again within one tick of a coarse clock, with its size and time unchanged.
+SETTLED_NS = 2_000_000_000
+NUM_THREADS = 8
+PROGRESS_SEC = 2.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """One row of `data/sources.tsv`: a file's kind (`video`, `annotation`), key, size and SHA-256 (hex)."""
+
+    kind: str
+    key: str
+    num_bytes: int
+    sha256: str
+
+
+def run(params: Params, report: StageReport) -> None:
+    """Write `data/sources.tsv`.
+
+    Raises:
+        DataError: the source or the annotations are missing, or the source holds no video.
+        ServiceError: S3 is out of reach.
+    """
+    if params.sample is not None:
+        _render_sample(params.data.source, params.sample)
+    format_ = find_format(params.data.format)
+    videos = list_videos(params.data.source)
+    annotations = list_annotations(format_, params.data.annotations)
+    rows = [("video", params.data.source, info) for info in videos]
+    rows += [("annotation", annotation_root(params.data.annotations), info) for info in annotations]
+    hashes, num_hashed = _hash_all([(root, info) for _, root, info in rows])
+    sources = [
+        Source(kind, info.key, info.num_bytes, sha256) for (kind, _, info), sha256 in zip(rows, hashes, strict=True)
+    ]
+    write_sources(paths.SOURCES, sources)
+    report.items = len(sources)
+    report.skipped = len(sources) - num_hashed
+    report.note(f"{len(videos)} videos and {len(annotations)} annotation files, {num_hashed} read")
+
+
+def list_videos(source: str) -> list[FileInfo]:
+    """The videos under a source, by their extension.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = [info for info in storage.list_files(source) if PurePosixPath(info.key).suffix.lower() in VIDEO_SUFFIXES]
+    if not found:
+        raise DataError(f"{source} holds no videos; put some there (.mp4, .avi, .mkv, ...) or correct data.source")
+    return found
+
+
+def list_annotations(format_: Format, annotations: str) -> list[FileInfo]:
+    """The annotation files of a format: one file with those read beside it, or a folder's.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not format_.suffixes:
+        return []
+    if not _names_a_file(annotations):
+        found = [info for info in storage.list_files(annotations) if _suffix(info.key) in format_.suffixes]
+    elif format_.beside is None:
+        found = storage.list_files(annotations)
+    else:
+        name = PurePosixPath(annotations).name
+        wanted = (name, *format_.beside(name))
+        found = [info for info in storage.list_files(annotation_root(annotations)) if info.key in wanted]
+    if not found:
+        raise DataError(f"{annotations} holds no {format_.name} annotations ({' or '.join(format_.suffixes)})")
+    return found
+
+
+def annotation_root(annotations: str) -> str:
+    """What the keys of the annotation files are relative to: the folder, or the folder of the file."""
+    return annotations.rpartition("/")[0] or "." if _names_a_file(annotations) else annotations
+
+
+def write_sources(path: Path, sources: Iterable[Source]) -> None:
+    """Write the manifest, whole or not at all, sorted by kind and key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(COLUMNS)
+        ordered = sorted(sources, key=lambda item: (item.kind, item.key))
+        writer.writerows((item.kind, item.key, item.num_bytes, item.sha256) for item in ordered)
+    partial.replace(path)
+
+
+def read_sources(path: Path) -> list[Source]:
+    """Read what `write_sources` wrote.
+
+    Raises:
+        DataError: the file is missing or another file.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is not there; run sync first")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file, delimiter="\t"))
+    if not rows or tuple(rows[0]) != COLUMNS:
+        raise DataError(f"{path} is not a source manifest; run sync again")
+    return [Source(kind, key, int(num_bytes), sha256) for kind, key, num_bytes, sha256 in rows[1:]]
+
+
+def _render_sample(source: str, sample: SampleParams) -> None:
+    from kineflow.sample.render import render_sample
+    from kineflow.sample.spec import SampleSpec
+
+    if storage.is_s3(source):
+        raise DataError(f"the sample cannot be rendered into {source}; give a local data.source")
+    started = time.monotonic()
+    render_sample(Path(source), SampleSpec(**as_json(sample)))
+    seconds = time.monotonic() - started
+    if seconds > PROGRESS_SEC:
+        print(f"sync: the sample was rendered in {seconds:.0f} s", flush=True)
+
+
+def _hash_all(files: Sequence[tuple[str, FileInfo]]) -> tuple[list[str], int]:
+    """SHA-256 of each (root, file), and how many had to be read."""
+    indices = {root: _Index(root) for root in {root for root, _ in files}}
+    known = [indices[root].find(info) for root, info in files]
+    missing = [number for number, sha256 in enumerate(known) if sha256 is None]
+    if missing:
+        _hash_missing(files, missing, known, indices)
+    for index in indices.values():
+        index.save(info for root, info in files if root == index.root)
+    return [sha256 for sha256 in known if sha256 is not None], len(missing)
+
+
+def _hash_missing(
+    files: Sequence[tuple[str, FileInfo]],
+    missing: Sequence[int],
+    known: list[str | None],
+    indices: "dict[str, _Index]",
+) -> None:
+    total_bytes = sum(files[number][1].num_bytes for number in missing)
+    progress = _Progress(len(missing), total_bytes)
+    cache_dir = home() / "objects"
+
+    def hash_one(number: int) -> str:
+        root, info = files[number]
+        return storage.sha256_of(root, info, cache_dir=cache_dir)
+
+    try:
+        with ThreadPoolExecutor(min(NUM_THREADS, len(missing))) as pool:
+            for number, sha256 in zip(missing, pool.map(hash_one, missing), strict=True):
+                root, info = files[number]
+                known[number] = sha256
+                indices[root].add(info, sha256)
+                progress.add(info.num_bytes)
+    except BaseException:
+        for index in indices.values():  # what was hashed need not be hashed again
+            index.save(None)
+        raise
+
+
+class _Index:
+    """The hashes of one root's files, by key, size and version; losing it costs time only."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        location = storage.endpoint() if storage.is_s3(root) else os.path.realpath(root)
+        self._path = home() / "sync" / f"{digest(root=root, location=location)[:16]}.json"
+        self._known: dict[str, list[str | int]] = self._load()
+        self._changed = False
+
+    def find(self, info: FileInfo) -> str | None:
+        entry = self._known.get(info.key)
+        if entry is None or entry[:2] != [info.num_bytes, info.version]:
+            return None
+        return str(entry[2])
+
+    def add(self, info: FileInfo, sha256: str) -> None:
+        settled = storage.is_s3(self.root) or int(info.version) < time.time_ns() - SETTLED_NS
+        self._changed = self._changed or settled or info.key in self._known
+        if settled:
+            self._known[info.key] = [info.num_bytes, info.version, sha256]
+        else:
+            self._known.pop(info.key, None)
+
+    def save(self, present: Iterable[FileInfo] | None) -> None:
+        """Write the index, without the files that are no longer present (None: keep all)."""
+        if present is not None:
+            keys = {info.key for info in present}
+            gone = [key for key in self._known if key not in keys]
+            for key in gone:
+                del self._known[key]
+            self._changed = self._changed or bool(gone)
+        if not self._changed:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(json.dumps(self._known))
+        partial.replace(self._path)
+
+    def _load(self) -> dict[str, list[str | int]]:
+        try:
+            values = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return values if isinstance(values, dict) else {}
+
+
+class _Progress:
+    """A line every two seconds while many bytes are read."""
+
+    def __init__(self, num_files: int, num_bytes: int) -> None:
+        self._num_files, self._num_bytes = num_files, num_bytes
+        self._done_files = self._done_bytes = 0
+        self._started = self._shown = time.monotonic()
+
+    def add(self, num_bytes: int) -> None:
+        self._done_files += 1
+        self._done_bytes += num_bytes
+        now = time.monotonic()
+        if now - self._shown >= PROGRESS_SEC:
+            self._shown = now
+            rate = self._done_bytes / (now - self._started)
+            left_sec = (self._num_bytes - self._done_bytes) / rate if rate else 0.0
+            text = (
+                f"sync: {self._done_files}/{self._num_files} files read, {rate / 1e6:.0f} MB/s, {left_sec:.0f} s left"
+            )
+            print(text, file=sys.stdout, flush=True)
+
+
+def _names_a_file(annotations: str) -> bool:
+    if storage.is_s3(annotations):
+        return _suffix(annotations) in (".csv", ".tsv", ".txt")
+    return Path(annotations).is_file()
+
+
+def _suffix(key: str) -> str:
+    return PurePosixPath(key).suffix.lower()
