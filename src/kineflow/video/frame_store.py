@@ -1,0 +1,95 @@
+"""The extracted frames of one video in one file: a pack of JPEGs, each with its source frame and time."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from kineflow.video.pack import PackReader, PackWriter, writing_pack
+
+KIND = "frames"
+VERSION = 1
+
+
+class FrameWriter:
+    """Appends frames to a store; see `writing_frames`."""
+
+    def __init__(self, pack: PackWriter) -> None:
+        self._pack = pack
+        self.source_frames: list[int] = []
+        self.timestamps_sec: list[float] = []
+
+    def append(self, jpeg: bytes, *, source_frame: int, timestamp_sec: float) -> None:
+        """Add the next extracted frame: frame `source_frame` of the video, shown at `timestamp_sec` there."""
+        self._pack.append(jpeg)
+        self.source_frames.append(source_frame)
+        self.timestamps_sec.append(timestamp_sec)
+
+
+@contextmanager
+def writing_frames(path: Path, *, fps: float, height: int, width: int, quality: int) -> Iterator[FrameWriter]:
+    """A store at `path` to append frames to, all JPEGs of height x width pixels; complete when the block ends."""
+    with writing_pack(path, suffix="jpg") as pack:
+        writer = FrameWriter(pack)
+        yield writer
+        index = {"kind": KIND, "version": VERSION, "fps": fps, "height": height, "width": width, "quality": quality}
+        pack.finish(index | {"timestamps_sec": writer.timestamps_sec, "source_frames": writer.source_frames})
+
+
+class FrameReader:
+    """Reads the extracted frames of one video; cheap to open and to pickle.
+
+    Args:
+        path: of a frame store.
+
+    Attributes:
+        num_frames, height, width: of the frames as extracted.
+        fps: extracted frames per second.
+        quality: of the JPEGs.
+        timestamps_sec: float64 (num_frames,), when the source frame is shown, after the first one.
+        source_frames: int64 (num_frames,), which frame of the video each is.
+
+    Raises:
+        DataError: the file is missing, cut off, or of another kind or version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._pack = PackReader(path, kind=KIND, version=VERSION)
+        index = self._pack.index
+        self.path = path
+        self.num_frames = len(self._pack)
+        self.height, self.width = int(index["height"]), int(index["width"])
+        self.fps, self.quality = float(index["fps"]), int(index["quality"])
+        self.timestamps_sec: NDArray[np.float64] = np.array(index["timestamps_sec"], np.float64)
+        self.source_frames: NDArray[np.int64] = np.array(index["source_frames"], np.int64)
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Frames as uint8 (T, height, width, 3), RGB, in the order of `indices`; these may repeat.
+
+        Raises:
+            IndexError: there is no such frame.
+            DataError: the file is cut off.
+        """
+        frames_THWC = np.empty((len(indices), self.height, self.width, 3), np.uint8)
+        for frame_HWC, item in zip(frames_THWC, indices, strict=True):
+            simplejpeg.decode_jpeg(self._pack.read(int(item)), "RGB", buffer=frame_HWC)
+        return frames_THWC
+
+    def read_gray(self, item: int) -> NDArray[np.uint8]:
+        """The luma of frame `item`, uint8 (height, width)."""
+        gray_HWC: NDArray[np.uint8] = simplejpeg.decode_jpeg(self._pack.read(item), "GRAY")
+        return gray_HWC[:, :, 0]
+
+    def close(self) -> None:
+        """Close the file; it is opened again when needed."""
+        self._pack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

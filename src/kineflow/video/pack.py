@@ -1,0 +1,141 @@
+"""Many small images and their index in one file: a plain ZIP, stored, in which any item is one read away.
+
+Common tools open it (`unzip`, a file manager). Its bytes depend on its content alone. The archive's comment says
+where `index.json` lies, and that says where each item lies, so that opening it costs two reads whatever its length.
+"""
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from kineflow.errors import DataError
+
+INDEX_NAME = "index.json"
+NUM_NAME_DIGITS = 6
+COMMENT = re.compile(rb"kineflow index (\d{12}) (\d{12})\Z")
+COMMENT_BYTES = len(b"kineflow index ") + 25
+FIXED_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+class PackWriter:
+    """Appends items to a pack; see `writing_pack`."""
+
+    def __init__(self, archive: zipfile.ZipFile, suffix: str) -> None:
+        self._archive = archive
+        self._suffix = suffix
+        self.offsets: list[int] = []
+        self.sizes: list[int] = []
+
+    def append(self, data: bytes) -> None:
+        """Add the next item."""
+        name = f"{len(self.offsets):0{NUM_NAME_DIGITS}d}.{self._suffix}"
+        self.offsets.append(self._write(name, data))
+        self.sizes.append(len(data))
+
+    def finish(self, index: dict[str, Any]) -> None:
+        """Add the index, which is closed to changes from then on."""
+        data = json.dumps(index | {"offsets": self.offsets, "sizes": self.sizes}, separators=(",", ":")).encode()
+        offset = self._write(INDEX_NAME, data)
+        self._archive.comment = b"kineflow index %012d %012d" % (offset, len(data))
+
+    def _write(self, name: str, data: bytes) -> int:
+        info = zipfile.ZipInfo(name, FIXED_DATE)
+        info.create_system, info.external_attr = 3, 0o644 << 16  # the same bytes on every system
+        self._archive.writestr(info, data)
+        assert self._archive.fp is not None
+        return self._archive.fp.tell() - len(data)
+
+
+@contextmanager
+def writing_pack(path: Path, *, suffix: str) -> Iterator[PackWriter]:
+    """A pack to append to; call `finish` with its index at the end.
+
+    Args:
+        suffix: of the items' names, for example `jpg`.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        yield PackWriter(archive, suffix)
+
+
+class PackReader:
+    """Reads items of a pack; cheap to open and to pickle. It opens the file again in the process that gets it.
+
+    Args:
+        path: of a pack.
+        kind, version: what its index must say it is, under `kind` and `version`.
+
+    Raises:
+        DataError: it is not there, not a pack, cut off, or of another kind or version.
+    """
+
+    def __init__(self, path: Path, *, kind: str, version: int) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        self.index = self._read_index()
+        found = (self.index.get("kind"), self.index.get("version"))
+        if found != (kind, version):
+            self.close()
+            raise DataError(
+                f"{path}: holds {found[0]} version {found[1]}, wanted {kind} version {version}; make it again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.index["offsets"])
+
+    def read(self, item: int) -> bytes:
+        """The bytes of item `item`, which may not be negative.
+
+        Raises:
+            IndexError: there is no such item.
+            DataError: the file is shorter than its index says.
+        """
+        if not 0 <= item < len(self):
+            raise IndexError(f"{self.path}: item {item} wanted, it has {len(self)}")
+        size = self.index["sizes"][item]
+        data = os.pread(self._open(), size, self.index["offsets"][item])
+        if len(data) != size:
+            raise DataError(f"{self.path}: it is cut off at item {item}; make it again")
+        return data
+
+    def close(self) -> None:
+        """Close the file; it is opened again when needed."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", None) is not None:
+            self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_descriptor": None}
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            try:
+                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError as err:
+                raise DataError(f"{self.path} is not there; run the stage that makes it") from err
+        return self._descriptor
+
+    def _read_index(self) -> dict[str, Any]:
+        descriptor = self._open()
+        num_bytes = os.fstat(descriptor).st_size
+        match = COMMENT.search(os.pread(descriptor, COMMENT_BYTES, max(0, num_bytes - COMMENT_BYTES)))
+        if match is None:
+            self.close()
+            raise DataError(f"{self.path}: not a pack of Kineflow, or cut off; make it again")
+        offset, size = (int(group) for group in match.groups())
+        index: dict[str, Any] = json.loads(os.pread(descriptor, size, offset))
+        return index
