@@ -1,0 +1,1 @@
+"""What the models are worth: scores, baselines, late fusion, the report and the model card."""

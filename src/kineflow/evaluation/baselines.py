@@ -1,0 +1,304 @@
+"""What a model has to beat: simple methods, trained and scored on the same folds and the same rows.
+
+- `majority`: the most frequent class; task frame: how often each behaviour holds.
+- `metadata`: the video's duration, size and rate, and the clip's length or the frame's place in the video, in a forest
+  of extremely randomised trees. Where it does well, the data leak: labels can be told without looking.
+- `hof`: a histogram of optical flow on a grid (see `hof.py`) in a linear SVM.
+
+On task clip they give labels, no probabilities, so they have no log loss. On task frame they give scores in [0, 1]:
+a frequency, a fraction of trees, a sigmoid of the SVM's margin. That ranks frames (average precision) and has its
+threshold where the method has it, but it is not calibrated.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kineflow.errors import DataError
+from kineflow.evaluation import hof
+from kineflow.evaluation.metrics import Floats, scores
+from kineflow.evaluation.predictions import TEST_FOLD, Examples, sigmoid
+from kineflow.store import ResultStore
+
+SVM_C = 10.0
+NUM_TREES = 200
+MAX_TRAIN_FRAMES = 3000  # task frame: rows that a method is trained on
+ROWS_AT_ONCE = 2048  # task frame: rows whose features are in memory at once, beside the training rows
+HOF_WINDOW_SEC = 1.0  # task frame: the flows round a frame that describe it
+METADATA = ("duration_sec", "width", "height")
+
+Rows = NDArray[np.int64]
+Features = NDArray[np.float32]
+FeaturesOf = Callable[[Rows], Features]  # of some rows of the examples
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of the examples that a fold is trained on and scored on; fold -1 is the test set."""
+
+    fold: int
+    train: Rows
+    score: Rows
+
+
+@dataclass(frozen=True)
+class BaselineScores:
+    """The scores of one baseline: of each fold in order, and of the test set if there is one."""
+
+    name: str
+    folds: tuple[dict[str, float], ...]
+    test: dict[str, float] | None
+
+
+def make_splits(examples: Examples, folds: pd.DataFrame) -> list[Split]:
+    """The training and scored rows of every fold, and of the test set if there is one.
+
+    Args:
+        examples: every clip once, of whatever role.
+        folds: the folds table. The test set is scored by what all other clips teach.
+    """
+    clip_ids = examples.rows["clip_id"]
+
+    def rows_of(role: str, fold: int) -> Rows:
+        chosen = folds["clip_id"][(folds["role"] == role) & (folds["fold"] == fold)]
+        return np.flatnonzero(clip_ids.isin(chosen).to_numpy())
+
+    numbers = sorted(int(fold) for fold in folds["fold"][folds["role"] == "val"].unique())
+    splits = [Split(fold, rows_of("train", fold), rows_of("val", fold)) for fold in numbers]
+    is_test = clip_ids.isin(folds["clip_id"][folds["role"] == "test"]).to_numpy()
+    if is_test.any():
+        splits.append(Split(TEST_FOLD, np.flatnonzero(~is_test), np.flatnonzero(is_test)))
+    return splits
+
+
+def majority(examples: Examples, splits: Sequence[Split]) -> BaselineScores:
+    """The class priors of the training rows, whatever the input."""
+    num_classes = len(examples.classes)
+
+    def predict(split: Split) -> Floats:
+        truth = examples.truth[split.train]
+        if examples.task == "clip":
+            counts_K = np.bincount(truth.astype(np.int64), minlength=num_classes).astype(np.float64)
+        else:
+            known_NK = np.isfinite(truth)
+            counts_K = np.where(known_NK, truth, 0.0).sum(axis=0) / np.maximum(known_NK.sum(axis=0), 1)
+        return np.tile(counts_K, (len(split.score), 1))
+
+    return _scored("majority", examples, splits, predict)
+
+
+def metadata(examples: Examples, splits: Sequence[Split], features_of: FeaturesOf) -> BaselineScores:
+    """Randomised trees on `metadata_features`."""
+    return _scored("metadata", examples, splits, lambda split: _learn(examples, split, features_of, _forest))
+
+
+def hof_grid(
+    examples: Examples, splits: Sequence[Split], features_of: FeaturesOf, groups_N: NDArray[np.object_]
+) -> BaselineScores:
+    """A linear SVM on the descriptors of `hof.py`.
+
+    On task clip the training clips are doubled by their mirror images where that helps on inner folds of the training
+    clips (it hurts where left and right are classes).
+
+    Args:
+        groups_N: the group of each row; inner folds keep groups together.
+    """
+
+    def predict(split: Split) -> Floats:
+        if examples.task == "frame":
+            return _learn(examples, split, features_of, _svm)
+        features_ND = features_of(split.train)
+        truth_N = examples.truth[split.train].astype(np.int64)
+        if _mirror_helps(features_ND, truth_N, groups_N[split.train]):
+            features_ND, truth_N = _with_mirror_images(features_ND, truth_N)
+        return _svm_classes(features_ND, truth_N, features_of(split.score), len(examples.classes))
+
+    return _scored("hof", examples, splits, predict)
+
+
+def metadata_features(
+    examples: Examples, videos: pd.DataFrame, clips: pd.DataFrame, *, frames_per_sec: float
+) -> FeaturesOf:
+    """What is known without looking: duration, width, height, rate; clip seconds or the frame's place (0 to 1)."""
+    by_video = videos.set_index("video_id")
+    ids = examples.rows["video_id"]
+    columns = [by_video[name].reindex(ids).to_numpy(dtype=np.float32) for name in METADATA]
+    columns.append((by_video["num_frames"] / by_video["duration_sec"]).reindex(ids).to_numpy(dtype=np.float32))
+    if examples.task == "clip":
+        by_clip = clips.set_index("clip_id")
+        length = by_clip["stop_frame"] - by_clip["start_frame"]
+        columns.append(length.reindex(examples.rows["clip_id"]).to_numpy(dtype=np.float32) / frames_per_sec)
+    else:
+        columns.append(examples.rows["frame"].to_numpy(dtype=np.float32) / (columns[0] * frames_per_sec))
+    features_ND = np.stack(columns, axis=1).astype(np.float32)
+    return lambda rows: features_ND[rows]
+
+
+def hof_features(
+    examples: Examples,
+    clips: pd.DataFrame,
+    flow_of: Callable[[str], Path],
+    store: ResultStore,
+    *,
+    frames_per_sec: float,
+) -> FeaturesOf:
+    """Descriptors of clips or of frames from the flow store.
+
+    Args:
+        flow_of: the flow file of a video.
+        store: where the histograms of a video are kept between runs.
+    """
+    if examples.task == "clip":
+        features_ND = _clip_descriptors(examples, clips, flow_of, store)
+        return lambda rows: features_ND[rows]
+    histograms = {str(name): hof.video_histograms(flow_of(name), store) for name in examples.rows["video_id"].unique()}
+    window_flows = max(hof.NUM_TIMES, round(HOF_WINDOW_SEC * frames_per_sec))
+
+    def features_of(rows: Rows) -> Features:
+        size = hof.NUM_TIMES * hof.NUM_ROWS * hof.NUM_COLUMNS * hof.NUM_BINS
+        features_ND = np.empty((len(rows), size), dtype=np.float32)
+        wanted = examples.rows.iloc[rows].reset_index(drop=True)
+        for video_id, index in wanted.groupby("video_id", sort=True).indices.items():
+            frames_N = wanted["frame"].to_numpy()[index]
+            features_ND[index] = hof.frame_descriptors(histograms[str(video_id)], frames_N, window_flows=window_flows)
+        return features_ND
+
+    return features_of
+
+
+def _clip_descriptors(
+    examples: Examples, clips: pd.DataFrame, flow_of: Callable[[str], Path], store: ResultStore
+) -> Features:
+    spans = clips.set_index("clip_id")[["start_frame", "stop_frame"]].reindex(examples.rows["clip_id"])
+    descriptors: list[Features] = [np.empty(0, dtype=np.float32)] * len(spans)
+    for video_id, index in examples.rows.groupby("video_id", sort=True).indices.items():
+        histograms = hof.video_histograms(flow_of(str(video_id)), store)
+        for row in index:
+            start, stop = (int(value) for value in spans.iloc[row])
+            descriptors[row] = hof.clip_descriptor(histograms[start : stop - 1])  # N frames have N - 1 flows
+    return np.stack(descriptors)
+
+
+def _scored(
+    name: str, examples: Examples, splits: Sequence[Split], predict: Callable[[Split], Floats]
+) -> BaselineScores:
+    by_fold = {}
+    for split in splits:
+        if not len(split.train):
+            raise DataError(f"baseline {name}: fold {split.fold} has no clips to train on; check the folds table")
+        predicted_NK = predict(split)
+        if examples.task == "clip":
+            predicted_NK = np.eye(len(examples.classes))[predicted_NK.argmax(axis=1)]
+        found = scores(examples.task, predicted_NK, examples.truth[split.score])
+        by_fold[split.fold] = {key: value for key, value in found.items() if key != "video_log_loss"}
+    test = by_fold.pop(TEST_FOLD, None)
+    return BaselineScores(name, tuple(by_fold.values()), test)
+
+
+Learner = Callable[[Features, NDArray[np.int64]], Callable[[Features], Floats]]
+
+
+def _learn(examples: Examples, split: Split, features_of: FeaturesOf, learner: Learner) -> Floats:
+    """Task clip: the score of each class. Task frame: of each behaviour, learnt from its labelled rows alone."""
+    num_classes = len(examples.classes)
+    train = split.train if examples.task == "clip" else _sampled(split.train, examples.truth)
+    features_ND, truth = features_of(train), examples.truth[train]
+    if examples.task == "clip":
+        known = np.unique(truth.astype(np.int64))
+        predicted_NK = np.zeros((len(split.score), num_classes))
+        predicted_NK[:, known] = learner(features_ND, truth.astype(np.int64))(features_of(split.score))
+        return predicted_NK
+    predictors = [_behaviour_predictor(features_ND, truth[:, k], learner) for k in range(num_classes)]
+    chunks = [split.score[start : start + ROWS_AT_ONCE] for start in range(0, len(split.score), ROWS_AT_ONCE)]
+    parts = []
+    for chunk in chunks:
+        chunk_ND = features_of(chunk)
+        parts.append(np.stack([predict(chunk_ND) for predict in predictors], axis=1))
+    return np.concatenate(parts)
+
+
+def _behaviour_predictor(features_ND: Features, truth_N: Floats, learner: Learner) -> Callable[[Features], Floats]:
+    labelled_N = np.isfinite(truth_N)
+    target_N = truth_N[labelled_N].astype(np.int64)
+    if len(np.unique(target_N)) < 2:
+        constant = float(target_N[0]) if len(target_N) else 0.0
+        return lambda rows_ND: np.full(len(rows_ND), constant)
+    predict = learner(features_ND[labelled_N], target_N)
+    return lambda rows_ND: predict(rows_ND)[:, 1]
+
+
+def _sampled(rows: Rows, truth_NK: Floats) -> Rows:
+    """At most `MAX_TRAIN_FRAMES` rows: half shared by the behaviours' positives, the rest spread evenly.
+
+    Rare behaviours would vanish otherwise; it tilts the threshold towards them, as balanced weights would.
+    """
+    rows = rows[np.isfinite(truth_NK[rows]).any(axis=1)]
+    if len(rows) <= MAX_TRAIN_FRAMES:
+        return rows
+    share = MAX_TRAIN_FRAMES // 2 // truth_NK.shape[1]
+    parts = [_spread(rows[truth_NK[rows, k] == 1], share) for k in range(truth_NK.shape[1])]
+    return np.unique(np.concatenate([*parts, _spread(rows, MAX_TRAIN_FRAMES // 2)]))
+
+
+def _spread(rows: Rows, count: int) -> Rows:
+    """`count` of the rows at even distances, or all of them."""
+    if len(rows) <= count:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]
+
+
+def _forest(features_ND: Features, target_N: NDArray[np.int64]) -> Callable[[Features], Floats]:
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    forest = ExtraTreesClassifier(NUM_TREES, min_samples_leaf=2, random_state=0).fit(features_ND, target_N)
+    return lambda rows_ND: np.asarray(forest.predict_proba(rows_ND), dtype=np.float64)
+
+
+def _svm(features_ND: Features, target_N: NDArray[np.int64]) -> Callable[[Features], Floats]:
+    """Two classes; the score of the second is the sigmoid of the margin."""
+    model = _linear_svm().fit(features_ND, target_N)
+
+    def predict(rows_ND: Features) -> Floats:
+        positive_N = sigmoid(np.asarray(model.decision_function(rows_ND), dtype=np.float64))
+        return np.stack([1 - positive_N, positive_N], axis=1)
+
+    return predict
+
+
+def _svm_classes(train_ND: Features, truth_N: NDArray[np.int64], rows_ND: Features, num_classes: int) -> Floats:
+    """One-hot labels of a linear SVM, one against the rest."""
+    if len(np.unique(truth_N)) < 2:
+        return np.tile(np.eye(num_classes)[truth_N[0]], (len(rows_ND), 1))
+    predicted_N = _linear_svm().fit(train_ND, truth_N).predict(rows_ND)
+    return np.asarray(np.eye(num_classes)[predicted_N])
+
+
+def _linear_svm():  # type: ignore[no-untyped-def]  # sklearn has no types
+    from sklearn.svm import LinearSVC
+
+    return LinearSVC(C=SVM_C, random_state=0, max_iter=20000)
+
+
+def _mirror_helps(features_ND: Features, truth_N: NDArray[np.int64], groups_N: NDArray[np.object_]) -> bool:
+    from sklearn.model_selection import GroupKFold
+
+    num_groups = len(np.unique(groups_N.astype(str)))
+    if num_groups < 2:
+        return False
+    right = {False: 0, True: 0}
+    for train, held_out in GroupKFold(min(3, num_groups)).split(features_ND, truth_N, groups_N):
+        for mirror in right:
+            inner_ND, inner_truth_N = features_ND[train], truth_N[train]
+            if mirror:
+                inner_ND, inner_truth_N = _with_mirror_images(inner_ND, inner_truth_N)
+            predicted_NK = _svm_classes(inner_ND, inner_truth_N, features_ND[held_out], int(truth_N.max()) + 1)
+            right[mirror] += int((predicted_NK.argmax(axis=1) == truth_N[held_out]).sum())
+    return right[True] > right[False]
+
+
+def _with_mirror_images(features_ND: Features, truth_N: NDArray[np.int64]) -> tuple[Features, NDArray[np.int64]]:
+    return np.concatenate([features_ND, hof.mirrored(features_ND)]), np.concatenate([truth_N, truth_N])
