@@ -52,3 +52,34 @@ def test_frame_models_differ_between_frames() -> None:
         with torch.no_grad():
             logits_TK = model(torch.randn(1, 3, 6, 24, 24)).logits[0]
         assert (logits_TK[1:] - logits_TK[:-1]).abs().amax(dim=1).min() > 1e-6, name
+
+
+def moving_bars(num_clips: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips of a bar that wraps round a 16 px frame to the left (0) or right (1); each frame alone says nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    labels_B = torch.arange(num_clips) % 2
+    columns = torch.zeros(num_clips, 1, 8, 1, 16)
+    starts = torch.randint(16, (num_clips,), generator=generator)
+    for clip in range(num_clips):
+        for frame in range(8):
+            step = 2 * frame if labels_B[clip] == 1 else -2 * frame
+            columns[clip, 0, frame, 0, (int(starts[clip]) + step) % 16] = 2.0
+    clips_BCTHW = columns.expand(-1, 1, -1, 16, -1)
+    return clips_BCTHW + 0.1 * torch.randn(clips_BCTHW.shape, generator=generator), labels_B
+
+
+@pytest.mark.parametrize(("name", "learns"), [("r3d_mini.avg", True), ("resnet10_tiny.none", False)])
+def test_a_3d_network_learns_the_direction_that_one_frame_does_not_show(name: str, learns: bool) -> None:
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=2, in_channels=1, task="clip")
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(30):
+        clips_BCTHW, labels_B = moving_bars(16, seed=step)
+        loss = torch.nn.functional.cross_entropy(model(clips_BCTHW).logits, labels_B)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    clips_BCTHW, labels_B = moving_bars(60, seed=1000)
+    with torch.no_grad():
+        clip_top1_acc = (model.eval()(clips_BCTHW).logits.argmax(dim=1) == labels_B).double().mean().item()
+    assert clip_top1_acc > 0.95 if learns else clip_top1_acc < 0.75
