@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from kineflow import storage
 from kineflow.annotations import VIDEO_SUFFIXES, Format, find_format
-from kineflow.errors import DataError
+from kineflow.errors import DataError, ParamsError
 from kineflow.params import Params, SampleParams, as_json
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
@@ -30,6 +30,7 @@ PARTIAL_SUFFIXES = frozenset({".part", ".partial", ".tmp", ".crdownload", ".down
 SETTLED_NS = 2_000_000_000
 NUM_THREADS = 8
 PROGRESS_SEC = 2.0
+OUTS = (paths.RAW, paths.TABLES, paths.FRAMES, paths.FLOW, paths.EMBEDDINGS, paths.SPLITS, paths.MODELS, paths.PLOTS)
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ def run(params: Params, report: StageReport) -> None:
         DataError: the source or the annotations are missing, or the source holds no video.
         ServiceError: S3 is out of reach.
     """
+    check_apart(params.data.source, params.data.annotations)
     if params.sample is not None:
-        _render_sample(params.data.source, params.sample)
+        _render_sample(params.sample)
     format_ = find_format(params.data.format)
     videos = list_videos(params.data.source)
     annotations = list_annotations(format_, params.data.annotations)
@@ -64,6 +66,21 @@ def run(params: Params, report: StageReport) -> None:
     report.items = len(sources)
     report.skipped = len(sources) - num_hashed
     report.note(f"{len(videos)} videos and {len(annotations)} annotation files, {num_hashed} read")
+
+
+def check_apart(source: str, annotations: str) -> None:
+    """Make sure that no stage's out holds the user's files, because DVC deletes outs.
+
+    Raises:
+        ParamsError: the source or the annotations are in an out, or the source holds one.
+    """
+    for name, given in (("data.source", source), ("data.annotations", annotations)):
+        folder = Path(given).resolve()
+        for out in () if storage.is_s3(given) else OUTS:
+            if folder.is_relative_to(out.resolve()):
+                raise ParamsError(f"{name}: {given} is in {out}, which the pipeline empties; move it elsewhere")
+            if name == "data.source" and out.resolve().is_relative_to(folder):
+                raise ParamsError(f"{name}: {given} holds the pipeline's own {out}; name a folder of videos alone")
 
 
 def list_videos(source: str) -> list[FileInfo]:
@@ -131,14 +148,13 @@ def read_sources(path: Path) -> list[Source]:
     return [Source(kind, key, int(num_bytes), sha256) for kind, key, num_bytes, sha256 in rows[1:]]
 
 
-def _render_sample(source: str, sample: SampleParams) -> None:
+def _render_sample(sample: SampleParams) -> None:
     from kineflow.sample.render import render_sample
     from kineflow.sample.spec import SampleSpec
 
-    if storage.is_s3(source):
-        raise DataError(f"the sample cannot be rendered into {source}; give a local data.source")
+    values = as_json(sample)
     started = time.monotonic()
-    render_sample(Path(source), SampleSpec(**as_json(sample)))
+    render_sample(Path(values.pop("folder")), SampleSpec(**values))
     seconds = time.monotonic() - started
     if seconds > PROGRESS_SEC:
         print(f"sync: the sample was rendered in {seconds:.0f} s", flush=True)

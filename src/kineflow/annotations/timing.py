@@ -1,0 +1,92 @@
+"""Events against the decoded frames of their videos."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kineflow.annotations.model import Event, FrameTable, Problems
+
+# Annotation programs write times in ms, so a frame's own time may have been rounded up or down by half of one.
+ROUNDING_SEC = 0.0005
+
+
+def check_times(events: Sequence[Event], durations_sec: Mapping[str, float], frame_sec: Mapping[str, float]) -> None:
+    """Make sure that events lie inside their videos and stop after they start.
+
+    Args:
+        events: those of videos without a duration are not looked at.
+        durations_sec: of each decoded video.
+        frame_sec: what one frame of it takes: an event may end that much later.
+
+    Raises:
+        AnnotationError: some do not; names file and row of the first five, and their number.
+    """
+    problems = Problems()
+    for event in events:
+        if event.start_sec is None or event.video_id not in durations_sec:
+            continue
+        end_sec = durations_sec[event.video_id] + frame_sec[event.video_id] + ROUNDING_SEC
+        last_sec = event.start_sec if event.stop_sec is None else event.stop_sec
+        if event.start_sec < -ROUNDING_SEC:
+            problems.add(event.source, f"{event.label} starts at {event.start_sec:g} s, before the video; correct it")
+        elif last_sec < event.start_sec:
+            times = f"{last_sec:g} s, before its start at {event.start_sec:g} s"
+            problems.add(event.source, f"{event.label} stops at {times}; correct it")
+        elif last_sec > end_sec:
+            length = f"{event.video_id} lasts {durations_sec[event.video_id]:.3f} s"
+            problems.add(
+                event.source, f"{event.label} is at {last_sec:g} s but {length}; correct the time or the video"
+            )
+    problems.raise_if_any()
+
+
+def label_frames(
+    events: Sequence[Event], timestamps_sec: NDArray[np.float64], behaviours: Sequence[str]
+) -> NDArray[np.int8]:
+    """Which behaviours hold at each frame.
+
+    Args:
+        events: of one video; a state holds at a frame if `start <= timestamp < stop`; point events hold at none.
+        timestamps_sec: float64 (N,), from the first frame.
+        behaviours: K names.
+
+    Returns:
+        int8 (N, K) of 0 and 1.
+    """
+    values_NK = np.zeros((len(timestamps_sec), len(behaviours)), np.int8)
+    column = {name: k for k, name in enumerate(behaviours)}
+    shifted_N = timestamps_sec + ROUNDING_SEC + 1e-9
+    for event in events:
+        if event.start_sec is not None and event.stop_sec is not None and event.label in column:
+            inside_N = (shifted_N >= event.start_sec) & (shifted_N < event.stop_sec)
+            values_NK[inside_N, column[event.label]] = 1
+    return values_NK
+
+
+def fit_frame_tables(tables: Mapping[str, FrameTable], num_frames: Mapping[str, int]) -> dict[str, NDArray[np.int8]]:
+    """The values of per-frame tables, one row for each decoded frame; a last row that is missing is unlabelled (-1).
+
+    Args:
+        tables: by video; those of videos without a count are left out.
+        num_frames: decoded.
+
+    Raises:
+        AnnotationError: a table and its video differ by more than one frame.
+    """
+    problems = Problems()
+    fitted = {}
+    for key, table in tables.items():
+        if key not in num_frames:
+            continue
+        rows, frames = len(table.values), num_frames[key]
+        if abs(rows - frames) > 1:
+            text = f"{rows} rows for the {frames} frames of {key}; give one row for each frame"
+            problems.add(table.source, text)
+        elif rows < frames:
+            unlabelled = np.full((1, table.values.shape[1]), -1, np.int8)
+            fitted[key] = np.concatenate([table.values, unlabelled])
+        else:
+            fitted[key] = table.values[:frames]
+    problems.raise_if_any()
+    return fitted

@@ -1,0 +1,270 @@
+"""From files to tables: decode every video once, read the annotations, and hold the one against the other."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kineflow import annotations as annotation_formats
+from kineflow import storage
+from kineflow.annotations import Annotations
+from kineflow.annotations.groups import assign_groups
+from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames
+from kineflow.errors import DataError, DecodeError, ParamsError
+from kineflow.parallel import map_tasks
+from kineflow.params import DataParams, Params
+from kineflow.stages import paths, raw_videos
+from kineflow.stages.stage import StageReport
+from kineflow.stages.sync import Source, annotation_root, read_sources
+from kineflow.store import ResultStore, digest, file_sha256, home
+from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, write_table
+from kineflow.video.probe import probe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PARAMS = ("task", "data")
+CODE_VERSION = 1  # of a probed video: rises with every change of what `probe` returns or of how it is kept
+MAX_NAMED = 5
+INTEGERS = ("num_bytes", "width", "height", "rotation_deg", "fps_num", "fps_den", "num_frames")
+
+
+@dataclass(frozen=True)
+class ProbeTask:
+    """A video that is to be decoded: where it is, what it should be, where the result goes (absolute paths)."""
+
+    uri: str
+    sha256: str
+    num_bytes: int
+    cache_dir: Path
+    store_root: Path
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What decoding a video gave: `reason` is why it is quarantined, or None; the rest as in `VideoInfo`."""
+
+    reason: str | None
+    values: Mapping[str, Any]
+    path: Path
+
+    def timestamps_sec(self) -> NDArray[np.float64]:
+        """Float64 (num_frames,), from the first frame."""
+        _, _, data = self.path.read_bytes().partition(b"\n")
+        return np.frombuffer(data, np.float64)
+
+
+def run(params: Params, report: StageReport) -> None:
+    """Write the tables videos, events and frame_labels, and `data/raw`.
+
+    Raises:
+        AnnotationError: the annotations are malformed or do not fit the videos; names file and row.
+        DataError: a source changed since sync, or no video can be decoded.
+        ParamsError: the format does not serve the task.
+    """
+    sources = read_sources(paths.SOURCES)
+    videos = [source for source in sources if source.kind == "video"]
+    keys = [source.key for source in videos]
+    local_annotations = _local_annotations(params.data, sources)
+    annotations = annotation_formats.read(params.data.format, local_annotations, videos=keys)
+    _check_task(params.task, params.data.format, annotations)
+    groups = assign_groups(params.data.group_from, keys, annotations)
+    uris = raw_videos.place(params.data.source, keys, keep=params.data.keep)
+    probed = probe_videos(params.data.source, videos, report)
+    good = {key: info for key, info in probed.items() if info.reason is None}
+    if not good:
+        first = next(iter(probed.items()))
+        raise DataError(f"none of {len(videos)} videos can be decoded ({first[0]}: {first[1].reason}); replace them")
+    check_times(
+        annotations.events,
+        {key: float(info.values["duration_sec"]) for key, info in good.items()},
+        {key: info.values["duration_sec"] / info.values["num_frames"] for key, info in good.items()},
+    )
+    write_table(paths.VIDEOS, VIDEOS, videos_table(videos, uris, probed, groups, annotations.roles))
+    write_table(paths.EVENTS, EVENTS, events_table(annotations))
+    labels = frame_labels_table(annotations, good) if params.task == "frame" else _empty_frame_labels()
+    write_table(paths.FRAME_LABELS, FRAME_LABELS, labels)
+    _report(report, videos, probed, annotations, params.task)
+
+
+def probe_videos(source: str, videos: Sequence[Source], report: StageReport) -> dict[str, Probed]:
+    """Decode the videos whose content was not decoded before; by key, in the order of `videos`."""
+    store = ResultStore(home() / "store" / "probe")
+    store_keys = {video.key: digest(kind="probe", code=CODE_VERSION, sha256=video.sha256) for video in videos}
+    missing = {video.sha256: video for video in videos if store_keys[video.key] not in store}
+    tasks = [
+        ProbeTask(
+            uri=_absolute(storage.join(source, video.key)),
+            sha256=video.sha256,
+            num_bytes=video.num_bytes,
+            cache_dir=(home() / "objects").absolute(),
+            store_root=store.root.absolute(),
+        )
+        for video in missing.values()
+    ]
+    for _ in map_tasks(probe_into_store, tasks, label="ingest", weights=[float(task.num_bytes) + 1 for task in tasks]):
+        pass
+    report.skipped = len(videos) - len(tasks)
+    return {video.key: _load(store.path(store_keys[video.key])) for video in videos}
+
+
+def probe_into_store(task: ProbeTask) -> None:
+    """Decode one video and keep what it holds, or why it cannot be decoded.
+
+    Raises:
+        DataError: it is no longer what sync saw.
+    """
+    path = storage.local_file(task.uri, cache_dir=task.cache_dir, sha256=task.sha256)
+    if path.stat().st_size != task.num_bytes:
+        raise DataError(f"{task.uri} changed since sync; run sync again")
+    try:
+        info = probe(path)
+        header = {name: value for name, value in asdict(info).items() if name != "timestamps_sec"}
+        timestamps = np.ascontiguousarray(info.timestamps_sec, np.float64).tobytes()
+    except DecodeError as err:
+        header, timestamps = {"reason": str(err)}, b""
+    key = digest(kind="probe", code=CODE_VERSION, sha256=task.sha256)
+    with ResultStore(task.store_root).writing(key) as result:
+        result.write_bytes(json.dumps(header).encode() + b"\n" + timestamps)
+
+
+def videos_table(
+    videos: Sequence[Source],
+    uris: Mapping[str, str],
+    probed: Mapping[str, Probed],
+    groups: Mapping[str, str],
+    roles: Mapping[str, str],
+) -> "pd.DataFrame":
+    """The videos table, in the order of `videos`."""
+    import pandas as pd
+
+    rows = []
+    for video in videos:
+        info = probed[video.key]
+        row = {name: info.values.get(name) for name, _ in VIDEOS.columns}
+        row |= {"video_id": video.key, "uri": uris[video.key], "sha256": video.sha256, "num_bytes": video.num_bytes}
+        row |= {"group": groups[video.key], "official_role": roles.get(video.key)}
+        row |= {"status": "ok" if info.reason is None else "quarantined", "reason": info.reason}
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=[name for name, _ in VIDEOS.columns])
+    return table.astype(dict.fromkeys(INTEGERS, "Int64") | {"duration_sec": "Float64", "variable_rate": "boolean"})
+
+
+def events_table(annotations: Annotations) -> "pd.DataFrame":
+    """The events table: by video, time, label and subject."""
+    import pandas as pd
+
+    rows = sorted(
+        annotations.events,
+        key=lambda event: (event.video_id, event.start_sec or 0.0, event.stop_sec or 0.0, event.label, event.subject),
+    )
+    table = pd.DataFrame([asdict(event) for event in rows], columns=[name for name, _ in EVENTS.columns])
+    return table.astype({"start_sec": "Float64", "stop_sec": "Float64"})
+
+
+def frame_labels_table(annotations: Annotations, probed: Mapping[str, Probed]) -> "pd.DataFrame":
+    """One row for each decoded frame of each annotated video; behaviours are 0, 1 or null.
+
+    Raises:
+        AnnotationError: a per-frame table does not fit its video.
+    """
+    import pandas as pd
+
+    fitted = fit_frame_tables(
+        annotations.frame_tables, {key: int(info.values["num_frames"]) for key, info in probed.items()}
+    )
+    behaviours = _behaviours(annotations)
+    by_video: dict[str, list[annotation_formats.Event]] = {}
+    for event in annotations.events:
+        by_video.setdefault(event.video_id, []).append(event)
+    labelled = {
+        key: fitted[key] if key in fitted else label_frames(by_video[key], info.timestamps_sec(), behaviours)
+        for key, info in probed.items()
+        if key in fitted or key in by_video
+    }
+    if not labelled:
+        return _empty_frame_labels()
+    counts = [len(values) for values in labelled.values()]
+    values_NK = np.concatenate(list(labelled.values()))
+    columns: dict[str, Any] = {
+        "video_id": np.repeat(np.array(list(labelled), dtype=object), counts),
+        "frame": np.concatenate([np.arange(count) for count in counts]),
+    }
+    for k, name in enumerate(behaviours):
+        columns[name] = pd.arrays.IntegerArray(np.maximum(values_NK[:, k], 0), values_NK[:, k] < 0)
+    return pd.DataFrame(columns)
+
+
+def _behaviours(annotations: Annotations) -> tuple[str, ...]:
+    if annotations.frame_tables:
+        return annotations.labels
+    return tuple(sorted({event.label for event in annotations.events if event.stop_sec is not None}))
+
+
+def _empty_frame_labels() -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame({"video_id": pd.Series([], dtype=object), "frame": pd.Series([], dtype="int64")})
+
+
+def _check_task(task: str, format_name: str, annotations: Annotations) -> None:
+    reserved = {"video_id", "frame"} & set(annotations.labels)
+    if task == "frame" and reserved:
+        raise DataError(f"a behaviour is named {reserved.pop()!r}, as a column of frame_labels is; rename it")
+    if task == "frame" and not annotations.frame_tables and all(e.stop_sec is None for e in annotations.events):
+        raise ParamsError(f"task: frame needs labels with start and stop, which {format_name} does not give here")
+    if task == "clip" and annotations.frame_tables:
+        raise ParamsError(f"data.format: {format_name} labels frames; set task: frame")
+
+
+def _local_annotations(data: DataParams, sources: Sequence[Source]) -> Path:
+    """Where to read the annotations: in place, or fetched from S3 into one folder."""
+    files = [source for source in sources if source.kind == "annotation"]
+    root = annotation_root(data.annotations)
+    if not storage.is_s3(data.annotations):
+        for source in files:
+            path = Path(storage.join(root, source.key))
+            if not path.is_file() or file_sha256(path) != source.sha256:
+                raise DataError(f"{path} changed since sync; run sync again")
+        return Path(data.annotations)
+    folder = home() / "annotations" / digest(files=[[source.key, source.sha256] for source in files])[:16]
+    for source in files:
+        target = folder / source.key
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"annotation {source.key!r} would leave its folder; rename it")
+        uri = storage.join(root, source.key)
+        fetched = storage.local_file(uri, cache_dir=home() / "objects", sha256=source.sha256)
+        if not target.is_file():
+            storage.put_file(fetched, str(target))
+    return folder if root == data.annotations else folder / data.annotations.rpartition("/")[2]
+
+
+def _load(path: Path) -> Probed:
+    with path.open("rb") as file:
+        values = json.loads(file.readline())
+    return Probed(values.pop("reason", None), values, path)
+
+
+def _absolute(uri: str) -> str:
+    return uri if storage.is_s3(uri) else str(Path(uri).absolute())
+
+
+def _report(
+    report: StageReport, videos: Sequence[Source], probed: Mapping[str, Probed], annotations: Annotations, task: str
+) -> None:
+    quarantined = [(key, info.reason) for key, info in probed.items() if info.reason is not None]
+    annotated = {event.video_id for event in annotations.events} | set(annotations.frame_tables)
+    report.items, report.quarantined = len(videos), len(quarantined)
+    for key, reason in quarantined[:MAX_NAMED]:
+        report.note(f"{key} is quarantined: {reason}")
+    if len(quarantined) > MAX_NAMED:
+        report.note(f"{len(quarantined)} videos are quarantined in all; see the column reason of {paths.VIDEOS}")
+    if unlabelled := len(videos) - len(annotated):
+        report.note(f"{unlabelled} videos have no annotation and are not used")
+    points = sum(event.start_sec is not None and event.stop_sec is None for event in annotations.events)
+    if task == "frame" and points:
+        report.note(f"{points} point events last no time and label no frame")
