@@ -71,16 +71,23 @@ def stage(
 
 @app.command()
 def sample(
-    out: Annotated[Path, typer.Argument(help="folder to make")] = Path("data/sample"),
+    out: Annotated[Path | None, typer.Argument(help="folder to make; default: the params' sample.folder")] = None,
     params: Annotated[Path, typer.Option(help="params file whose section `sample` to render")] = Path("params.yaml"),
 ) -> None:
     """Render the sample data set: short clips and long videos of an animal in an arena, with BORIS annotations.
 
     Example: kineflow sample data/sample
     """
+    from kineflow.errors import ParamsError
     from kineflow.params import as_json, load_params
-    from kineflow.sample import SampleSpec, render_sample
+    from kineflow.sample.render import render_sample
+    from kineflow.sample.spec import SampleSpec
 
     section = load_params(params).sample
-    render_sample(out, SampleSpec(**as_json(section)) if section else SampleSpec())
+    if section is None:
+        raise ParamsError(f"{params}: sample is null; `kineflow use sample` writes params with a sample")
+    values = as_json(section)
+    folder = Path(values.pop("folder"))
+    out = out or folder
+    render_sample(out, SampleSpec(**values))
     print(f"{out}: clips.csv and videos.csv annotate the videos beside them")

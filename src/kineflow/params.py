@@ -28,8 +28,9 @@ class Section(BaseModel):
 
 
 class SampleParams(Section):
-    """The procedurally rendered data set; `sync` renders it where `data.source` lacks it."""
+    """The procedurally rendered data set; `sync` renders what of it is missing."""
 
+    folder: str  # where it is rendered: `clips/` with clips.csv, `videos/` with videos.csv
     seed: NonNegativeInt
     num_groups: PositiveInt
     clips_per_class_per_group: NonNegativeInt

@@ -159,7 +159,7 @@ def test_sync_refuses(
 
 def test_sync_renders_a_missing_sample(project: Path, repository: Path) -> None:
     sample = {
-        "seed": 0, "num_groups": 1, "clips_per_class_per_group": 1, "clip_sec": 0.5, "fps": 10, "size_px": 32,
+        "folder": "data/sample", "seed": 0, "num_groups": 1, "clips_per_class_per_group": 1, "clip_sec": 0.5, "fps": 10, "size_px": 32,
         "long_videos_per_group": 0, "long_sec": 5.0,
     }  # fmt: skip
     params = make_params(

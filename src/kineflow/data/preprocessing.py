@@ -42,7 +42,7 @@ class Preprocessing:
         frames: the params section that the frames were extracted with.
         flow: the params section of the flow, for stream flow.
         sampling: segments (over the whole clip: the mean flow, or one frame, of each) or dense.
-        num_frames: length of the tensor on task clip; on task frame a window's every frame is taken.
+        num_frames: length of the tensor on task clip; of a full window on task frame, whose every frame is taken.
         frame_stride: between sampled frames, dense sampling only.
         height_px: of the tensor.
         width_px: of the tensor.

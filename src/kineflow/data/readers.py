@@ -51,13 +51,16 @@ class StreamStore:
 
 def open_reader(stream: Stream, root: Path, video_id: str) -> Reader:
     """Open the file of one video in a store."""
-    from kineflow.video.flow_store import FlowReader
-    from kineflow.video.frame_store import FrameReader
-
     if stream == "embedding":
         return EmbeddingReader(np.load(root / f"{video_id}.npy", mmap_mode="r"))
     path = root / f"{video_id}.zip"
-    return FlowReader(path) if stream == "flow" else FrameReader(path)
+    if stream == "flow":
+        from kineflow.video.flow_store import FlowReader
+
+        return FlowReader(path)
+    from kineflow.video.frame_store import FrameReader
+
+    return FrameReader(path)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from kineflow.stages import paths
 from kineflow.stages.fold_training import RELEASE, load_dataset, plan, train_network
 from kineflow.stages.stage import StageReport
 
-PARAMS = ("task", "seed", "frames", "flow", "train", "release.form", "streams.rgb", "distill")
+PARAMS = ("task", "seed", "frames", "flow", "clips.window_sec", "train", "release.form", "streams.rgb", "distill")
 
 
 def run(params: Params, report: StageReport) -> None:

@@ -122,7 +122,7 @@ def plan(
         frames=as_json(params.frames),
         flow=as_json(params.flow) if stream == "flow" else None,
         sampling=config.sampling,
-        num_frames=config.num_frames,
+        num_frames=_num_frames(params, config),
         frame_stride=config.frame_stride,
         height_px=config.height_px,
         width_px=config.width_px,
@@ -150,6 +150,13 @@ def plan(
         )
         for fold in dataset.folds
     ]
+
+
+def _num_frames(params: Params, config: StreamParams) -> int:
+    if params.task == "clip":
+        return config.num_frames
+    assert params.clips.window_sec is not None  # params.py holds that for task frame
+    return max(1, round(params.clips.window_sec * params.frames.fps))
 
 
 def _recipe(train: TrainParams, *, epochs: int, lr: float, seed: int, precision: Any) -> Recipe:

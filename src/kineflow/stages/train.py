@@ -6,7 +6,7 @@ from kineflow.stages import paths
 from kineflow.stages.fold_training import classification_of, load_dataset, plan, train_network
 from kineflow.stages.stage import StageReport
 
-PARAMS = ("task", "seed", "frames", "flow", "train", "release.form", "streams.{stream}")
+PARAMS = ("task", "seed", "frames", "flow", "clips.window_sec", "train", "release.form", "streams.{stream}")
 
 
 def run(params: Params, report: StageReport, *, stream: str) -> None:

@@ -102,11 +102,12 @@ def _run_parallel(pending: dict[str, Job], home: Path, resources: Resources, say
         run_job(job, results, home / "checkpoints", on_epoch=_Teller(job, home / "progress" / f"{job.key}.json"))
 
     with ray_session():
-        task = ray.remote(train).options(max_retries=resources.max_failures)
+        task = ray.remote(train)
         running: dict[Any, Job] = {}
         for job in pending.values():
             on_gpu = choose_device(job.gpus).type == "cuda"
             options = {"num_cpus": resources.threads, "num_gpus": job.gpus if on_gpu else 0}
+            options["max_retries"] = resources.max_failures
             running[task.options(**options).remote(job)] = job
         try:
             _await(ray, running, home, say)

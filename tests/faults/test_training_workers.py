@@ -1,0 +1,169 @@
+"""Data-parallel workers, and trainings whose worker or driver is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from kineflow.data.dataset import ClipItem
+from kineflow.data.preprocessing import Augment, Preprocessing
+from kineflow.data.readers import StreamStore
+from kineflow.training.folds import Resources, train_jobs
+from kineflow.training.job import Job, ModelConfig, ObjectiveConfig
+from kineflow.training.recipe import Recipe
+
+NUM_VIDEOS, NUM_FRAMES, FEATURE_DIM = 12, 20, 8
+
+
+def make_store(root: Path) -> StreamStore:
+    """Features whose first two values, summed over time, are the two behaviours."""
+    rng = np.random.default_rng(0)
+    root.mkdir(parents=True, exist_ok=True)
+    lines = ["video_id\tkey\tnum_frames"]
+    for video in range(NUM_VIDEOS):
+        np.save(root / f"v{video}.npy", rng.normal(size=(NUM_FRAMES, FEATURE_DIM)).astype(np.float32))
+        lines.append(f"v{video}\tkey{video}\t{NUM_FRAMES}")
+    (root / "index.tsv").write_text("\n".join(lines) + "\n")
+    return StreamStore.of("embedding", root)
+
+
+def make_job(root: Path, *, epochs: int, fold: int = 0) -> Job:
+    store = make_store(root / "embeddings")
+    items = []
+    for video in range(NUM_VIDEOS):
+        features = np.load(root / "embeddings" / f"v{video}.npy")
+        target = (np.cumsum(features[:, :2], axis=0) > 0).astype(np.float32)
+        items.append(ClipItem(f"c{video}", f"v{video}", 0, NUM_FRAMES, target))
+    preprocessing = Preprocessing(
+        task="frame",
+        stream="embedding",
+        fps=10.0,
+        frames={},
+        flow=None,
+        sampling="dense",
+        num_frames=NUM_FRAMES,
+        frame_stride=1,
+        height_px=1,
+        width_px=1,
+        flow_scale_px=1.0,
+        num_views=1,
+    )
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=4,
+        optimizer="sgd",
+        lr=0.02,
+        weight_decay=0.0,
+        schedule="cosine",
+        warmup_fraction=0.0,
+        label_smoothing=0.0,
+        grad_clip_norm=1.0,
+        ema_decay=None,
+        eval_every=1,
+        select="last",
+        seed=1,
+        precision="fp32",
+        threads=1,
+    )
+    return Job(
+        name=f"fold {fold}",
+        model=ModelConfig("embedding.lstm", "frame", 2, FEATURE_DIM, 0.0, None),
+        store=store,
+        classes=("a", "b"),
+        train=items[:8],
+        val=items[8:],
+        test=[],
+        preprocessing=preprocessing,
+        augment=Augment(flip=False, crop_scale_min=1.0, brightness=0.0, amplitude=0.0, time_jitter=0.0),
+        recipe=recipe,
+        fold=fold,
+        gpus=0.0,
+        objective=ObjectiveConfig(0.0),
+    )
+
+
+def train(
+    job: Job, home: Path, *, workers: int, max_failures: int = 0
+) -> tuple[dict, dict[str, torch.Tensor], list[str]]:
+    said: list[str] = []
+    resources = Resources(threads=1, workers=workers, max_failures=max_failures)
+    folders, _ = train_jobs([job], home, resources, say=said.append)
+    folder = folders[job.key]
+    weights = torch.load(folder / "weights.pt", weights_only=True)
+    return json.loads((folder / "result.json").read_text()), weights, said
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_gloo_workers_follow_one_and_survive_a_killed_worker(tmp_path):
+    job = make_job(tmp_path, epochs=30)
+    alone, _, _ = train(job, tmp_path / "one", workers=1)
+
+    killed: list[int] = []
+    progress = tmp_path / "two" / "progress" / f"{job.key}.json"
+
+    def kill_a_worker() -> None:
+        while not progress.exists():
+            time.sleep(0.01)
+        workers = [p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())]
+        killed.append(workers[0].pid)
+        os.kill(workers[0].pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_a_worker, daemon=True)
+    killer.start()
+    together, _, _ = train(job, tmp_path / "two", workers=2, max_failures=1)
+    killer.join(timeout=1)
+    assert killed, "no worker was killed, so nothing was shown"
+    assert len(together["curves"]) == 30
+    vals = [[epoch["val_loss"] for epoch in result["curves"]] for result in (alone, together)]
+    np.testing.assert_allclose(vals[1], vals[0], rtol=2e-3)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_training_workers import make_job, train
+root = Path({root!r})
+train(make_job(root, epochs={epochs}), root / "home", workers=1)
+"""
+
+
+def test_a_killed_driver_goes_on_at_the_epoch_where_it_stopped(tmp_path):
+    epochs = 60
+    job = make_job(tmp_path, epochs=epochs)
+    _, undisturbed, _ = train(job, tmp_path / "undisturbed", workers=1)
+    script = DRIVER.format(tests=str(Path(__file__).parent), root=str(tmp_path), epochs=epochs)
+    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+    progress = tmp_path / "home" / "progress" / f"{job.key}.json"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (progress.exists() and json.loads(progress.read_text())["epoch"] >= 3):
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it finished before it was killed: nothing was shown"
+    stopped_at = json.loads(progress.read_text())["epoch"]
+    checkpoint = tmp_path / "home" / "checkpoints" / f"{job.key}.pt"
+    assert len(torch.load(checkpoint, weights_only=True)["curves"]) > stopped_at
+    _, resumed, _ = train(job, tmp_path / "home", workers=1)
+    assert not checkpoint.exists()
+    for name, value in undisturbed.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_folds_run_side_by_side_and_never_twice(tmp_path):
+    jobs = [make_job(tmp_path, epochs=2, fold=fold) for fold in range(3)]
+    resources = Resources(threads=1, workers=1, max_failures=1)
+    said: list[str] = []
+    folders, already = train_jobs(jobs, tmp_path / "home", resources, say=said.append)
+    assert already == 0 and all((folder / "result.json").exists() for folder in folders.values())
+    assert any("done (3 of 3)" in line for line in said)
+    _, already = train_jobs(jobs, tmp_path / "home", resources, say=said.append)
+    assert already == 3

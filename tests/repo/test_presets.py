@@ -1,0 +1,69 @@
+"""Every shipped preset is a whole, valid params file; params.yaml is one of them as shipped."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kineflow.errors import ParamsError
+from kineflow.params import Withheld, load_params, only, parse_params
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PRESETS = sorted((REPOSITORY / "params").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_preset_loads(path):
+    assert load_params(path).streams.enabled
+
+
+def sample() -> dict:
+    return yaml.safe_load((REPOSITORY / "params" / "sample.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("train", {"batchsize": 3}, "train.batchsize: unknown key"),
+        ("train", {"batch_size": "12"}, "train.batch_size: input should be a valid integer (given: '12')"),
+        ("train", {"optimizer": "adam"}, "train.optimizer: input should be 'sgd' or 'adamw' (given: 'adam')"),
+        ("frames", {"short_side_px": 64}, "frames: give either height_px and width_px, or short_side_px"),
+        ("splits", {"kind": "official"}, "splits: kind: official and test: official go together"),
+        ("clips", {"window_sec": 2.0}, "clips.window_sec is for task frame"),
+        ("release", {"stream": "pose"}, "release.stream: input should be"),
+    ],
+)
+def test_wrong_values_are_refused_by_key(section, change, message):
+    values = sample()
+    values[section] |= change
+    with pytest.raises(ParamsError) as caught:
+        parse_params(values, where="params.yaml")
+    assert message in str(caught.value)
+
+
+def test_a_missing_key_is_named():
+    values = sample()
+    del values["train"]["epochs" if "epochs" in values["train"] else "batch_size"]
+    with pytest.raises(ParamsError, match="train.batch_size: missing"):
+        parse_params(values, where="params.yaml")
+
+
+def test_combinations_that_cannot_be():
+    values = sample()
+    values["streams"]["flow"]["enabled"] = False
+    with pytest.raises(ParamsError, match="distill.enabled needs streams"):
+        parse_params(values, where="params.yaml")
+    values["distill"]["enabled"] = False
+    with pytest.raises(ParamsError, match="fusion needs two enabled streams"):
+        parse_params(values, where="params.yaml")
+    values["release"]["stream"] = "rgb"
+    assert parse_params(values, where="params.yaml").streams.enabled == ("rgb",)
+
+
+def test_what_a_stage_did_not_declare_is_withheld():
+    params = only(parse_params(sample(), where="params.yaml"), ["seed", "streams.rgb"])
+    assert params.seed == 0 and params.streams.rgb.enabled
+    assert isinstance(params.train, Withheld)
+    for read in (lambda: params.train.batch_size, lambda: params.task == "clip", lambda: params.streams.flow.model):
+        with pytest.raises(AttributeError, match="not declared in the stage's PARAMS"):
+            read()
