@@ -1,0 +1,159 @@
+"""The optical flow of one video in one file: a pack of 8-bit images and the rule that they were quantised by."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from kineflow.errors import DataError
+from kineflow.video.pack import PackReader, PackWriter, writing_pack
+
+KIND = "flow"
+VERSION = 1
+PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+
+
+@dataclass(frozen=True)
+class FlowRule:
+    """How flow was computed and made 8-bit; recorded with the data and with every model that is trained on it.
+
+    A displacement v in pixels per extracted frame becomes clip(round(v * steps / bound_px), -steps, steps) + zero:
+    no displacement is exactly `zero`, and the error inside the bound is at most bound_px / steps / 2.
+
+    Args:
+        method: as `kineflow.video.flow` knows it.
+        bound_px: displacements beyond it are clipped.
+    """
+
+    method: str
+    bound_px: float
+    zero: int = 128
+    steps: int = 127
+
+    def quantise(self, flow_HWC: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Flow (H, W, 2) as uint8 (2 H, W): x above y."""
+        height, width, _ = flow_HWC.shape
+        steps = np.empty((2 * height, width), np.float32)
+        steps[:height], steps[height:] = flow_HWC[:, :, 0], flow_HWC[:, :, 1]
+        steps *= self.steps / self.bound_px
+        np.rint(steps, out=steps)
+        np.clip(steps, -self.steps, self.steps, out=steps)
+        steps += self.zero
+        return steps.astype(np.uint8)
+
+    def table(self) -> NDArray[np.float32]:
+        """Displacement in pixels of each 8-bit value, float32 (256,); values beyond the bound are the bound."""
+        steps = np.clip(np.arange(256) - self.zero, -self.steps, self.steps)
+        return (steps * (self.bound_px / self.steps)).astype(np.float32)
+
+
+def horizontal_flip(flow_THWC: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Flow of the mirrored frames: mirrored, with x negated. (..., H, W, 2) in and out."""
+    return flow_THWC[..., ::-1, :] * np.array([-1, 1], np.float32)
+
+
+class FlowWriter:
+    """Appends flows to a store; see `writing_flow`."""
+
+    def __init__(self, pack: PackWriter, *, rule: FlowRule, jpeg_quality: int | None) -> None:
+        self._pack = pack
+        self._rule = rule
+        self._jpeg_quality = jpeg_quality
+
+    def append(self, flow_HWC: NDArray[np.float32]) -> None:
+        """Add the next flow, (H, W, 2) in pixels, x then y."""
+        image = self._rule.quantise(flow_HWC)
+        if self._jpeg_quality is None:
+            self._pack.append(cv2.imencode(".png", image, PNG_OPTIONS)[1].tobytes())
+            return
+        jpeg = simplejpeg.encode_jpeg(
+            image[:, :, None], quality=self._jpeg_quality, colorspace="GRAY", colorsubsampling="Gray"
+        )
+        self._pack.append(jpeg)
+
+
+@contextmanager
+def writing_flow(
+    path: Path, *, rule: FlowRule, fps: float, height: int, width: int, jpeg_quality: int | None
+) -> Iterator[FlowWriter]:
+    """A store at `path` to append flows of height x width pixels to; complete when the block ends.
+
+    Args:
+        fps: of the frames: a displacement is that of 1 / fps seconds.
+        jpeg_quality: 1 to 100, or None for lossless PNG.
+    """
+    with writing_pack(path, suffix="png" if jpeg_quality is None else "jpg") as pack:
+        yield FlowWriter(pack, rule=rule, jpeg_quality=jpeg_quality)
+        index = {"kind": KIND, "version": VERSION, "fps": fps, "height": height, "width": width}
+        pack.finish(index | {"quality": jpeg_quality, "rule": asdict(rule)})
+
+
+class FlowReader:
+    """Reads the flow of one video; cheap to open and to pickle. Flow i maps frame i to frame i + 1.
+
+    Args:
+        path: of a flow store.
+
+    Attributes:
+        num_flows: one less than the video has extracted frames.
+        height, width, fps: of the frames.
+        rule: how displacements were made 8-bit.
+
+    Raises:
+        DataError: the file is missing, cut off, or of another kind or version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._pack = PackReader(path, kind=KIND, version=VERSION)
+        index = self._pack.index
+        self.path = path
+        self.num_flows = len(self._pack)
+        self.height, self.width = int(index["height"]), int(index["width"])
+        self.fps = float(index["fps"])
+        self.rule = FlowRule(**index["rule"])
+        self._is_png = index["quality"] is None
+        self._table = self.rule.table()
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
+        """Flows as float32 (T, height, width, 2), x then y, in pixels per extracted frame.
+
+        Raises:
+            IndexError: there is no such flow.
+            DataError: the file is cut off.
+        """
+        flow_THWC = np.empty((len(indices), self.height, self.width, 2), np.float32)
+        for flow_HWC, item in zip(flow_THWC, indices, strict=True):
+            image = self.read_image(int(item))
+            for channel, rows in enumerate((image[: self.height], image[self.height :])):
+                flow_HWC[:, :, channel] = self._table[rows]
+        return flow_THWC
+
+    def read_image(self, item: int) -> NDArray[np.uint8]:
+        """Flow `item` as it is stored, uint8 (2 height, width): x above y."""
+        data = self._pack.read(item)
+        image: NDArray[np.uint8] | None
+        if self._is_png:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        else:
+            image = simplejpeg.decode_jpeg(data, "GRAY")[:, :, 0]
+        if image is None or image.shape != (2 * self.height, self.width):
+            raise DataError(
+                f"{self.path}: flow {item} is not an image of {2 * self.height}x{self.width}; make it again"
+            )
+        return image
+
+    def close(self) -> None:
+        """Close the file; it is opened again when needed."""
+        self._pack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
