@@ -1,0 +1,67 @@
+"""The gate between the data set and training: stores against tables, clips against videos, folds against leaks."""
+
+from kineflow.data.clips import extracted_frame_counts
+from kineflow.errors import DataError
+from kineflow.params import Params
+from kineflow.stages import paths
+from kineflow.stages.stage import StageReport
+from kineflow.store import home
+from kineflow.tables import CLIPS, FOLDS, FRAME_LABELS, VIDEOS, read_table
+from kineflow.validation.catalogue import rule_names
+from kineflow.validation.dataset_rules import dataset_rules
+from kineflow.validation.gate import open_gate, run_gate
+from kineflow.validation.rules import with_severities
+from kineflow.validation.split_facts import class_counts, class_size_facts, clip_facts, crossing_facts, support_facts
+from kineflow.validation.store_facts import store_facts
+
+PARAMS: tuple[str, ...] = (
+    "task",
+    "frames.fps",
+    "clips",
+    "splits",
+    "validation",
+    "streams",
+    "evaluate.baselines",
+)
+
+
+def run(params: Params, report: StageReport) -> None:
+    """Write reports/gates/dataset.json if frames, flow, clips and folds are fit to train on.
+
+    Raises:
+        GateError: a rule of severity `stop` is broken.
+        DataError: the flow store is disabled, but something needs it.
+        ParamsError: `validation.severity` names an unknown rule.
+    """
+    with_flow = not paths.is_disabled(paths.FLOW)
+    if not with_flow and (params.streams.flow.enabled or "hof" in params.evaluate.baselines):
+        raise DataError(
+            f"{paths.FLOW} is disabled, but streams.flow or the baseline hof needs it; run compute_flow again"
+        )
+    rules = dataset_rules(
+        task=params.task,
+        min_frames=params.clips.min_frames,
+        min_clips_per_class=params.validation.min_clips_per_class,
+        official=params.splits.kind == "official",
+        with_flow=with_flow,
+    )
+    rules = with_severities(rules, params.validation.severity, known_names=rule_names())
+    videos = read_table(paths.VIDEOS, VIDEOS)
+    clips = read_table(paths.CLIPS, CLIPS)
+    folds = read_table(paths.FOLDS, FOLDS)
+    frame_labels = read_table(paths.FRAME_LABELS, FRAME_LABELS)
+    expected = extracted_frame_counts(videos, fps=params.frames.fps)
+    stores, source_frames = store_facts(expected, paths.FRAMES, paths.FLOW if with_flow else None)
+    counts = class_counts(params.task, clips, frame_labels, source_frames)
+    facts = {
+        "stores": stores,
+        "clips": clip_facts(params.task, clips, folds, expected),
+        **crossing_facts(clips, folds, videos),
+        "class_sizes": class_size_facts(counts),
+        "support": support_facts(counts, folds),
+    }
+    report.items = len(stores)
+    result = run_gate("dataset", rules, facts, docs_dir=home() / "data_docs")
+    for line in result.summary():
+        report.note(line)
+    open_gate(result, paths.GATE_DATASET)

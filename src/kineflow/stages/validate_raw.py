@@ -1,0 +1,39 @@
+"""The gate between the tables and everything that costs time."""
+
+from kineflow.params import Params
+from kineflow.stages import paths
+from kineflow.stages.stage import StageReport
+from kineflow.store import home
+from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, read_table
+from kineflow.validation.catalogue import rule_names
+from kineflow.validation.gate import open_gate, run_gate
+from kineflow.validation.raw_facts import raw_facts
+from kineflow.validation.raw_rules import raw_rules
+from kineflow.validation.rules import with_severities
+
+PARAMS: tuple[str, ...] = ("task", "validation")
+
+
+def run(params: Params, report: StageReport) -> None:
+    """Write reports/gates/raw.json if the tables of `ingest` are fit to go on.
+
+    Raises:
+        GateError: a rule of severity `stop` is broken.
+        ParamsError: `validation.severity` names an unknown rule.
+    """
+    rules = raw_rules(
+        task=params.task,
+        min_clips_per_class=params.validation.min_clips_per_class,
+        max_quarantined_fraction=params.validation.max_quarantined_fraction,
+    )
+    rules = with_severities(rules, params.validation.severity, known_names=rule_names())
+    videos = read_table(paths.VIDEOS, VIDEOS)
+    facts = raw_facts(
+        params.task, videos, read_table(paths.EVENTS, EVENTS), read_table(paths.FRAME_LABELS, FRAME_LABELS)
+    )
+    report.items = len(videos)
+    report.quarantined = int((videos["status"] != "ok").sum())
+    result = run_gate("raw", rules, facts, docs_dir=home() / "data_docs")
+    for line in result.summary():
+        report.note(line)
+    open_gate(result, paths.GATE_RAW)

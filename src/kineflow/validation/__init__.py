@@ -1,0 +1,1 @@
+"""The gates between stages: rules on tables of facts, checked by Great Expectations (imported here only)."""

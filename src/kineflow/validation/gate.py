@@ -1,0 +1,212 @@
+"""Run the rules of a gate by Great Expectations, and open or close it.
+
+The verdict that other stages depend on holds no time and no path, so equal data give equal bytes. The Data Docs
+beside it are for people: one site for each gate, rebuilt by every run.
+"""
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kineflow.errors import GateError
+from kineflow.validation.rules import Rule, Severity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1
+NUM_EXAMPLES = 10
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """What a rule found.
+
+    Args:
+        rule: the rule, with the severity in force.
+        num_checked: rows of the table of facts.
+        num_broken: rows that break the rule.
+        examples: the first of them in words, in the order of the table.
+    """
+
+    rule: Rule
+    num_checked: int
+    num_broken: int
+    examples: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The violation in one line: which rule, on what, how many more, what to do."""
+        more = f" and {self.num_broken - 1} more" if self.num_broken > 1 else ""
+        return f"{self.rule.name} is broken by {self.examples[0]}{more}: {self.rule.sentence}; {self.rule.remedy}"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate found, by rule in the rules' order.
+
+    Args:
+        gate: its name.
+        results: one for each rule.
+        docs_index: where the Data Docs open.
+    """
+
+    gate: str
+    results: tuple[RuleResult, ...]
+    docs_index: Path
+
+    @property
+    def passed(self) -> tuple[RuleResult, ...]:
+        """Rules that hold."""
+        return tuple(result for result in self.results if not result.num_broken)
+
+    @property
+    def warnings(self) -> tuple[RuleResult, ...]:
+        """Broken rules that only report."""
+        return self._broken("warn")
+
+    @property
+    def failures(self) -> tuple[RuleResult, ...]:
+        """Broken rules that close the gate."""
+        return self._broken("stop")
+
+    def summary(self) -> list[str]:
+        """Lines for people: each warning, then the count and where the Data Docs are."""
+        lines = [f"warning: {result.sentence}" for result in self.warnings]
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        counts = f"{len(self.passed)} of {len(self.results)} rules hold, {len(self.warnings)} warned{failed}"
+        return [*lines, f"{counts}; Data Docs: {self.docs_index}"]
+
+    def _broken(self, severity: Severity) -> tuple[RuleResult, ...]:
+        return tuple(result for result in self.results if result.num_broken and result.rule.severity == severity)
+
+
+def run_gate(gate: str, rules: Iterable[Rule], tables: Mapping[str, "pd.DataFrame"], *, docs_dir: Path) -> GateResult:
+    """Check every rule and build the gate's Data Docs.
+
+    Args:
+        gate: its name, of the docs' folder too.
+        rules: with the severities in force.
+        tables: the tables of facts by name.
+        docs_dir: the Data Docs of all gates.
+    """
+    rules = tuple(rules)
+    site = docs_dir / gate
+    shutil.rmtree(site, ignore_errors=True)
+    site.mkdir(parents=True)
+    found = _expectation_results(gate, rules, tables, site)
+    return GateResult(gate, tuple(_rule_result(rule, found[rule.name]) for rule in rules), site / "index.html")
+
+
+def open_gate(result: GateResult, path: Path) -> None:
+    """Write the verdict to `path` if no rule of severity `stop` is broken; else remove it and say why.
+
+    Raises:
+        GateError: a rule of severity `stop` is broken.
+    """
+    path.unlink(missing_ok=True)
+    if result.failures:
+        others = [failure.rule.name for failure in result.failures[1:]]
+        also = f" (broken too: {', '.join(others)})" if others else ""
+        raise GateError(f"gate {result.gate}: {result.failures[0].sentence}{also}")
+    verdict = {
+        "gate": result.gate,
+        "version": VERSION,
+        "rules": [
+            {
+                "name": found.rule.name,
+                "severity": found.rule.severity,
+                "checked": found.num_checked,
+                "broken": found.num_broken,
+                "examples": list(found.examples),
+            }
+            for found in sorted(result.results, key=lambda found: found.rule.name)
+        ],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(verdict, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _expectation_results(
+    gate: str, rules: tuple[Rule, ...], tables: Mapping[str, "pd.DataFrame"], site: Path
+) -> dict[str, Any]:
+    """Great Expectations' result of each rule, by the rule's name; the site is built on the way."""
+    gx = _great_expectations()
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    for name in list(context.list_data_docs_sites()):  # one in a temporary folder that nobody would see
+        context.delete_data_docs_site(name)
+    backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site.resolve())}
+    index = {"class_name": "DefaultSiteIndexBuilder"}
+    context.add_data_docs_site(
+        gate, {"class_name": "SiteBuilder", "store_backend": backend, "site_index_builder": index}
+    )
+    source = context.data_sources.add_pandas("facts")
+    found: dict[str, Any] = {}
+    for table in dict.fromkeys(rule.table for rule in rules):
+        of_table = [rule for rule in rules if rule.table == table]
+        suite = context.suites.add(gx.ExpectationSuite(f"{gate}.{table}"))
+        for rule in of_table:
+            suite.add_expectation(_expectation(gx.expectations, rule))
+        batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe("all")
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=table, data=batch, suite=suite))
+        columns = {rule.column for rule in of_table}
+        details = {rule.detail for rule in of_table if rule.detail is not None} - columns
+        result_format = {
+            "result_format": "SUMMARY",
+            "unexpected_index_column_names": ["item", *sorted(details)],
+            "partial_unexpected_count": NUM_EXAMPLES,
+        }
+        checkpoint = gx.Checkpoint(
+            name=table, validation_definitions=[definition], actions=[], result_format=result_format
+        )
+        run = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": tables[table]})
+        (validation,) = run.run_results.values()
+        for result in validation.results:
+            found[result.expectation_config.meta["rule"]] = result
+    context.build_data_docs(site_names=[gate])
+    return found
+
+
+def _great_expectations() -> Any:
+    """The package, imported late: it costs two seconds."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read on import
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of optional cloud clients that it looks for
+        import great_expectations
+    return great_expectations
+
+
+def _expectation(expectations: Any, rule: Rule) -> Any:
+    return getattr(expectations, rule.expectation)(
+        column=rule.column,
+        **rule.arguments,
+        description=f"{rule.name} ({rule.severity}): {rule.sentence}",
+        severity="critical" if rule.severity == "stop" else "warning",
+        meta={"rule": rule.name},
+        notes=rule.remedy,
+    )
+
+
+def _rule_result(rule: Rule, found: Any) -> RuleResult:
+    if found.exception_info.get("raised_exception"):
+        raise RuntimeError(f"rule {rule.name}: {found.exception_info.get('exception_message')}")
+    values = found.result
+    rows = values.get("partial_unexpected_index_list") or []
+    examples = tuple(_example(rule, row) for row in rows[:NUM_EXAMPLES])
+    return RuleResult(rule, int(values["element_count"]), int(values["unexpected_count"]), examples)
+
+
+def _example(rule: Rule, row: Mapping[str, Any]) -> str:
+    if rule.detail is not None:
+        return f"{row['item']} ({row[rule.detail]})"
+    value = row[rule.column]
+    shown = f"{value:g}" if isinstance(value, float) else value
+    return f"{row['item']} ({rule.column.removeprefix('num_').replace('_', ' ')}: {shown})"

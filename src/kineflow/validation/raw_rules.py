@@ -1,0 +1,158 @@
+"""The rules of the gate `raw`, on the tables that `ingest` makes."""
+
+from kineflow.validation.rules import Rule, absent, at_least, at_most, between_exclusive, equal_to
+
+FRAME_RATES = (0.5, 1000.0)  # per second, exclusive: beyond them a container's clock is wrong
+
+
+def raw_rules(*, task: str, min_clips_per_class: int, max_quarantined_fraction: float) -> tuple[Rule, ...]:
+    """The rules for `task`, with their default severities; the first broken one is the one that is told."""
+    of_task = _clip_rules(min_clips_per_class) if task == "clip" else _frame_rules()
+    return (*_video_rules(max_quarantined_fraction), *_event_rules(), *of_task)
+
+
+def _video_rules(max_quarantined_fraction: float) -> tuple[Rule, ...]:
+    return (
+        Rule(
+            "some_video_ok",
+            "at least one video must be decodable",
+            "check data.source",
+            "stop", "data_set", "num_ok_videos", *at_least(1), detail="quarantine",
+        ),
+        Rule(
+            "few_videos_quarantined",
+            f"at most {100 * max_quarantined_fraction:g}% of the videos may be quarantined",
+            "repair or remove them, or raise validation.max_quarantined_fraction",
+            "stop", "data_set", "quarantined_fraction", *at_most(max_quarantined_fraction), detail="quarantine",
+        ),
+        Rule(
+            "video_decodable",
+            "every video should be decodable",
+            "re-encode or remove it; until then it is left out",
+            "warn", "videos", "status", *equal_to("ok"), detail="reason",
+        ),
+        Rule(
+            "video_has_frames",
+            "every video must have a frame",
+            "remove it",
+            "stop", "videos", "num_frames", *at_least(1),
+        ),
+        Rule(
+            "frame_rate_plausible",
+            "every video must have between {:g} and {:g} frames a second".format(*FRAME_RATES),
+            "re-encode it with right timestamps",
+            "stop", "videos", "frames_per_sec", *between_exclusive(*FRAME_RATES),
+        ),
+        Rule(
+            "content_in_one_group",
+            "no two groups may hold the same video",
+            "delete a copy, or give both the same group (data.group_from)",
+            "stop", "videos", "copy_in_other_group", *absent(), detail="copy_in_other_group",
+        ),
+        Rule(
+            "content_once",
+            "every video should be there once",
+            "delete a copy",
+            "warn", "videos", "copy_in_same_group", *absent(), detail="copy_in_same_group",
+        ),
+        Rule(
+            "video_annotated",
+            "every video should have annotations",
+            "annotate it; until then it is not learned from",
+            "warn", "videos", "num_labels", *at_least(1),
+        ),
+    )  # fmt: skip
+
+
+def _event_rules() -> tuple[Rule, ...]:
+    return (
+        Rule(
+            "event_of_known_video",
+            "every event must be of a video of the data set",
+            "add the video or remove the row",
+            "stop", "events", "video", *equal_to("known"),
+        ),
+        Rule(
+            "event_starts_before_it_stops",
+            "every event must start before it stops",
+            "correct its times",
+            "stop", "events", "length_sec", "ExpectColumnValuesToBeBetween", {"min_value": 0, "strict_min": True},
+            detail="words",
+        ),
+        Rule(
+            "event_inside_video",
+            "every event must be inside its video, give or take a frame",
+            "correct its times, or the video that it names",
+            "stop", "events", "outside_sec", *at_most(0), detail="words",
+        ),
+    )  # fmt: skip
+
+
+def _clip_rules(min_clips_per_class: int) -> tuple[Rule, ...]:
+    return (
+        Rule(
+            "several_classes",
+            "there must be at least two classes",
+            "annotate another one",
+            "stop", "data_set", "num_classes", *at_least(2),
+        ),
+        Rule(
+            "class_has_enough_events",
+            f"every class must have at least {min_clips_per_class} events",
+            "annotate more, drop the class, or lower validation.min_clips_per_class",
+            "stop", "classes", "num_events", *at_least(min_clips_per_class),
+        ),
+        Rule(
+            "class_in_two_groups",
+            "every class must be in at least two groups, one to train on and one to validate",
+            "record it in another group, drop the class, or make data.group_from finer",
+            "stop", "classes", "num_groups", *at_least(2),
+        ),
+    )  # fmt: skip
+
+
+def _frame_rules() -> tuple[Rule, ...]:
+    return (
+        Rule(
+            "frame_labels_of_known_video",
+            "every frame label must be of a video of the data set",
+            "add the video or remove the rows",
+            "stop", "labelled_videos", "video", *equal_to("known"),
+        ),
+        Rule(
+            "frame_labels_inside_video",
+            "every frame label must be of a frame that the video has",
+            "check that labels and video belong together",
+            "stop", "labelled_videos", "frames_outside", *at_most(0), detail="words",
+        ),
+        Rule(
+            "frame_labelled_once",
+            "every frame must be labelled once",
+            "remove the repeated rows",
+            "stop", "labelled_videos", "frames_labelled_twice", *at_most(0),
+        ),
+        Rule(
+            "some_behaviour",
+            "there must be at least one behaviour",
+            "annotate one",
+            "stop", "data_set", "num_classes", *at_least(1),
+        ),
+        Rule(
+            "behaviour_shown",
+            "every behaviour must be shown in some frame",
+            "annotate it or drop it",
+            "stop", "classes", "num_positive_frames", *at_least(1),
+        ),
+        Rule(
+            "behaviour_absent_somewhere",
+            "every behaviour must be absent from some labelled frame",
+            "label frames without it by 0, or drop it",
+            "stop", "classes", "num_negative_frames", *at_least(1),
+        ),
+        Rule(
+            "behaviour_in_two_groups",
+            "every behaviour must be shown in at least two groups, one to train on and one to validate",
+            "record it in another group, drop it, or make data.group_from finer",
+            "stop", "classes", "num_groups", *at_least(2),
+        ),
+    )  # fmt: skip

@@ -1,0 +1,257 @@
+"""Each rule of the gate `dataset` against stores and tables that break it, and nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kineflow.data.splits import folds_table, label_counts
+from kineflow.tables import CLIPS, FOLDS
+from kineflow.validation.catalogue import catalogue
+from kineflow.validation.dataset_rules import dataset_rules
+from kineflow.validation.gate import GateResult, run_gate
+from kineflow.validation.split_facts import class_counts, class_size_facts, clip_facts, crossing_facts, support_facts
+
+Tables = dict[str, pd.DataFrame]
+VIDEO_IDS = [f"v{i}.mp4" for i in range(10)]
+NUM_FRAMES = 20
+FOLD_OF_GROUP = {"g0": 0, "g1": 1, "g2": 2, "g3": 0}
+
+
+def good_tables() -> Tables:
+    """Ten trimmed clips of two classes in five groups; g4 (v8, v9) is test, the others are in three folds."""
+    groups = [f"g{i // 2}" for i in range(10)]
+    clips = pd.DataFrame(
+        {
+            "clip_id": [f"{name}#0-20" for name in VIDEO_IDS],
+            "video_id": VIDEO_IDS,
+            "start_frame": 0,
+            "stop_frame": NUM_FRAMES,
+            "label": ["rest" if i % 2 else "groom" for i in range(10)],
+            "group": groups,
+            "origin": "trimmed",
+        }
+    )
+    folds = folds_table(clips, test_clips={"v8.mp4#0-20", "v9.mp4#0-20"}, fold_of_group=FOLD_OF_GROUP)
+    stores = pd.DataFrame(
+        {
+            "item": VIDEO_IDS,
+            "frames": "stored",
+            "frames_difference": 0.0,
+            "frames_words": "20 frames, 20 expected",
+            "brightest": 200.0,
+            "largest_change": 90.0,
+            "flow": "stored",
+            "flows_difference": 0.0,
+            "flows_words": "19 flows, 19 expected",
+            "fraction_at_bound": 0.0,
+        }
+    )
+    videos = pd.DataFrame({"video_id": VIDEO_IDS, "sha256": [f"hash{i}" for i in range(10)]})
+    return {"clips": clips, "folds": folds, "stores": stores, "videos": videos}
+
+
+def check(tables: Tables, folder: Path, *, official: bool = False) -> GateResult:
+    clips, folds = tables["clips"], tables["folds"]
+    rules = dataset_rules(task="clip", min_frames=8, min_clips_per_class=2, official=official, with_flow=True)
+    counts = class_counts("clip", clips, pd.DataFrame(), {})
+    facts = {
+        "stores": tables["stores"],
+        "clips": clip_facts("clip", clips, folds, dict.fromkeys(VIDEO_IDS, NUM_FRAMES)),
+        **crossing_facts(clips, folds, tables["videos"]),
+        "class_sizes": class_size_facts(counts),
+        "support": support_facts(counts, folds),
+    }
+    return run_gate("dataset", rules, facts, docs_dir=folder / "docs")
+
+
+def set_value(table: str, row: int, column: str, value: object) -> Callable[[Tables], None]:
+    def change(tables: Tables) -> None:
+        tables[table].loc[row, column] = value
+
+    return change
+
+
+def set_role(clip_id: str, fold: int, role: str) -> Callable[[Tables], None]:
+    def change(tables: Tables) -> None:
+        folds = tables["folds"]
+        folds.loc[(folds["clip_id"] == clip_id) & (folds["fold"] == fold), "role"] = role
+
+    return change
+
+
+def add_role(clip_id: str, fold: int, role: str) -> Callable[[Tables], None]:
+    def change(tables: Tables) -> None:
+        tables["folds"].loc[len(tables["folds"])] = [clip_id, role, fold]
+
+    return change
+
+
+def forget_roles(clip_id: str) -> Callable[[Tables], None]:
+    def change(tables: Tables) -> None:
+        tables["folds"] = tables["folds"][tables["folds"]["clip_id"] != clip_id]
+
+    return change
+
+
+def second_half_validates(tables: Tables) -> None:
+    """v0 is cut in two clips, and one of them changes fold."""
+    clips = tables["clips"]
+    clips.loc[0, ["clip_id", "stop_frame"]] = ["v0.mp4#0-10", 10]
+    clips.loc[10] = ["v0.mp4#10-20", "v0.mp4", 10, 20, "groom", "g1", "trimmed"]
+    tables["folds"] = folds_table(clips, test_clips={"v8.mp4#0-20", "v9.mp4#0-20"}, fold_of_group=FOLD_OF_GROUP)
+
+
+def relabel(*clip_rows: int) -> Callable[[Tables], None]:
+    def change(tables: Tables) -> None:
+        tables["clips"].loc[list(clip_rows), "label"] = "rear"
+
+    return change
+
+
+def group_of_two_roles(tables: Tables) -> None:
+    """v9 of g4 is in development, v8 of g4 in test."""
+    forget_roles("v9.mp4#0-20")(tables)
+    tables["folds"] = tables["folds"].reset_index(drop=True)
+    for fold, role in ((0, "train"), (1, "val"), (2, "train")):
+        add_role("v9.mp4#0-20", fold, role)(tables)
+
+
+NO_SUPPORT = {"class_in_training", "class_in_validation", "class_in_test"}
+
+# rule, change, how the violation is told, and the rules that it breaks too
+BROKEN: list[tuple[str, Callable[[Tables], None], str, set[str]]] = [
+    ("frames_stored", set_value("stores", 3, "frames", "missing"), "v3.mp4 (missing)", set()),
+    ("frame_count_expected", set_value("stores", 3, "frames_difference", -2.0), "v3.mp4 (20 frames, 20", set()),
+    ("frames_not_black", set_value("stores", 3, "brightest", 15.0), "v3.mp4 (brightest: 15)", set()),
+    ("frames_not_stuck", set_value("stores", 3, "largest_change", 3.0), "v3.mp4 (largest change: 3)", set()),
+    ("flow_stored", set_value("stores", 3, "flow", "unreadable: cut off"), "v3.mp4 (unreadable: cut off)", set()),
+    ("flow_count_expected", set_value("stores", 3, "flows_difference", 1.0), "v3.mp4 (19 flows, 19 expected)", set()),
+    ("flow_inside_bound", set_value("stores", 3, "fraction_at_bound", 0.06), "v3.mp4 (fraction at bound: 0.06)", set()),
+    ("clip_inside_video", set_value("clips", 3, "stop_frame", 21), "(frames 0 to 21 of a video of 20 frames)", set()),
+    ("clip_inside_video", set_value("clips", 3, "start_frame", -1), "v3.mp4#0-20 (frames -1 to 20", set()),
+    ("clip_long_enough", set_value("clips", 3, "start_frame", 13), "v3.mp4#0-20 (frames: 7)", set()),
+    ("clip_labelled", set_value("clips", 3, "label", None), "v3.mp4#0-20 (label: missing)", {"class_in_validation"}),
+    (
+        "clip_in_every_fold",
+        forget_roles("v3.mp4#0-20"),
+        "v3.mp4#0-20 (in no fold of 3)",
+        {"class_in_validation"},
+    ),
+    (
+        "clip_in_every_fold",
+        set_role("v3.mp4#0-20", 1, "train"),
+        "v3.mp4#0-20 (validated in 0 folds)",
+        {"group_in_one_role", "class_in_validation"},
+    ),
+    (
+        "clip_in_every_fold",
+        add_role("v8.mp4#0-20", 0, "train"),
+        "v8.mp4#0-20 (in the folds -1, 0 of 3)",
+        {"test_group_held_out", "test_content_held_out"},
+    ),
+    ("clip_in_every_fold", add_role("gone#0-20", 0, "train"), "gone#0-20 (not in the clips table)", set()),
+    ("group_in_one_role", set_value("clips", 3, "group", "g0"), "group g0 (in train and val of fold 0)", set()),
+    (
+        "video_in_one_role",
+        second_half_validates,
+        "v0.mp4 (in train and val of fold 0)",
+        {"content_in_one_role"},
+    ),
+    (
+        "content_in_one_role",
+        set_value("videos", 3, "sha256", "hash0"),
+        "v0.mp4 = v3.mp4 (in train and val of fold 0)",
+        set(),
+    ),
+    ("test_group_held_out", group_of_two_roles, "group g4 (in test and in development)", {"class_in_test"}),
+    (
+        "test_content_held_out",
+        set_value("videos", 9, "sha256", "hash0"),
+        "v0.mp4 = v9.mp4 (in test and in development)",
+        set(),
+    ),
+    ("class_has_enough_clips", relabel(8), "class rear (clips: 1)", NO_SUPPORT),
+    (
+        "class_in_training",
+        relabel(0, 6),
+        "class rear in train of fold 0 (shown 0 times)",
+        {"class_in_validation", "class_in_test"},
+    ),
+    ("class_in_validation", relabel(0, 2), "class rear in val of fold 2 (shown 0 times)", {"class_in_test"}),
+    ("class_in_test", relabel(0, 2, 5), "class rear in test (shown 0 times)", {"class_in_validation"}),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "example", "also"), BROKEN, ids=[row[0] for row in BROKEN])
+def test_a_broken_rule_names_what_breaks_it(
+    name: str, change: Callable[[Tables], None], example: str, also: set[str], tmp_path: Path
+) -> None:
+    tables = good_tables()
+    change(tables)
+    result = check(tables, tmp_path)
+    broken = {found.rule.name: found for found in (*result.failures, *result.warnings)}
+    assert set(broken) == {name} | also
+    assert any(example in line for line in (broken[name].sentence, *broken[name].examples))
+
+
+def test_good_tables_pass(tmp_path: Path) -> None:
+    result = check(good_tables(), tmp_path)
+    assert result.warnings == result.failures == ()
+    assert all(found.num_checked for found in result.results)
+
+
+def test_every_rule_is_broken_by_a_test() -> None:
+    assert {row[0] for row in BROKEN} == {rule.name for rule in catalogue()["dataset"]}
+
+
+def test_groups_that_official_lists_split_are_only_reported(tmp_path: Path) -> None:
+    tables = good_tables()
+    group_of_two_roles(tables)
+    result = check(tables, tmp_path, official=True)
+    assert result.failures == ()
+    assert [found.rule.name for found in result.warnings if found.rule.name == "test_group_held_out"]
+
+
+def test_null_means_that_a_rule_does_not_apply(tmp_path: Path) -> None:
+    """A video of one frame has no change to judge."""
+    tables = good_tables()
+    tables["stores"].loc[0, "largest_change"] = np.nan
+    assert check(tables, tmp_path).warnings == ()
+
+
+def test_support_is_counted_in_labelled_extracted_frames_on_task_frame() -> None:
+    clips = pd.DataFrame(
+        {
+            "clip_id": ["a#0-2", "a#2-4", "b#0-2"],
+            "video_id": ["a", "a", "b"],
+            "start_frame": [0, 2, 0],
+            "stop_frame": [2, 4, 2],
+            "group": ["ga", "ga", "gb"],
+        }
+    )
+    frame_labels = pd.DataFrame(
+        {"video_id": ["a"] * 4 + ["b"] * 2, "frame": [0, 1, 2, 3, 0, 1], "rear": [1, 0, None, 1, 0, 1]}
+    ).astype({"rear": "Int8"})
+    # Every second source frame of a is extracted, then the last one twice.
+    source_frames = {"a": np.array([0, 2, 3, 3]), "b": np.array([0, 1])}
+    counts = class_counts("frame", clips, frame_labels, source_frames)
+    assert counts["rear"].to_dict() == {"a#0-2": 1, "a#2-4": 2, "b#0-2": 1}
+    folds = folds_table(clips, test_clips=set(), fold_of_group={"ga": 0, "gb": 1})
+    support = support_facts(counts, folds)
+    assert dict(zip(support["item"], support["count"], strict=True)) == {
+        "class rear in train of fold 0": 1,
+        "class rear in val of fold 0": 3,
+        "class rear in train of fold 1": 3,
+        "class rear in val of fold 1": 1,
+    }
+    assert list(support["val"].dropna()) == [3, 1]
+
+
+def test_the_tables_are_those_of_the_stages() -> None:
+    tables = good_tables()
+    assert list(tables["clips"].columns) == [name for name, _ in CLIPS.columns]
+    assert list(tables["folds"].columns) == [name for name, _ in FOLDS.columns]
+    assert set(label_counts(tables["clips"]).columns) == {"groom", "rest"}

@@ -1,0 +1,280 @@
+"""Each rule of the gate `raw` against tables that break it, and nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from kineflow.errors import GateError, ParamsError
+from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, read_table, write_table
+from kineflow.validation.catalogue import catalogue, rule_names
+from kineflow.validation.gate import GateResult, open_gate, run_gate
+from kineflow.validation.raw_facts import raw_facts
+from kineflow.validation.raw_rules import raw_rules
+from kineflow.validation.rules import with_severities
+
+Tables = dict[str, pd.DataFrame]
+NA = float("nan")
+
+
+def good_tables() -> Tables:
+    """Eight videos of 2 s in four groups, two classes, and two behaviours in all frames."""
+    ids = [f"v{i}.mp4" for i in range(8)]
+    videos = pd.DataFrame(
+        {
+            "video_id": ids,
+            "uri": ids,
+            "sha256": [f"hash{i}" for i in range(8)],
+            "num_bytes": 1000,
+            "container": "mp4",
+            "codec": "h264",
+            "width": 64,
+            "height": 48,
+            "rotation_deg": 0,
+            "fps_num": 10,
+            "fps_den": 1,
+            "variable_rate": False,
+            "num_frames": 20,
+            "duration_sec": 2.0,
+            "group": [f"g{i // 2}" for i in range(8)],
+            "official_role": None,
+            "status": "ok",
+            "reason": None,
+        }
+    )
+    events = pd.DataFrame(
+        [(name, "rest" if i % 2 else "groom", NA, NA, None, f"clips.csv:{i + 2}") for i, name in enumerate(ids)],
+        columns=["video_id", "label", "start_sec", "stop_sec", "subject", "source"],
+    )
+    rows = [(name, frame, int(frame < 5), int(frame % 2)) for name in ids for frame in range(20)]
+    frame_labels = pd.DataFrame(rows, columns=["video_id", "frame", "groom", "rear"])
+    frame_labels = frame_labels.astype({"groom": "Int8", "rear": "Int8"})
+    return {"videos": videos, "events": events, "frame_labels": frame_labels}
+
+
+def check(task: str, tables: Tables, folder: Path, **severities: str) -> GateResult:
+    """The gate on tables that went through their files, as in the stage."""
+    schemas = {"videos": VIDEOS, "events": EVENTS, "frame_labels": FRAME_LABELS}
+    read: Tables = {}
+    for name, schema in schemas.items():
+        write_table(folder / f"{name}.parquet", schema, tables[name])
+        read[name] = read_table(folder / f"{name}.parquet", schema)
+    rules = raw_rules(task=task, min_clips_per_class=2, max_quarantined_fraction=0.2)
+    rules = with_severities(rules, severities, known_names=rule_names())  # type: ignore[arg-type]
+    return run_gate("raw", rules, raw_facts(task, **read), docs_dir=folder / "docs")
+
+
+def set_video(index: int, **values: object) -> Callable[[Tables], None]:
+    def change(tables: Tables) -> None:
+        for column, value in values.items():
+            tables["videos"][column] = tables["videos"][column].astype("object")
+            tables["videos"].loc[index, column] = value
+
+    return change
+
+
+def add_event(*row: object) -> Callable[[Tables], None]:
+    def change(tables: Tables) -> None:
+        tables["events"].loc[len(tables["events"])] = [*row, None, "clips.csv:99"]
+
+    return change
+
+
+def add_frame_label(*row: object) -> Callable[[Tables], None]:
+    def change(tables: Tables) -> None:
+        tables["frame_labels"].loc[len(tables["frame_labels"])] = list(row)
+
+    return change
+
+
+def set_labels(column: str, values: Callable[[pd.DataFrame], object]) -> Callable[[Tables], None]:
+    def change(tables: Tables) -> None:
+        tables["frame_labels"][column] = pd.array(values(tables["frame_labels"]), dtype="Int8")  # type: ignore[call-overload]
+
+    return change
+
+
+def quarantine_all(tables: Tables) -> None:
+    tables["videos"]["status"] = "quarantined"
+    tables["videos"]["reason"] = "no frame decoded"
+
+
+def quarantine_two(tables: Tables) -> None:
+    for index in (4, 5):
+        set_video(index, status="quarantined", reason="moov atom not found")(tables)
+
+
+def keep_one_class(tables: Tables) -> None:
+    tables["events"]["label"] = "rest"
+
+
+def rare_class(tables: Tables) -> None:
+    tables["events"].loc[0, "label"] = "rear"
+
+
+def class_in_one_group(tables: Tables) -> None:
+    tables["events"].loc[[0, 1], "label"] = "rear"
+
+
+def no_behaviour(tables: Tables) -> None:
+    tables["frame_labels"] = tables["frame_labels"][["video_id", "frame"]]
+
+
+def forget_video(tables: Tables) -> None:
+    tables["events"] = tables["events"][tables["events"]["video_id"] != "v3.mp4"]
+
+
+BROKEN: list[tuple[str, str, Callable[[Tables], None], str]] = [
+    ("some_video_ok", "clip", quarantine_all, "8 of 8 videos are quarantined, the first v0.mp4: no frame decoded"),
+    ("few_videos_quarantined", "clip", quarantine_two, "2 of 8 videos are quarantined, the first v4.mp4: moov atom"),
+    ("video_decodable", "clip", set_video(4, status="quarantined", reason="no frame"), r"v4.mp4 \(no frame\)"),
+    ("video_has_frames", "clip", set_video(2, num_frames=0, fps_num=10), r"v2.mp4 \(frames: 0\)"),
+    ("frame_rate_plausible", "clip", set_video(2, duration_sec=40.0), r"v2.mp4 \(frames per sec: 0.5\)"),
+    ("frame_rate_plausible", "frame", set_video(2, duration_sec=0.02), r"v2.mp4 \(frames per sec: 1000\)"),
+    (
+        "content_in_one_group",
+        "clip",
+        set_video(7, sha256="hash0"),
+        r"v0.mp4 \(the same bytes as v7.mp4 in group g3\) and 1 more",
+    ),
+    ("content_once", "clip", set_video(1, sha256="hash0"), r"v0.mp4 \(the same bytes as v1.mp4\) and 1 more"),
+    ("video_annotated", "clip", forget_video, r"v3.mp4 \(labels: 0\)"),
+    (
+        "event_of_known_video",
+        "clip",
+        add_event("gone.mp4", "rest", 0.0, 1.0),
+        r"event clips.csv:99 of gone.mp4 \(video: unknown\)",
+    ),
+    (
+        "event_inside_video",
+        "clip",
+        add_event("v0.mp4", "rest", 0.5, 2.2),
+        r"event clips.csv:99 of v0.mp4 \(rest 0.5 to 2.2 s in a video of 2 s\)",
+    ),
+    ("event_inside_video", "clip", add_event("v0.mp4", "rest", -0.1, 1.0), "rest -0.1 to 1 s"),
+    ("event_inside_video", "frame", add_event("v0.mp4", "rest", 2.5, NA), "rest at 2.5 s in a video of 2 s"),
+    ("event_starts_before_it_stops", "clip", add_event("v0.mp4", "rest", 1.0, 1.0), "rest 1 to 1 s"),
+    ("event_starts_before_it_stops", "clip", add_event("v0.mp4", "rest", NA, 1.0), "v0.mp4"),
+    ("several_classes", "clip", keep_one_class, r"the data set \(classes: 1\)"),
+    ("class_has_enough_events", "clip", rare_class, r"class rear \(events: 1\)"),
+    ("class_in_two_groups", "clip", class_in_one_group, r"class rear \(groups: 1\)"),
+    ("frame_labels_of_known_video", "frame", add_frame_label("gone.mp4", 0, 1, 1), "gone.mp4"),
+    ("frame_labels_inside_video", "frame", add_frame_label("v0.mp4", 20, 1, 1), "frames 0 to 20 in a video of 20"),
+    ("frame_labels_inside_video", "frame", add_frame_label("v0.mp4", -1, 1, 1), "frames -1 to 19"),
+    ("frame_labelled_once", "frame", add_frame_label("v0.mp4", 7, 1, 1), r"v0.mp4 \(frames labelled twice: 1\)"),
+    ("some_behaviour", "frame", no_behaviour, r"the data set \(classes: 0\)"),
+    (
+        "behaviour_shown",
+        "frame",
+        set_labels("rear", lambda t: [0] * len(t)),
+        r"behaviour rear \(positive frames: 0\)",
+    ),
+    (
+        "behaviour_absent_somewhere",
+        "frame",
+        set_labels("rear", lambda t: [1 if i % 2 else None for i in range(len(t))]),
+        r"behaviour rear \(negative frames: 0\)",
+    ),
+    (
+        "behaviour_in_two_groups",
+        "frame",
+        set_labels("rear", lambda t: t["video_id"].isin(["v2.mp4", "v3.mp4"]).astype(int)),
+        r"behaviour rear \(groups: 1\)",
+    ),
+]
+CONSEQUENCES = {  # rules that a violation breaks too
+    "some_video_ok": {"few_videos_quarantined", "video_decodable", "several_classes"},
+    "few_videos_quarantined": {"video_decodable"},
+    "video_has_frames": {"frame_rate_plausible"},
+    "class_has_enough_events": {"class_in_two_groups"},
+    "behaviour_shown": {"behaviour_in_two_groups"},
+}
+
+
+@pytest.mark.parametrize("task", ["clip", "frame"])
+def test_good_tables_pass(task: str, tmp_path: Path) -> None:
+    result = check(task, good_tables(), tmp_path)
+    assert result.warnings == result.failures == ()
+    assert all(found.num_checked for found in result.results if task == "clip")
+    assert result.docs_index.is_file()
+    assert "Data Docs: " in result.summary()[-1]
+
+
+@pytest.mark.parametrize(("name", "task", "change", "example"), BROKEN, ids=[row[0] for row in BROKEN])
+def test_a_broken_rule_names_what_breaks_it(
+    name: str, task: str, change: Callable[[Tables], None], example: str, tmp_path: Path
+) -> None:
+    tables = good_tables()
+    change(tables)
+    result = check(task, tables, tmp_path)
+    broken = {found.rule.name: found for found in (*result.failures, *result.warnings)}
+    assert set(broken) == {name} | CONSEQUENCES.get(name, set())
+    found = broken[name]
+    with pytest.raises(AssertionError if found.rule.severity == "warn" else GateError, match=example) as error:
+        open_gate(result, tmp_path / "raw.json")
+        raise AssertionError(found.sentence)
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "raw.json").exists() == (not result.failures)
+
+
+def test_every_rule_is_broken_by_a_test() -> None:
+    assert {row[0] for row in BROKEN} == {rule.name for rule in catalogue()["raw"]}
+
+
+def test_an_event_may_reach_one_frame_out_of_its_video(tmp_path: Path) -> None:
+    tables = good_tables()
+    add_event("v0.mp4", "rest", 0.5, 2.09)(tables)
+    assert check("clip", tables, tmp_path).failures == ()
+
+
+def test_events_of_quarantined_videos_are_not_judged(tmp_path: Path) -> None:
+    tables = good_tables()
+    set_video(0, status="quarantined", reason="no frame", duration_sec=None, num_frames=None, fps_num=None)(tables)
+    add_event("v0.mp4", "rest", 0.5, 99.0)(tables)
+    result = check("clip", tables, tmp_path)
+    assert [found.rule.name for found in (*result.failures, *result.warnings)] == ["video_decodable"]
+
+
+def test_severities_come_from_params(tmp_path: Path) -> None:
+    tables = good_tables()
+    set_video(7, sha256="hash0")(tables)
+    result = check("clip", tables, tmp_path, content_in_one_group="warn")
+    assert not result.failures and [found.rule.name for found in result.warnings] == ["content_in_one_group"]
+    tables = good_tables()
+    forget_video(tables)
+    assert [found.rule.name for found in check("clip", tables, tmp_path, video_annotated="stop").failures] == [
+        "video_annotated"
+    ]
+
+
+def test_an_unknown_rule_is_answered_with_the_known_ones_nearest_first(tmp_path: Path) -> None:
+    with pytest.raises(
+        ParamsError, match=r"validation\.severity\.class_in_two_group: unknown rule; .*: class_in_two_groups, "
+    ):
+        check("clip", good_tables(), tmp_path, class_in_two_group="warn")
+
+
+def test_the_verdict_is_the_same_bytes_whatever_the_order_of_rows(tmp_path: Path) -> None:
+    tables = good_tables()
+    set_video(1, sha256="hash0")(tables)
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    open_gate(check("clip", tables, tmp_path), first)
+    backwards = {name: table[::-1].reset_index(drop=True) for name, table in tables.items()}
+    open_gate(check("clip", backwards, tmp_path), second)
+    assert first.read_bytes() == second.read_bytes()
+    assert b"the same bytes as v1.mp4" in first.read_bytes()
+
+
+def test_a_closed_gate_removes_the_verdict_of_before(tmp_path: Path) -> None:
+    verdict = tmp_path / "gates" / "raw.json"
+    open_gate(check("clip", good_tables(), tmp_path), verdict)
+    assert verdict.is_file()
+    tables = good_tables()
+    keep_one_class(tables)
+    result = check("clip", tables, tmp_path)
+    with pytest.raises(
+        GateError, match="gate raw: several_classes is broken by the data set \\(classes: 1\\): there must be"
+    ):
+        open_gate(result, verdict)
+    assert list(verdict.parent.iterdir()) == []
