@@ -12,6 +12,7 @@ import yaml
 from kineflow.errors import AnnotationError, DataError, ParamsError, ServiceError
 from kineflow.params import Params, only, parse_params
 from kineflow.stages import ingest, paths, sync
+from kineflow.stages.source_manifest import read_sources
 from kineflow.stages.stage import StageReport
 from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, read_table
 
@@ -78,7 +79,7 @@ def test_sync_lists_content_and_reads_it_once(project: Path, repository: Path) -
     params = make_params(repository)
     assert run_sync(params).skipped == 0
     first = paths.SOURCES.read_bytes()
-    sources = sync.read_sources(paths.SOURCES)
+    sources = read_sources(paths.SOURCES)
     assert [(s.kind, s.key) for s in sources] == [
         ("video", "jump/a.mp4"),
         ("video", "jump/b b #!().mp4"),
@@ -98,14 +99,14 @@ def test_sync_sees_change_removal_and_same_size_edits(project: Path, repository:
     params = make_params(repository)
     settle(project / "videos")
     run_sync(params)
-    before = {source.key: source.sha256 for source in sync.read_sources(paths.SOURCES)}
+    before = {source.key: source.sha256 for source in read_sources(paths.SOURCES)}
     video = project / "videos" / "jump" / "a.mp4"
     data = bytearray(video.read_bytes())
     data[-1] ^= 1
     video.write_bytes(data)
     (project / "videos" / "sit" / "c.avi").unlink()
     report = run_sync(params)
-    after = {source.key: source.sha256 for source in sync.read_sources(paths.SOURCES)}
+    after = {source.key: source.sha256 for source in read_sources(paths.SOURCES)}
     assert (report.items, report.skipped) == (2, 1)
     assert after.keys() == {"jump/a.mp4", "jump/b b #!().mp4"}
     assert after["jump/a.mp4"] != before["jump/a.mp4"]
@@ -123,7 +124,7 @@ def test_annotation_files_are_sources(project: Path, repository: Path) -> None:
     for name in ("trainlist01.txt", "testlist01.txt", "classInd.txt", "trainlist02.txt", "testlist02.txt"):
         (lists / name).write_text("x\n")
     run_sync(make_params(repository, annotations="lists/trainlist01.txt", format="ucf101"))
-    found = [source.key for source in sync.read_sources(paths.SOURCES) if source.kind == "annotation"]
+    found = [source.key for source in read_sources(paths.SOURCES) if source.kind == "annotation"]
     assert found == ["classInd.txt", "testlist01.txt", "trainlist01.txt"]
 
 
@@ -159,11 +160,11 @@ def test_sync_refuses(
 
 def test_sync_renders_a_missing_sample(project: Path, repository: Path) -> None:
     sample = {
-        "folder": "data/sample", "seed": 0, "num_groups": 1, "clips_per_class_per_group": 1, "clip_sec": 0.5, "fps": 10, "size_px": 32,
-        "long_videos_per_group": 0, "long_sec": 5.0,
+        "folder": "data/sample", "seed": 0, "num_groups": 1, "clips_per_class_per_group": 1, "clip_sec": 0.5,
+        "fps": 10, "size_px": 32, "long_videos_per_group": 0, "long_sec": 5.0,
     }  # fmt: skip
     params = make_params(
-        repository, sample=sample, source="data/sample", annotations="data/sample/clips.csv", format="boris_csv",
+        repository, sample=sample, source="data/sample/clips", annotations="data/sample/clips.csv", format="boris_csv",
         group_from="column:arena",
     )  # fmt: skip
     assert run_sync(params).items == 7  # six behaviours and their table

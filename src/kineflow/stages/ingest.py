@@ -1,61 +1,33 @@
 """From files to tables: decode every video once, read the annotations, and hold the one against the other."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kineflow import annotations as annotation_formats
 from kineflow import storage
 from kineflow.annotations import Annotations
 from kineflow.annotations.groups import assign_groups
+from kineflow.annotations.locate import annotation_root
 from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames
-from kineflow.errors import DataError, DecodeError, ParamsError
-from kineflow.parallel import map_tasks
+from kineflow.errors import DataError, ParamsError
 from kineflow.params import DataParams, Params
 from kineflow.stages import paths, raw_videos
+from kineflow.stages.source_manifest import Source, read_sources
 from kineflow.stages.stage import StageReport
-from kineflow.stages.sync import Source, annotation_root, read_sources
-from kineflow.store import ResultStore, digest, file_sha256, home
+from kineflow.store import digest, file_sha256, home
 from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, write_table
-from kineflow.video.probe import probe
+from kineflow.video.probe_cache import Probed, VideoFile, probe_all
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PARAMS = ("task", "data")
-CODE_VERSION = 1  # of a probed video: rises with every change of what `probe` returns or of how it is kept
 MAX_NAMED = 5
 INTEGERS = ("num_bytes", "width", "height", "rotation_deg", "fps_num", "fps_den", "num_frames")
-
-
-@dataclass(frozen=True)
-class ProbeTask:
-    """A video that is to be decoded: where it is, what it should be, where the result goes (absolute paths)."""
-
-    uri: str
-    sha256: str
-    num_bytes: int
-    cache_dir: Path
-    store_root: Path
-
-
-@dataclass(frozen=True)
-class Probed:
-    """What decoding a video gave: `reason` is why it is quarantined, or None; the rest as in `VideoInfo`."""
-
-    reason: str | None
-    values: Mapping[str, Any]
-    path: Path
-
-    def timestamps_sec(self) -> NDArray[np.float64]:
-        """Float64 (num_frames,), from the first frame."""
-        _, _, data = self.path.read_bytes().partition(b"\n")
-        return np.frombuffer(data, np.float64)
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -74,7 +46,11 @@ def run(params: Params, report: StageReport) -> None:
     _check_task(params.task, params.data.format, annotations)
     groups = assign_groups(params.data.group_from, keys, annotations)
     uris = raw_videos.place(params.data.source, keys, keep=params.data.keep)
-    probed = probe_videos(params.data.source, videos, report)
+    files = [
+        VideoFile(item.key, storage.join(params.data.source, item.key), item.sha256, item.num_bytes) for item in videos
+    ]
+    probed, num_decoded = probe_all(files, home=home(), label="ingest")
+    report.skipped = len(videos) - num_decoded
     good = {key: info for key, info in probed.items() if info.reason is None}
     if not good:
         first = next(iter(probed.items()))
@@ -89,47 +65,6 @@ def run(params: Params, report: StageReport) -> None:
     labels = frame_labels_table(annotations, good) if params.task == "frame" else _empty_frame_labels()
     write_table(paths.FRAME_LABELS, FRAME_LABELS, labels)
     _report(report, videos, probed, annotations, params.task)
-
-
-def probe_videos(source: str, videos: Sequence[Source], report: StageReport) -> dict[str, Probed]:
-    """Decode the videos whose content was not decoded before; by key, in the order of `videos`."""
-    store = ResultStore(home() / "store" / "probe")
-    store_keys = {video.key: digest(kind="probe", code=CODE_VERSION, sha256=video.sha256) for video in videos}
-    missing = {video.sha256: video for video in videos if store_keys[video.key] not in store}
-    tasks = [
-        ProbeTask(
-            uri=_absolute(storage.join(source, video.key)),
-            sha256=video.sha256,
-            num_bytes=video.num_bytes,
-            cache_dir=(home() / "objects").absolute(),
-            store_root=store.root.absolute(),
-        )
-        for video in missing.values()
-    ]
-    for _ in map_tasks(probe_into_store, tasks, label="ingest", weights=[float(task.num_bytes) + 1 for task in tasks]):
-        pass
-    report.skipped = len(videos) - len(tasks)
-    return {video.key: _load(store.path(store_keys[video.key])) for video in videos}
-
-
-def probe_into_store(task: ProbeTask) -> None:
-    """Decode one video and keep what it holds, or why it cannot be decoded.
-
-    Raises:
-        DataError: it is no longer what sync saw.
-    """
-    path = storage.local_file(task.uri, cache_dir=task.cache_dir, sha256=task.sha256)
-    if path.stat().st_size != task.num_bytes:
-        raise DataError(f"{task.uri} changed since sync; run sync again")
-    try:
-        info = probe(path)
-        header = {name: value for name, value in asdict(info).items() if name != "timestamps_sec"}
-        timestamps = np.ascontiguousarray(info.timestamps_sec, np.float64).tobytes()
-    except DecodeError as err:
-        header, timestamps = {"reason": str(err)}, b""
-    key = digest(kind="probe", code=CODE_VERSION, sha256=task.sha256)
-    with ResultStore(task.store_root).writing(key) as result:
-        result.write_bytes(json.dumps(header).encode() + b"\n" + timestamps)
 
 
 def videos_table(
@@ -241,16 +176,6 @@ def _local_annotations(data: DataParams, sources: Sequence[Source]) -> Path:
         if not target.is_file():
             storage.put_file(fetched, str(target))
     return folder if root == data.annotations else folder / data.annotations.rpartition("/")[2]
-
-
-def _load(path: Path) -> Probed:
-    with path.open("rb") as file:
-        values = json.loads(file.readline())
-    return Probed(values.pop("reason", None), values, path)
-
-
-def _absolute(uri: str) -> str:
-    return uri if storage.is_s3(uri) else str(Path(uri).absolute())
 
 
 def _report(

@@ -4,43 +4,31 @@
 modification time or ETag) is kept in `store.home()`, so a no-change sync only lists.
 """
 
-import csv
 import json
 import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from kineflow import storage
-from kineflow.annotations import VIDEO_SUFFIXES, Format, find_format
-from kineflow.errors import DataError, ParamsError
+from kineflow.annotations import find_format
+from kineflow.annotations.locate import annotation_root, list_annotations, list_videos
+from kineflow.errors import ParamsError
 from kineflow.params import Params, SampleParams, as_json
 from kineflow.stages import paths
+from kineflow.stages.source_manifest import Source, write_sources
 from kineflow.stages.stage import StageReport
 from kineflow.storage import FileInfo
 from kineflow.store import digest, home
 
 PARAMS = ("data", "sample")
-COLUMNS = ("kind", "key", "num_bytes", "sha256")
-PARTIAL_SUFFIXES = frozenset({".part", ".partial", ".tmp", ".crdownload", ".download"})
 # A file may change again within one tick of a coarse clock, with its size and time unchanged.
 SETTLED_NS = 2_000_000_000
 NUM_THREADS = 8
 PROGRESS_SEC = 2.0
 OUTS = (paths.RAW, paths.TABLES, paths.FRAMES, paths.FLOW, paths.EMBEDDINGS, paths.SPLITS, paths.MODELS, paths.PLOTS)
-
-
-@dataclass(frozen=True)
-class Source:
-    """One row of `data/sources.tsv`: a file's kind (`video`, `annotation`), key, size and SHA-256 (hex)."""
-
-    kind: str
-    key: str
-    num_bytes: int
-    sha256: str
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -81,71 +69,6 @@ def check_apart(source: str, annotations: str) -> None:
                 raise ParamsError(f"{name}: {given} is in {out}, which the pipeline empties; move it elsewhere")
             if name == "data.source" and out.resolve().is_relative_to(folder):
                 raise ParamsError(f"{name}: {given} holds the pipeline's own {out}; name a folder of videos alone")
-
-
-def list_videos(source: str) -> list[FileInfo]:
-    """The videos under a source, by their extension.
-
-    Raises:
-        DataError: there are none.
-    """
-    found = [info for info in storage.list_files(source) if PurePosixPath(info.key).suffix.lower() in VIDEO_SUFFIXES]
-    if not found:
-        raise DataError(f"{source} holds no videos; put some there (.mp4, .avi, .mkv, ...) or correct data.source")
-    return found
-
-
-def list_annotations(format_: Format, annotations: str) -> list[FileInfo]:
-    """The annotation files of a format: one file with those read beside it, or a folder's.
-
-    Raises:
-        DataError: there are none.
-    """
-    if not format_.suffixes:
-        return []
-    if not _names_a_file(annotations):
-        found = [info for info in storage.list_files(annotations) if _suffix(info.key) in format_.suffixes]
-    elif format_.beside is None:
-        found = storage.list_files(annotations)
-    else:
-        name = PurePosixPath(annotations).name
-        wanted = (name, *format_.beside(name))
-        found = [info for info in storage.list_files(annotation_root(annotations)) if info.key in wanted]
-    if not found:
-        raise DataError(f"{annotations} holds no {format_.name} annotations ({' or '.join(format_.suffixes)})")
-    return found
-
-
-def annotation_root(annotations: str) -> str:
-    """What the keys of the annotation files are relative to: the folder, or the folder of the file."""
-    return annotations.rpartition("/")[0] or "." if _names_a_file(annotations) else annotations
-
-
-def write_sources(path: Path, sources: Iterable[Source]) -> None:
-    """Write the manifest, whole or not at all, sorted by kind and key."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(COLUMNS)
-        ordered = sorted(sources, key=lambda item: (item.kind, item.key))
-        writer.writerows((item.kind, item.key, item.num_bytes, item.sha256) for item in ordered)
-    partial.replace(path)
-
-
-def read_sources(path: Path) -> list[Source]:
-    """Read what `write_sources` wrote.
-
-    Raises:
-        DataError: the file is missing or another file.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} is not there; run sync first")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file, delimiter="\t"))
-    if not rows or tuple(rows[0]) != COLUMNS:
-        raise DataError(f"{path} is not a source manifest; run sync again")
-    return [Source(kind, key, int(num_bytes), sha256) for kind, key, num_bytes, sha256 in rows[1:]]
 
 
 def _render_sample(sample: SampleParams) -> None:
@@ -266,13 +189,3 @@ class _Progress:
                 f"sync: {self._done_files}/{self._num_files} files read, {rate / 1e6:.0f} MB/s, {left_sec:.0f} s left"
             )
             print(text, file=sys.stdout, flush=True)
-
-
-def _names_a_file(annotations: str) -> bool:
-    if storage.is_s3(annotations):
-        return _suffix(annotations) in (".csv", ".tsv", ".txt")
-    return Path(annotations).is_file()
-
-
-def _suffix(key: str) -> str:
-    return PurePosixPath(key).suffix.lower()

@@ -1,0 +1,47 @@
+"""`data/sources.tsv`: every video and annotation file of the source, by its content."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kineflow.errors import DataError
+
+COLUMNS = ("kind", "key", "num_bytes", "sha256")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One row of `data/sources.tsv`: a file's kind (`video`, `annotation`), key, size and SHA-256 (hex)."""
+
+    kind: str
+    key: str
+    num_bytes: int
+    sha256: str
+
+
+def write_sources(path: Path, sources: Iterable[Source]) -> None:
+    """Write the manifest, whole or not at all, sorted by kind and key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(COLUMNS)
+        ordered = sorted(sources, key=lambda item: (item.kind, item.key))
+        writer.writerows((item.kind, item.key, item.num_bytes, item.sha256) for item in ordered)
+    partial.replace(path)
+
+
+def read_sources(path: Path) -> list[Source]:
+    """Read what `write_sources` wrote.
+
+    Raises:
+        DataError: the file is missing or another file.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is not there; run sync first")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file, delimiter="\t"))
+    if not rows or tuple(rows[0]) != COLUMNS:
+        raise DataError(f"{path} is not a source manifest; run sync again")
+    return [Source(kind, key, int(num_bytes), sha256) for kind, key, num_bytes, sha256 in rows[1:]]
