@@ -124,7 +124,8 @@ class StreamParams(Section):
 
     enabled: bool
     model: str  # backbone.pooling, see `kineflow models`
-    weights: str | None
+    options: dict[str, int | float | str | bool]  # of the model; `kineflow models` lists them
+    weights: str | None  # a local file, `timm:NAME`, `torchvision:NAME`, or null to start from scratch
     sampling: Literal["segments", "dense"]  # segments over the whole clip, or consecutive frames
     num_frames: PositiveInt
     frame_stride: PositiveInt  # dense sampling only

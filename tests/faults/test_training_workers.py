@@ -76,7 +76,7 @@ def make_job(root: Path, *, epochs: int, fold: int = 0) -> Job:
     )
     return Job(
         name=f"fold {fold}",
-        model=ModelConfig("embedding.lstm", "frame", 2, FEATURE_DIM, 0.0, None),
+        model=ModelConfig("embedding.lstm", "frame", 2, FEATURE_DIM, 0.0, None, {"hidden_dim": 16, "num_layers": 1}),
         store=store,
         classes=("a", "b"),
         train=items[:8],

@@ -22,7 +22,7 @@ from kineflow.store import file_sha256
 from kineflow.training.bundle import Bundle, Member, read_bundle
 from kineflow.training.job import Job
 from kineflow.training.objectives import Classification, Objective
-from kineflow.training.precision import autocast, to_device, to_format
+from kineflow.training.precision import autocast, to_device
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Mars:
         feature_weight: float,
         device: torch.device,
     ) -> None:
-        self.teacher = to_format(teacher, member.precision)
+        self.teacher = teacher
         self.inputs = inputs
         self.precision = member.precision
         self.classification = classification
@@ -94,7 +94,7 @@ class Mars:
         """The mean loss of `batch`, whose clips the teacher sees in the same views."""
         seen = collate([self.inputs.sample(int(position), epoch=epoch) for position in batch.positions])
         with torch.no_grad(), autocast(self.device, self.precision):
-            clips_BCTHW = to_device(torch.from_numpy(seen.clips_BCTHW), self.device, self.precision)
+            clips_BCTHW = to_device(torch.from_numpy(seen.clips_BCTHW), self.device)
             taught = self.teacher(clips_BCTHW).features
         if taught.shape != prediction.features.shape:
             raise ParamsError(

@@ -130,7 +130,15 @@ def plan(
         num_views=train.num_views,
     )
     channels = preprocessing.num_channels or store.open(next(iter(store.keys))).read(np.arange(1)).shape[-1]
-    model = ModelConfig(config.model, params.task, len(dataset.classes), channels, config.dropout, config.weights)
+    model = ModelConfig(
+        name=config.model,
+        task=params.task,
+        num_classes=len(dataset.classes),
+        in_channels=channels,
+        dropout=config.dropout,
+        weights=config.weights,
+        options=config.options,
+    )
     ensemble = params.release.form == "fold_ensemble"
     return [
         Job(

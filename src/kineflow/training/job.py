@@ -16,6 +16,8 @@ from torch import nn
 from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
 from kineflow.data.preprocessing import Augment, Preprocessing, estimate_flow_scale
 from kineflow.data.readers import StreamStore
+from kineflow.models.classifier import VideoClassifier
+from kineflow.models.layout import use_channels_last
 from kineflow.models.registry import create_model
 from kineflow.models.weights import find_checkpoint, load_weights
 from kineflow.store import ResultStore, digest, file_sha256
@@ -41,8 +43,9 @@ class ModelConfig:
     in_channels: int
     dropout: float
     weights: str | None
+    options: dict[str, int | float | str | bool]
 
-    def build(self, seed: int) -> nn.Module:
+    def build(self, seed: int) -> VideoClassifier:
         """The model, its weights drawn from `seed` and then loaded where `weights` says so."""
         torch.manual_seed(seed)
         model = create_model(
@@ -51,10 +54,11 @@ class ModelConfig:
             in_channels=self.in_channels,
             task=self.task,
             dropout=self.dropout,
+            options=self.options,
         )
         if self.weights is not None:
             load_weights(model, self.weights)
-        return model
+        return use_channels_last(model)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from kineflow.data.dataset import Batch, ClipDataset, collate, prefetch, without
 from kineflow.models.classifier import Prediction
 from kineflow.training.checkpoint import load_checkpoint, save_checkpoint
 from kineflow.training.objectives import Objective
-from kineflow.training.precision import autocast, to_device, to_format
+from kineflow.training.precision import autocast, to_device
 from kineflow.training.recipe import Recipe, learning_rate, make_optimizer
 from kineflow.training.scoring import predict_probs, validation_scores
 
@@ -83,7 +83,6 @@ def fit(
     """
     shard = shard or Shard()
     torch.manual_seed(recipe.seed)
-    to_format(model, recipe.precision)
     run = _Run(model, recipe, val_set is not None and recipe.select == "best")
     run.restore(checkpoint)
     trained = wrap(model) if wrap else model
@@ -209,7 +208,7 @@ def _train_epoch(
     mine = [batch[shard.rank :: shard.world_size] or batch[:1] for batch in batches]
     total = 0.0
     for whole, batch in zip(batches, prefetch(make, mine, depth=_loader_threads(device)), strict=True):
-        clips_BCTHW = to_device(torch.from_numpy(batch.clips_BCTHW), device, run.recipe.precision)
+        clips_BCTHW = to_device(torch.from_numpy(batch.clips_BCTHW), device)
         with autocast(device, run.recipe.precision):
             prediction: Prediction = model(clips_BCTHW)
         loss = objective(prediction, batch, epoch=epoch)

@@ -1,4 +1,4 @@
-"""Device, precision and memory format: chosen by what the machine has."""
+"""Device, precision and memory layout: chosen by what the machine has."""
 
 import platform
 from contextlib import AbstractContextManager
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kineflow.training.recipe import Precision
 
@@ -40,25 +40,9 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def memory_format(precision: Precision) -> torch.memory_format:
-    """Channels-last-3d with bf16, where it is faster; the plain format with fp32, where it can be slower."""
-    return torch.channels_last_3d if precision == "bf16" else torch.contiguous_format
-
-
-def to_format(module: nn.Module, precision: Precision) -> nn.Module:
-    """Lay out the 3D and 2D convolution weights as `memory_format` says."""
-    if precision == "bf16":
-        for parameter in module.parameters():
-            if parameter.ndim == 5:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
-            elif parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return module
-
-
-def to_device(clips_BCTHW: Tensor, device: torch.device, precision: Precision) -> Tensor:
-    """Move a batch of clips, in the memory format of `precision`."""
-    return clips_BCTHW.to(device, non_blocking=True).contiguous(memory_format=memory_format(precision))
+def to_device(clips_BCTHW: Tensor, device: torch.device) -> Tensor:
+    """Move a batch of clips, laid out as `use_channels_last` lays out the kernels."""
+    return clips_BCTHW.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last_3d)
 
 
 def _cpu_flags() -> set[str]:

@@ -42,7 +42,7 @@ def _view_probs(
 ) -> list[np.ndarray]:
     batch = collate([dataset.fixed_view(position, view=view) for position in positions])
     with torch.inference_mode(), autocast(device, precision):
-        prediction = model(to_device(torch.from_numpy(batch.clips_BCTHW), device, precision))
+        prediction = model(to_device(torch.from_numpy(batch.clips_BCTHW), device))
     logits = prediction.logits.float().cpu().double()
     if logits.ndim == 2:
         return list(logits.softmax(dim=1).numpy())

@@ -94,6 +94,7 @@ def test_same_weights_as_a_bare_pytorch_loop():
         for positions in (order[:4], order[4:]):
             samples = [train_set.sample(int(p), epoch=epoch) for p in positions]
             clips = torch.from_numpy(np.stack([s.tensor for s in samples]))
+            clips = clips.contiguous(memory_format=torch.channels_last_3d)
             targets = torch.tensor([s.target for s in samples])
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, num_steps=4, recipe=chosen)
@@ -121,9 +122,7 @@ def test_killed_and_resumed_gives_the_same_weights(tmp_path, ema_decay, select):
 
     path = tmp_path / "state.pt"
     with pytest.raises(Killed):
-        fit(
-            small_model(), Classification(), *data, chosen, device=CPU, checkpoint=path, on_epoch=kill_after_two
-        )
+        fit(small_model(), Classification(), *data, chosen, device=CPU, checkpoint=path, on_epoch=kill_after_two)
     epochs: list[int] = []
     resumed = fit(
         small_model(),
