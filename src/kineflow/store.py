@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,14 @@ class ResultStore:
                     raise
         finally:
             shutil.rmtree(workdir, ignore_errors=True)
+
+    def sweep(self, *, older_than_sec: float = 600.0) -> None:
+        """Delete what killed processes left half-written, unless it was touched lately by one that may be alive."""
+        for workdir in self.root.glob("*/.partial-*"):
+            parts = [workdir, *workdir.rglob("*")]
+            newest = max((part.stat().st_mtime for part in parts if part.exists()), default=0.0)
+            if time.time() - newest > older_than_sec:
+                shutil.rmtree(workdir, ignore_errors=True)
 
     def link(self, key: str, target: Path) -> None:
         """Make `target` the result of `key`, by hard link where the file system can, else by copy."""

@@ -1,0 +1,61 @@
+"""Frames to optical flow: one file for each video; only what changed is computed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kineflow.params import FlowParams, Params, as_json
+from kineflow.stages import paths
+from kineflow.stages.stage import StageReport
+from kineflow.stages.video_results import VideoResult, compute_missing, disable, link_results, read_index
+from kineflow.store import ResultStore, digest, home
+from kineflow.video.flow import CODE_VERSION, compute_flow
+
+PARAMS = ("flow", "streams.flow.enabled", "evaluate.baselines")
+
+
+@dataclass(frozen=True)
+class FlowTask:
+    """A video's frames whose flow is to be computed, for a worker that shares our disk (absolute paths)."""
+
+    frames: Path
+    key: str
+    store_root: Path
+    params: FlowParams
+
+
+def run(params: Params, report: StageReport) -> None:
+    """Write `data/flow`, or its disabled form where neither the flow stream nor a baseline needs it.
+
+    Raises:
+        DataError: the frames are missing, or too small for flow.
+    """
+    if not params.streams.flow.enabled and "hof" not in params.evaluate.baselines:
+        disable(paths.FLOW, "streams.flow.enabled is false and evaluate.baselines has no hof")
+        report.note("disabled: neither the flow stream nor the hof baseline is enabled")
+        return
+    store = ResultStore(home() / "store" / "flow")
+    results, tasks = [], []
+    for frames in read_index(paths.FRAMES):
+        key = digest(kind="flow", code=CODE_VERSION, frames=frames.key, params=as_json(params.flow))
+        result = VideoResult(frames.video_id, key, frames.num_frames - 1)
+        source = (paths.FRAMES / f"{frames.video_id}.zip").absolute()
+        results.append(result)
+        tasks.append((result, FlowTask(source, key, store.root.absolute(), params.flow), float(frames.num_frames)))
+    compute_missing(flow_into_store, tasks, store=store, report=report)
+    link_results(paths.FLOW, results, store=store, suffix="zip")
+
+
+def flow_into_store(task: FlowTask) -> int:
+    """Compute the flow of one video, and return the number of flows.
+
+    Raises:
+        DataError: the frames are missing, cut off, or too small for flow.
+    """
+    with ResultStore(task.store_root).writing(task.key) as target:
+        return compute_flow(
+            task.frames,
+            target,
+            method=task.params.method,
+            bound_px=task.params.bound_px,
+            jpeg_quality=task.params.jpeg_quality,
+        )

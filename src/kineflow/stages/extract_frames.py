@@ -1,0 +1,78 @@
+"""Videos to frames: one file for each video, resampled by time; only what changed is decoded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kineflow import storage
+from kineflow.errors import DataError
+from kineflow.params import FramesParams, Params, as_json
+from kineflow.stages import paths
+from kineflow.stages.stage import StageReport
+from kineflow.stages.video_results import VideoResult, compute_missing, link_results
+from kineflow.store import ResultStore, digest, file_sha256, home
+from kineflow.tables import VIDEOS, read_table
+from kineflow.video.extract import CODE_VERSION, FrameSize, extract_frames
+from kineflow.video.resample import num_extracted_frames
+
+PARAMS = ("frames",)
+
+
+@dataclass(frozen=True)
+class ExtractTask:
+    """A video that is to be extracted, for a worker that shares our disk (absolute paths)."""
+
+    uri: str
+    sha256: str
+    key: str
+    store_root: Path
+    cache_dir: Path
+    fps: float
+    size: FrameSize
+    jpeg_quality: int
+
+
+def run(params: Params, report: StageReport) -> None:
+    """Write `data/frames`.
+
+    Raises:
+        DecodeError: a video that ingest could decode cannot be decoded; it is named.
+        DataError: a video is gone or changed since sync.
+    """
+    videos = read_table(paths.VIDEOS, VIDEOS)
+    report.quarantined = int((videos["status"] != "ok").sum())
+    store = ResultStore(home() / "store" / "frames")
+    results, tasks = [], []
+    for video in videos[videos["status"] == "ok"].itertuples():
+        key = digest(kind="frames", code=CODE_VERSION, sha256=video.sha256, params=as_json(params.frames))
+        result = VideoResult(video.video_id, key, num_extracted_frames(video.duration_sec, params.frames.fps))
+        results.append(result)
+        work = float(video.num_frames) * video.width * video.height
+        tasks.append((result, _task(video.uri, video.sha256, key, store, params.frames), work))
+    compute_missing(extract_into_store, tasks, store=store, report=report)
+    link_results(paths.FRAMES, results, store=store, suffix="zip")
+
+
+def extract_into_store(task: ExtractTask) -> int:
+    """Extract one video, and return its number of frames.
+
+    Raises:
+        DataError: it is gone, changed since sync, or (DecodeError) cannot be decoded.
+    """
+    path = storage.local_file(task.uri, cache_dir=task.cache_dir, sha256=task.sha256)
+    if not storage.is_s3(task.uri) and file_sha256(path) != task.sha256:
+        raise DataError(f"{task.uri} changed since sync; run sync again")
+    with ResultStore(task.store_root).writing(task.key) as target:
+        return extract_frames(path, target, fps=task.fps, size=task.size, jpeg_quality=task.jpeg_quality)
+
+
+def _task(uri: str, sha256: str, key: str, store: ResultStore, frames: FramesParams) -> ExtractTask:
+    return ExtractTask(
+        uri=uri if storage.is_s3(uri) else str(Path(uri).absolute()),
+        sha256=sha256,
+        key=key,
+        store_root=store.root.absolute(),
+        cache_dir=(home() / "objects").absolute(),
+        fps=frames.fps,
+        size=FrameSize(frames.height_px, frames.width_px, frames.short_side_px),
+        jpeg_quality=frames.jpeg_quality,
+    )
