@@ -62,8 +62,8 @@ def frame_stats(path: Path) -> FrameStats:
     Raises:
         KineflowError, OSError, zipfile.BadZipFile: the file is missing or broken.
     """
-    reader = FrameReader(path)
-    frames_THWC = reader.read(_spread(reader.num_frames, NUM_SAMPLED_FRAMES)).astype(np.int16)
+    with FrameReader(path) as reader:
+        frames_THWC = reader.read(_spread(reader.num_frames, NUM_SAMPLED_FRAMES)).astype(np.int16)
     brightest = max(float(np.percentile(frame_HWC, BRIGHT_PERCENTILE)) for frame_HWC in frames_THWC)
     changes = [int(np.abs(after - before).max()) for before, after in itertools.pairwise(frames_THWC)]
     return FrameStats(reader.source_frames, brightest, float(max(changes)) if changes else None)
@@ -75,10 +75,10 @@ def flow_stats(path: Path) -> FlowStats:
     Raises:
         KineflowError, OSError, zipfile.BadZipFile: the file is missing or broken.
     """
-    reader = FlowReader(path)
-    if reader.num_flows == 0:  # a video of one frame
-        return FlowStats(0, 0.0)
-    flows_THWD = reader.read(_spread(reader.num_flows, NUM_SAMPLED_FLOWS))
+    with FlowReader(path) as reader:
+        if reader.num_flows == 0:  # a video of one frame
+            return FlowStats(0, 0.0)
+        flows_THWD = reader.read(_spread(reader.num_flows, NUM_SAMPLED_FLOWS))
     clipped_THW = np.abs(flows_THWD).max(axis=-1) >= BOUND_MARGIN * reader.rule.bound_px
     return FlowStats(reader.num_flows, float(clipped_THW.mean()))
 
@@ -159,7 +159,7 @@ def _listed(folder: Path) -> set[str]:
     if not path.is_file():
         return set()
     with path.open(newline="", encoding="utf-8") as file:
-        return {row["video_id"] for row in csv.DictReader(file, delimiter="\t")}
+        return {row["video_id"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
 
 
 def _spread(number: int, wanted: int) -> NDArray[np.int64]:

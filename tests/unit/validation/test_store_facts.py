@@ -1,0 +1,116 @@
+"""Facts about real stores, written as the stages write them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from numpy.typing import NDArray
+
+from kineflow.validation.store_facts import flow_stats, frame_stats, store_facts
+from kineflow.video.flow_store import FlowRule, writing_flow
+from kineflow.video.frame_store import writing_frames
+
+HEIGHT, WIDTH = 32, 48
+
+
+def write_frames(path: Path, frames: Sequence[NDArray[np.uint8]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing_frames(path, fps=10.0, height=HEIGHT, width=WIDTH, quality=95) as writer:
+        for i, frame_HWC in enumerate(frames):
+            jpeg = simplejpeg.encode_jpeg(frame_HWC, quality=95)
+            writer.append(jpeg, source_frame=2 * i, timestamp_sec=i / 10)
+
+
+def write_flow(path: Path, flows: Sequence[NDArray[np.float32]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rule = FlowRule(method="dis_fast", bound_px=4.0)
+    with writing_flow(path, rule=rule, fps=10.0, height=HEIGHT, width=WIDTH, jpeg_quality=None) as writer:
+        for flow_HWD in flows:
+            writer.append(flow_HWD)
+
+
+def write_index(folder: Path, video_ids: Sequence[str]) -> None:
+    rows = "".join(f"{video_id}\tkey\t4\n" for video_id in video_ids)
+    (folder / "index.tsv").write_text("video_id\tkey\tnum_frames\n" + rows)
+
+
+def plain(value: int) -> NDArray[np.uint8]:
+    return np.full((HEIGHT, WIDTH, 3), value, np.uint8)
+
+
+def moving(num_frames: int) -> list[NDArray[np.uint8]]:
+    """A white square on grey, four pixels further in each frame."""
+    frames = [plain(100) for _ in range(num_frames)]
+    for i, frame_HWC in enumerate(frames):
+        frame_HWC[8:16, 4 * i : 4 * i + 8] = 255
+    return frames
+
+
+def test_a_moving_square_is_bright_and_changes(tmp_path: Path) -> None:
+    write_frames(tmp_path / "a.zip", moving(6))
+    stats = frame_stats(tmp_path / "a.zip")
+    assert stats.source_frames_N.tolist() == [0, 2, 4, 6, 8, 10]
+    assert stats.brightest == pytest.approx(255, abs=6)
+    assert stats.largest_change == pytest.approx(155, abs=12)
+
+
+def test_a_stuck_camera_and_a_black_one(tmp_path: Path) -> None:
+    write_frames(tmp_path / "stuck.zip", [plain(100)] * 4)
+    stuck = frame_stats(tmp_path / "stuck.zip")
+    assert (stuck.largest_change, round(stuck.brightest)) == (0.0, 100)
+    black = [plain(0) for _ in range(4)]
+    for frame_HWC in black:
+        frame_HWC[3, 3] = 255  # a hot pixel
+    write_frames(tmp_path / "black.zip", black)
+    assert frame_stats(tmp_path / "black.zip").brightest < 16
+    write_frames(tmp_path / "one.zip", [plain(100)])
+    assert frame_stats(tmp_path / "one.zip").largest_change is None
+
+
+def test_the_share_of_clipped_flow(tmp_path: Path) -> None:
+    flow_HWD = np.zeros((HEIGHT, WIDTH, 2), np.float32)
+    flow_HWD[:8, :, 1] = -9.0  # a quarter of the pixels, beyond the bound of 4
+    flow_HWD[8:16, :, 0] = 3.5
+    write_flow(tmp_path / "a.zip", [flow_HWD] * 5)
+    stats = flow_stats(tmp_path / "a.zip")
+    assert (stats.num_flows, stats.fraction_at_bound) == (5, 0.25)
+    write_flow(tmp_path / "none.zip", [])
+    assert flow_stats(tmp_path / "none.zip").num_flows == 0
+
+
+def test_stores_are_held_against_the_tables(tmp_path: Path) -> None:
+    frames, flow = tmp_path / "frames", tmp_path / "flow"
+    for name in ("good.mp4", "sub/short.mp4", "stray.mp4"):
+        write_frames(frames / f"{name}.zip", moving(4))
+        write_flow(flow / f"{name}.zip", [np.zeros((HEIGHT, WIDTH, 2), np.float32)] * 3)
+    (frames / "cut.mp4.zip").write_bytes((frames / "good.mp4.zip").read_bytes()[:900])
+    write_index(frames, ["good.mp4", "sub/short.mp4", "stray.mp4", "cut.mp4", "listed.mp4"])
+    write_index(flow, ["good.mp4", "sub/short.mp4"])
+    expected = {"good.mp4": 4, "sub/short.mp4": 6, "cut.mp4": 4, "listed.mp4": 4, "gone.mp4": 4}
+    facts, source_frames = store_facts(expected, frames, flow)
+    facts = facts.set_index("item")
+    assert list(facts.index) == ["cut.mp4", "gone.mp4", "good.mp4", "listed.mp4", "stray.mp4", "sub/short.mp4"]
+    assert facts.loc["good.mp4", ["frames", "frames_difference", "flow", "flows_difference"]].tolist() == [
+        "stored",
+        0,
+        "stored",
+        0,
+    ]
+    assert facts.loc["sub/short.mp4", ["frames_difference", "flows_difference"]].tolist() == [-2, -2]
+    assert facts.loc["sub/short.mp4", "frames_words"] == "4 frames, 6 expected"
+    assert facts.loc["sub/short.mp4", "flows_words"] == "3 flows, 5 expected"
+    assert facts.loc["stray.mp4", "frames"] == "of no video in the tables"
+    assert facts.loc["gone.mp4", ["frames", "flow"]].tolist() == ["missing", "missing"]
+    assert facts.loc["cut.mp4", "frames"].startswith("unreadable: ") and "cut off" in facts.loc["cut.mp4", "frames"]
+    assert facts.loc["listed.mp4", "frames"].startswith("unreadable: ")
+    assert sorted(source_frames) == ["good.mp4", "stray.mp4", "sub/short.mp4"]
+
+
+def test_without_a_flow_store_there_is_nothing_to_say_about_flow(tmp_path: Path) -> None:
+    write_frames(tmp_path / "a.zip", moving(4))
+    write_index(tmp_path, ["a"])
+    facts, _ = store_facts({"a": 4}, tmp_path, None)
+    assert facts.loc[0, "frames"] == "stored"
+    assert facts[["flows_difference", "fraction_at_bound"]].isna().all(axis=None)
