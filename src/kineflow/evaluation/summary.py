@@ -1,0 +1,125 @@
+"""Everything that was scored, as one value; `metrics.json` and the small table are views of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kineflow.evaluation.baselines import BaselineScores
+from kineflow.evaluation.metrics import LOWER_IS_BETTER, FoldSummary, metric_names, over_folds
+from kineflow.evaluation.predictions import Examples, Predictions
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was scored.
+
+    Args:
+        val: the rows of every fold's validation clips.
+        test: the rows of the test clips, or None.
+        cv: out-of-fold predictions by stream, in the order of reports.
+        on_test: the release models' predictions of the test rows, by stream; empty without a test set.
+        baselines: on the same rows.
+        release: the stream that is released.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    val: Examples
+    test: Examples | None
+    cv: Mapping[str, Predictions]
+    on_test: Mapping[str, Predictions]
+    baselines: tuple[BaselineScores, ...]
+    release: str
+
+    @property
+    def headline(self) -> str:
+        """The metric that comes first."""
+        return metric_names(self.task)[0]
+
+    def cv_summary(self, stream: str) -> dict[str, FoldSummary]:
+        """The metrics of one stream over the folds."""
+        return over_folds(self.cv[stream].fold_scores())
+
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json.
+
+        Keys task, classes, cv, test (null without a test set), baselines. A baseline's metric has the key `test`
+        beside mean, std and folds where there is a test set.
+        """
+        cv = {stream: _as_json(self.cv_summary(stream)) for stream in self.cv}
+        test = {stream: _rounded(predicted.fold_scores()[0]) for stream, predicted in self.on_test.items()}
+        baselines = {}
+        for baseline in self.baselines:
+            values = _as_json(over_folds(baseline.folds))
+            for name, value in _rounded(baseline.test or {}).items():
+                values[name]["test"] = value
+            baselines[baseline.name] = values
+        return {
+            "task": self.task,
+            "classes": list(self.classes),
+            "cv": cv,
+            "test": test if self.test is not None else None,
+            "baselines": baselines,
+        }
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One line of the small table: a stream or a baseline in the headline metric."""
+
+    name: str
+    is_baseline: bool
+    mean: float | None
+    std: float | None
+    test: float | None
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """Name, `mean ± std` and test score, ready to print."""
+        spread = f"{self.mean:.3f} ± {self.std:.3f}" if self.mean is not None and self.std is not None else "-"
+        return self.name, spread, "-" if self.test is None else f"{self.test:.3f}"
+
+
+def summary_rows(metrics: Mapping[str, Any], metric: str | None = None) -> list[SummaryRow]:
+    """The lines of the small final table: the streams in order, then the baselines.
+
+    Args:
+        metrics: the content of metrics.json.
+        metric: by default the headline metric of the task.
+    """
+    metric = metric or metric_names(metrics["task"])[0]
+    rows = []
+    for stream, values in metrics["cv"].items():
+        test = (metrics["test"] or {}).get(stream, {}).get(metric)
+        rows.append(SummaryRow(stream, False, values[metric]["mean"], values[metric]["std"], test))
+    for name, values in metrics["baselines"].items():
+        if metric in values:
+            value = values[metric]
+            rows.append(SummaryRow(name, True, value["mean"], value["std"], value.get("test")))
+    return rows
+
+
+def baseline_warnings(metrics: Mapping[str, Any], release: str) -> list[str]:
+    """One sentence for each baseline that the released stream does not beat in the cross-validated headline metric."""
+    metric = metric_names(metrics["task"])[0]
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    model = metrics["cv"][release][metric]["mean"]
+    meanings = {
+        "majority": "the model has learnt nothing that the class counts do not say",
+        "metadata": "labels can be told from duration and size without looking, so the data leak or the model fails",
+        "hof": "a histogram of motion does at least as well, so the model is not worth its cost yet",
+    }
+    return [
+        f"The baseline {name} scores {row[metric]['mean']:.3f} and the released {release} {model:.3f} ({metric}): "
+        f"{meanings.get(name, 'the model does not beat it')}."
+        for name, row in metrics["baselines"].items()
+        if None not in (model, row.get(metric, {}).get("mean")) and sign * row[metric]["mean"] >= sign * model
+    ]
+
+
+def _as_json(summaries: Mapping[str, FoldSummary]) -> dict[str, dict[str, Any]]:
+    return {name: summary.as_json() for name, summary in summaries.items()}
+
+
+def _rounded(scores: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: round(value, 6) if value == value else None for name, value in scores.items()}

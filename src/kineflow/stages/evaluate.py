@@ -1,0 +1,216 @@
+"""Score every model and baseline on the same rows; write metrics.json, plots, the report and the model card."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kineflow import tables
+from kineflow.data.frame_labels import behaviours, extracted_labels
+from kineflow.errors import DataError
+from kineflow.evaluation import baselines
+from kineflow.evaluation.fusion import fuse_equal
+from kineflow.evaluation.metrics import Floats, confusion_matrix
+from kineflow.evaluation.model_card import write_model_card
+from kineflow.evaluation.predictions import Examples, LabelsOfVideo, Predictions, make_examples, read_predictions
+from kineflow.evaluation.report import ReportInput, write_report
+from kineflow.evaluation.summary import Evaluation, baseline_warnings, summary_rows
+from kineflow.params import Params
+from kineflow.stages import paths
+from kineflow.stages.stage import StageReport
+from kineflow.store import ResultStore, home
+from kineflow.video.frame_store import FrameReader
+
+PARAMS = ("task", "streams", "distill.enabled", "evaluate", "release", "splits", "frames.fps", "data.name")
+
+
+def run(params: Params, report: StageReport) -> None:
+    """Write metrics.json, reports/plots/, reports/report.html and reports/model_card.md."""
+    videos = tables.read_table(paths.VIDEOS, tables.VIDEOS)
+    clips = tables.read_table(paths.CLIPS, tables.CLIPS)
+    folds = tables.read_table(paths.FOLDS, tables.FOLDS)
+    names = [*params.streams.enabled, *(["student"] if params.distill.enabled else [])]
+    summaries = {name: _model_summary(name) for name in names}
+    classes = _common_classes(summaries)
+    labels_of = _labels_of_videos(classes) if params.task == "frame" else _no_labels
+    evaluation = _evaluate(params, report, videos, clips, folds, names, classes, labels_of)
+    metrics = evaluation.metrics()
+    curves = _curves(names)
+    _write_plots(evaluation, curves)
+    source = ReportInput(
+        data_name=params.data.name,
+        form=params.release.form,
+        splits=params.splits.kind.replace("_", " "),
+        evaluation=evaluation,
+        metrics=metrics,
+        videos=videos,
+        clips=clips,
+        folds=folds,
+        curves=curves,
+        models=summaries,
+        gates=[json.loads(path.read_text()) for path in (paths.GATE_RAW, paths.GATE_DATASET) if path.is_file()],
+        frames_per_sec=params.frames.fps,
+        frames_of=lambda video_id: FrameReader(paths.FRAMES / f"{video_id}.zip"),
+        labels_of=labels_of,
+    )
+    write_report(paths.REPORT_HTML, source)
+    write_model_card(paths.MODEL_CARD, source)
+    _write_text(paths.METRICS, json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    for row in summary_rows(metrics):
+        name, spread, test = row.cells
+        report.note(f"{name:<10} {evaluation.headline} {spread}   test {test}")
+    for sentence in baseline_warnings(metrics, params.release.stream):
+        report.note(f"warning: {sentence}")
+
+
+def _evaluate(
+    params: Params,
+    report: StageReport,
+    videos: pd.DataFrame,
+    clips: pd.DataFrame,
+    folds: pd.DataFrame,
+    names: list[str],
+    classes: tuple[str, ...],
+    labels_of: LabelsOfVideo,
+) -> Evaluation:
+    task = params.task
+    val = make_examples(task, clips, folds, role="val", classes=classes, labels_of=labels_of)
+    test = make_examples(task, clips, folds, role="test", classes=classes, labels_of=labels_of)
+    if val is None:
+        raise DataError(f"{paths.FOLDS}: no clip has the role val, so nothing can be cross-validated")
+    cv = _with_fusion(params, {n: read_predictions(paths.MODELS / n / "oof.parquet", n, val) for n in names})
+    on_test = {}
+    if test is not None:
+        read = {n: read_predictions(paths.MODELS / n / "test.parquet", n, test) for n in names}
+        on_test = _with_fusion(params, read)
+    report.items = len(val.rows) + (0 if test is None else len(test.rows))
+    scored = _baselines(params, report, videos, clips, folds, classes, labels_of)
+    return Evaluation(task, classes, val, test, cv, on_test, tuple(scored), params.release.stream)
+
+
+def _with_fusion(params: Params, read: dict[str, Predictions]) -> dict[str, Predictions]:
+    """The streams in their order, their fusion after them, the student last."""
+    student = read.pop("student", None)
+    if len(params.streams.enabled) > 1:
+        read["fusion"] = fuse_equal([read[name] for name in params.streams.enabled])
+    return read | ({"student": student} if student else {})
+
+
+def _baselines(
+    params: Params,
+    report: StageReport,
+    videos: pd.DataFrame,
+    clips: pd.DataFrame,
+    folds: pd.DataFrame,
+    classes: tuple[str, ...],
+    labels_of: LabelsOfVideo,
+) -> list[baselines.BaselineScores]:
+    once = pd.DataFrame({"clip_id": sorted(folds["clip_id"].unique()), "role": "any", "fold": 0})
+    rows = make_examples(params.task, clips, once, role="any", classes=classes, labels_of=labels_of)
+    assert rows is not None
+    splits = baselines.make_splits(rows, folds)
+    scored = []
+    for name in params.evaluate.baselines:
+        if name == "hof" and paths.is_disabled(paths.FLOW):
+            report.note("the baseline hof is left out, for there is no flow store (streams.flow.enabled is false)")
+            continue
+        print(f"{report.stage}: baseline {name}", flush=True)
+        scored.append(_baseline(name, params, rows, splits, videos, clips))
+    return scored
+
+
+def _baseline(
+    name: str,
+    params: Params,
+    rows: Examples,
+    splits: list[baselines.Split],
+    videos: pd.DataFrame,
+    clips: pd.DataFrame,
+) -> baselines.BaselineScores:
+    rate = params.frames.fps
+    if name == "majority":
+        return baselines.majority(rows, splits)
+    if name == "metadata":
+        features_of = baselines.metadata_features(rows, videos, clips, frames_per_sec=rate)
+        return baselines.metadata(rows, splits, features_of)
+    store = ResultStore(home() / "store" / "hof")
+    features_of = baselines.hof_features(
+        rows, clips, lambda video_id: paths.FLOW / f"{video_id}.zip", store, frames_per_sec=rate
+    )
+    groups_N = clips.set_index("clip_id")["group"].reindex(rows.rows["clip_id"]).to_numpy(dtype=object)
+    return baselines.hof_grid(rows, splits, features_of, groups_N)
+
+
+def _labels_of_videos(classes: tuple[str, ...]) -> LabelsOfVideo:
+    table = tables.read_table(paths.FRAME_LABELS, tables.FRAME_LABELS)
+    found = behaviours(table)
+    if tuple(found) != classes:
+        raise DataError(f"{paths.FRAME_LABELS}: has the behaviours {', '.join(found)}, the models {', '.join(classes)}")
+    by_video = dict(tuple(table.groupby("video_id", sort=False)))
+
+    def labels_of(video_id: str) -> Floats:
+        with FrameReader(paths.FRAMES / f"{video_id}.zip") as reader:
+            rows = by_video.get(video_id, table.iloc[:0])
+            return extracted_labels(rows, reader.source_frames).astype(np.float64)
+
+    return labels_of
+
+
+def _no_labels(video_id: str) -> Floats:
+    raise AssertionError(f"{video_id}: task clip has no frame labels")
+
+
+def _model_summary(name: str) -> dict[str, Any]:
+    path = paths.MODELS / name / "summary.json"
+    if not path.is_file():
+        stage = "distill" if name == "student" else f"train@{name}"
+        raise DataError(f"{path} is not there; run the stage {stage}")
+    summary: dict[str, Any] = json.loads(path.read_text())
+    return summary
+
+
+def _common_classes(summaries: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    first, *others = summaries
+    for name in others:
+        if summaries[name]["classes"] != summaries[first]["classes"]:
+            raise DataError(f"models {first} and {name} have different classes; train both again")
+    return tuple(summaries[first]["classes"])
+
+
+def _curves(names: list[str]) -> pd.DataFrame:
+    columns = ["fold", "epoch", "train_loss", "val_loss"]
+    read = [pd.read_csv(paths.MODELS / name / "curves.csv")[columns].assign(stream=name) for name in names]
+    return pd.concat(read, ignore_index=True)[["stream", *columns]]
+
+
+def _write_plots(evaluation: Evaluation, curves: pd.DataFrame) -> None:
+    """Tables that `dvc plots` draws: confusion.csv (actual, predicted) and curves.csv."""
+    shutil.rmtree(paths.PLOTS, ignore_errors=True)
+    paths.PLOTS.mkdir(parents=True)
+    released = evaluation.cv[evaluation.release]
+    pairs = _confusion_rows(evaluation, released)
+    pairs.to_csv(paths.PLOTS / "confusion.csv", index=False)
+    curves.to_csv(paths.PLOTS / "curves.csv", index=False, float_format="%.6g")
+
+
+def _confusion_rows(evaluation: Evaluation, released: Predictions) -> pd.DataFrame:
+    """One row for each scored clip; task frame: for each frame with exactly one behaviour."""
+    probs_NK, truth = released.probs_NK, evaluation.val.truth
+    if evaluation.task == "frame":
+        single_N = np.isfinite(truth).all(axis=1) & (np.nan_to_num(truth).sum(axis=1) == 1)
+        probs_NK, truth = probs_NK[single_N], truth[single_N].argmax(axis=1)
+    if not len(probs_NK):
+        return pd.DataFrame(columns=["actual", "predicted"])
+    matrix = confusion_matrix(probs_NK, truth.astype(np.int64))
+    names = np.array(evaluation.classes)
+    actual, predicted = np.divmod(np.repeat(np.arange(matrix.size), matrix.ravel()), len(names))
+    return pd.DataFrame({"actual": names[actual], "predicted": names[predicted]})
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
