@@ -1,6 +1,7 @@
 """Where MLflow keeps runs, models and artifacts: MLFLOW_TRACKING_URI, or SQLite and files in the workspace."""
 
 import os
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -82,5 +83,6 @@ def experiment_id(mlflow_client: "MlflowClient", name: str) -> str:
 def unreachable(err: Exception) -> ServiceError:
     """The one sentence for a registry that does not answer."""
     first = (str(err).splitlines() or [type(err).__name__])[0].rstrip(".")
+    first = re.sub(r"://[^/@\s]*@", "://", first)  # MLflow repeats the URI, credentials and all
     uri = without_credentials(tracking_uri())
     return ServiceError(f"the registry at {uri} is out of reach ({first}); start it or correct MLFLOW_TRACKING_URI")

@@ -1,0 +1,52 @@
+"""Assemble the release model and put it into the registry as the challenger."""
+
+import json
+from pathlib import Path
+
+from kineflow.params import Params
+from kineflow.registry import lineage, tracking
+from kineflow.registry.register import CHALLENGER, register_bundle
+from kineflow.stages import paths
+from kineflow.stages.stage import StageReport
+from kineflow.store import home
+from kineflow.training.bundle import assemble_bundle
+
+PARAMS = ("task", "release", "register", "distill.enabled", "streams.rgb.enabled", "streams.flow.enabled")
+
+
+def run(params: Params, report: StageReport) -> None:
+    """Write registration.json: name, version, digest, run_id, alias, tracking_uri (without credentials)."""
+    stream = params.release.stream
+    names = params.streams.enabled if stream == "fusion" else (stream,)
+    bundle = assemble_bundle([paths.MODELS / name / "release" for name in names], home() / "release" / "bundle")
+    made_of = lineage.collect(
+        Path(),
+        release_stream=stream,
+        training_groups=bundle.training_groups,
+        training_videos=bundle.training_videos,
+        clips=paths.CLIPS,
+        folds=paths.FOLDS,
+        sources=paths.SOURCES,
+    )
+    registration = register_bundle(
+        bundle.root,
+        model_name=params.register_.model_name,
+        metrics=json.loads(paths.METRICS.read_text()),
+        lineage=made_of,
+        documents=(paths.REPORT_HTML, paths.MODEL_CARD),
+    )
+    values = {
+        "name": registration.name,
+        "version": registration.version,
+        "digest": registration.digest,
+        "run_id": registration.run_id,
+        "alias": CHALLENGER,
+        "tracking_uri": tracking.public_uri(),
+    }
+    partial = paths.REGISTRATION.with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=1) + "\n")
+    partial.replace(paths.REGISTRATION)
+    report.items = 1
+    report.note(f"{registration.name} version {registration.version} ({registration.digest[:12]}) is the {CHALLENGER}")
+    if made_of.code_dirty:
+        report.note("the code differs from its commit; commit it, so that the lineage can be followed")
