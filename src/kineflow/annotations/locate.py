@@ -1,5 +1,6 @@
 """Which files of a source are its videos, and which files its annotations are."""
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from kineflow import storage
@@ -7,6 +8,7 @@ from kineflow.annotations import Format
 from kineflow.annotations.matching import VIDEO_SUFFIXES
 from kineflow.errors import DataError
 from kineflow.storage import FileInfo
+from kineflow.store import digest, file_sha256
 
 
 def list_videos(source: str) -> list[FileInfo]:
@@ -45,6 +47,36 @@ def list_annotations(format_: Format, annotations: str) -> list[FileInfo]:
 def annotation_root(annotations: str) -> str:
     """What the keys of the annotation files are relative to: the folder, or the folder of the file."""
     return annotations.rpartition("/")[0] or "." if _names_a_file(annotations) else annotations
+
+
+def fetch_annotations(annotations: str, hashes: Mapping[str, str], *, home: Path) -> Path:
+    """Where to read annotations: in place, or, from S3, one folder that they are fetched into.
+
+    Args:
+        annotations: a file or a folder, or an s3:// URI.
+        hashes: SHA-256 (hex) that each annotation file should have, by key.
+        home: where fetched files are kept.
+
+    Raises:
+        DataError: a file is gone or its content is another.
+        ServiceError: S3 is out of reach.
+    """
+    root = annotation_root(annotations)
+    if not storage.is_s3(annotations):
+        for key, sha256 in hashes.items():
+            path = Path(storage.join(root, key))
+            if not path.is_file() or file_sha256(path) != sha256:
+                raise DataError(f"{path} changed since sync; run sync again")
+        return Path(annotations)
+    folder = home / "annotations" / digest(files=sorted(hashes.items()))[:16]
+    for key, sha256 in hashes.items():
+        target = folder / key
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"annotation {key!r} would leave its folder; rename it")
+        fetched = storage.local_file(storage.join(root, key), cache_dir=home / "objects", sha256=sha256)
+        if not target.is_file():
+            storage.put_file(fetched, str(target))
+    return folder if root == annotations else folder / annotations.rpartition("/")[2]
 
 
 def _names_a_file(annotations: str) -> bool:

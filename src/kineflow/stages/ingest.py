@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +10,14 @@ from kineflow import annotations as annotation_formats
 from kineflow import storage
 from kineflow.annotations import Annotations
 from kineflow.annotations.groups import assign_groups
-from kineflow.annotations.locate import annotation_root
+from kineflow.annotations.locate import fetch_annotations
 from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames
 from kineflow.errors import DataError, ParamsError
-from kineflow.params import DataParams, Params
+from kineflow.params import Params
 from kineflow.stages import paths, raw_videos
 from kineflow.stages.source_manifest import Source, read_sources
 from kineflow.stages.stage import StageReport
-from kineflow.store import digest, file_sha256, home
+from kineflow.store import home
 from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, write_table
 from kineflow.video.probe_cache import Probed, VideoFile, probe_all
 
@@ -41,7 +40,8 @@ def run(params: Params, report: StageReport) -> None:
     sources = read_sources(paths.SOURCES)
     videos = [source for source in sources if source.kind == "video"]
     keys = [source.key for source in videos]
-    local_annotations = _local_annotations(params.data, sources)
+    hashes = {source.key: source.sha256 for source in sources if source.kind == "annotation"}
+    local_annotations = fetch_annotations(params.data.annotations, hashes, home=home())
     annotations = annotation_formats.read(params.data.format, local_annotations, videos=keys)
     _check_task(params.task, params.data.format, annotations)
     groups = assign_groups(params.data.group_from, keys, annotations)
@@ -154,28 +154,6 @@ def _check_task(task: str, format_name: str, annotations: Annotations) -> None:
         raise ParamsError(f"task: frame needs labels with start and stop, which {format_name} does not give here")
     if task == "clip" and annotations.frame_tables:
         raise ParamsError(f"data.format: {format_name} labels frames; set task: frame")
-
-
-def _local_annotations(data: DataParams, sources: Sequence[Source]) -> Path:
-    """Where to read the annotations: in place, or fetched from S3 into one folder."""
-    files = [source for source in sources if source.kind == "annotation"]
-    root = annotation_root(data.annotations)
-    if not storage.is_s3(data.annotations):
-        for source in files:
-            path = Path(storage.join(root, source.key))
-            if not path.is_file() or file_sha256(path) != source.sha256:
-                raise DataError(f"{path} changed since sync; run sync again")
-        return Path(data.annotations)
-    folder = home() / "annotations" / digest(files=[[source.key, source.sha256] for source in files])[:16]
-    for source in files:
-        target = folder / source.key
-        if not target.resolve().is_relative_to(folder.resolve()):
-            raise DataError(f"annotation {source.key!r} would leave its folder; rename it")
-        uri = storage.join(root, source.key)
-        fetched = storage.local_file(uri, cache_dir=home() / "objects", sha256=source.sha256)
-        if not target.is_file():
-            storage.put_file(fetched, str(target))
-    return folder if root == data.annotations else folder / data.annotations.rpartition("/")[2]
 
 
 def _report(
