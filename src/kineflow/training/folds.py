@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from kineflow.errors import KineflowError, ServiceError
+from kineflow.errors import ServiceError
 from kineflow.parallel import ray_session
 from kineflow.store import ResultStore
 from kineflow.training.job import Job, run_job
@@ -125,7 +125,7 @@ def _await(ray: Any, running: dict[Any, Job], home: Path, say: Callable[[str], N
             try:
                 ray.get(reference)
             except ray.exceptions.RayTaskError as err:
-                raise _cause_of(err) from err
+                raise err.cause from err
             except ray.exceptions.RayError as err:
                 reason = str(err).splitlines()[0]
                 raise ServiceError(f"{job.name}: its worker died too often ({reason}); run again to go on") from err
@@ -136,11 +136,6 @@ def _await(ray: Any, running: dict[Any, Job], home: Path, say: Callable[[str], N
                 path = home / "progress" / f"{job.key}.json"
                 if path.exists():
                     say(_news_of(job, path))
-
-
-def _cause_of(err: Any) -> BaseException:
-    cause = err.cause
-    return cause if isinstance(cause, KineflowError) else err
 
 
 def _run_distributed(job: Job, home: Path, resources: Resources, say: Callable[[str], None]) -> None:

@@ -120,6 +120,9 @@ class FlowReader:
         self._is_png = index["quality"] is None
         self._table = self.rule.table()
 
+    def __len__(self) -> int:
+        return self.num_flows
+
     def read(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Flows as float32 (T, height, width, 2), x then y, in pixels per extracted frame.
 

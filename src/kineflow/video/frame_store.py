@@ -67,6 +67,9 @@ class FrameReader:
         self.timestamps_sec: NDArray[np.float64] = np.array(index["timestamps_sec"], np.float64)
         self.source_frames: NDArray[np.int64] = np.array(index["source_frames"], np.int64)
 
+    def __len__(self) -> int:
+        return self.num_frames
+
     def read(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
         """Frames as uint8 (T, height, width, 3), RGB, in the order of `indices`; these may repeat.
 
