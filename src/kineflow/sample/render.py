@@ -37,6 +37,8 @@ CRF = "18"
 # Below this many frames a pool of processes starts more slowly than one process paints.
 FRAMES_WORTH_A_POOL = 1500
 
+PARTS = frozenset({"clips", "videos", "clips.csv", "videos.csv", "sample.json"})
+
 Progress = Callable[[int, int], None]
 
 
@@ -62,7 +64,7 @@ def render_sample(
         ParamsError: `out_dir` holds files that are not a sample.
         StorageFullError: the disk has no room.
     """
-    out_dir = Path(out_dir)
+    out_dir = Path(out_dir).absolute()
     videos = plan_videos(spec)
     try:
         known = _known_sample(out_dir)
@@ -75,14 +77,14 @@ def render_sample(
             building.mkdir(parents=True)
             _write_whole(building / "sample.json", _description(spec).encode())
         _render_missing(building, spec, videos, progress, num_workers)
+        for scrap in [path for path in building.rglob(".*") if _is_scrap(path)]:
+            scrap.unlink()
+        old = out_dir.parent / f".{out_dir.name}.replaced"
+        shutil.rmtree(old, ignore_errors=True)
         if out_dir.exists():
-            old = out_dir.parent / f".{out_dir.name}.replaced"
-            shutil.rmtree(old, ignore_errors=True)
             out_dir.rename(old)
-            building.rename(out_dir)
-            shutil.rmtree(old)
-        else:
-            building.rename(out_dir)
+        building.rename(out_dir)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as err:
         if err.errno == errno.ENOSPC:
             raise StorageFullError(
@@ -164,14 +166,19 @@ def _description(spec: SampleSpec) -> str:
 
 def _known_sample(folder: Path) -> str | None:
     """Read a folder's `sample.json`; None for a folder that is absent or empty."""
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or all(_is_scrap(entry) for entry in folder.iterdir()):
         return None
-    known = {"clips", "videos", "clips.csv", "videos.csv", "sample.json"}
-    strangers = sorted(entry.name for entry in folder.iterdir() if entry.name not in known)
+    strangers = sorted(entry.name for entry in folder.iterdir() if entry.name not in PARTS and not _is_scrap(entry))
     if strangers or not (folder / "sample.json").is_file():
         what = f"holds {strangers[0]}, which is no part of" if strangers else "is not empty and is not"
         raise ParamsError(f"{folder} {what} a rendered sample; give the sample a folder of its own.")
     return (folder / "sample.json").read_text()
+
+
+def _is_scrap(path: Path) -> bool:
+    """Whether a path is what `_write_whole` left when it was killed."""
+    whole, _, pid = path.name.removeprefix(".").rpartition(".")
+    return path.name.startswith(".") and pid.isdigit() and whole.endswith((".mp4", ".csv", ".json"))
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -96,6 +96,8 @@ def test_an_interrupted_rendering_shows_nothing_and_goes_on(sample: Path, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         render_sample(tmp_path / "out", TINY, progress=stop_at_five)
     assert not (tmp_path / "out").exists()
+    for scrap in (".sample.json.99", "clips/.arena1_clip001.mp4.99"):
+        (tmp_path / ".out.rendering" / scrap).write_bytes(b"half of it")
     render_sample(tmp_path / "out", TINY, progress=lambda done, wanted: seen.append(done))
     assert seen == [1, 2, 3, 4, 5, *range(6, 15)]
     assert digests(tmp_path / "out") == digests(sample)
