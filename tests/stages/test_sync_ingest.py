@@ -1,5 +1,7 @@
 import os
 import shutil
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,14 @@ import numpy as np
 import pytest
 import yaml
 
+from kineflow import storage
 from kineflow.errors import AnnotationError, DataError, ParamsError, ServiceError
 from kineflow.params import Params, only, parse_params
 from kineflow.stages import ingest, paths, sync
 from kineflow.stages.source_manifest import read_sources
 from kineflow.stages.stage import StageReport
 from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, read_table
+from tests.s3_server import KEY, SECRET, serve_bucket
 
 FPS = 10
 
@@ -345,3 +349,39 @@ def test_groups_by_regex(project: Path, repository: Path) -> None:
     run_sync(params)
     run_ingest(params)
     assert read_table(paths.VIDEOS, VIDEOS).group.tolist() == ["a", "b", "c"]
+
+
+def test_videos_and_annotations_on_s3(project: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "list.csv").write_text("path,label,group\njump/a.mp4,jump,g1\nsit/c.avi,sit,g2\n")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    (project / "server").mkdir()
+    with serve_bucket(project / "server") as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        for info in storage.list_files("videos"):
+            storage.put_file(Path("videos") / info.key, f"s3://bucket/lab/{info.key}")
+        storage.put_file(Path("list.csv"), "s3://bucket/notes/list.csv")
+        params = make_params(
+            repository, source="s3://bucket/lab", annotations="s3://bucket/notes/list.csv", format="manifest",
+            group_from="annotations",
+        )  # fmt: skip
+        assert run_sync(params).skipped == 0
+        assert run_sync(params).skipped == 4  # nothing is fetched again
+        remote = paths.SOURCES.read_bytes()
+        run_ingest(params)
+        videos = read_table(paths.VIDEOS, VIDEOS)
+        assert videos.uri[0] == "s3://bucket/lab/jump/a.mp4"
+        assert videos.group.tolist() == ["g1", "jump/b b #!().mp4", "g2"]
+        assert read_table(paths.EVENTS, EVENTS).source.tolist() == ["list.csv:2", "list.csv:3"]
+        shutil.rmtree(".kineflow/store")  # what was fetched is still there
+        run_ingest(make_params(repository, source="s3://bucket/lab", annotations="s3://bucket/notes/list.csv",
+                               format="manifest", group_from="annotations", keep="dvc"))  # fmt: skip
+        assert Path("data/raw/sit/c.avi").read_bytes() == Path("videos/sit/c.avi").read_bytes()
+    run_sync(make_params(repository, annotations="list.csv", format="manifest", group_from="annotations"))
+    assert paths.SOURCES.read_bytes() == remote  # the same content, wherever it is
+
+
+def test_sync_imports_nothing_heavy() -> None:
+    code = "import sys, kineflow.stages.sync; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"pandas", "pyarrow", "torch", "cv2", "av", "boto3", "ray"} & set(loaded)
