@@ -21,6 +21,7 @@ TEST_FOLD = -1
 NUM_RESTARTS = 8
 MAX_SWAP_CANDIDATES = 256  # of each group in one sweep; all of them for data sets of up to that many groups
 CONCENTRATED = 1e4  # cost of a class that would leave a training set, above any imbalance
+ABSENT = 2.0  # cost of a class that a fold or the test set lacks, beside that of its imbalance
 
 Counts = NDArray[np.float64]
 
@@ -104,8 +105,9 @@ def _choose_test(counts: GroupCounts, test: set[str], new: list[str], missing: i
 
     def cost(sums_K: Counts, held_K: NDArray[np.int64]) -> Counts:
         starved = ((spread_K - held_K < 2) & (spread_K >= 2)).sum(axis=-1)
+        absent = ((held_K == 0) & (spread_K > 2)).sum(axis=-1)
         deviation_K = (sums_K - target_K) / np.maximum(target_K, 1)
-        return np.asarray(np.round(CONCENTRATED * starved + (deviation_K**2).sum(axis=-1), 9))
+        return np.asarray(np.round(CONCENTRATED * starved + ABSENT * absent + (deviation_K**2).sum(axis=-1), 9))
 
     members = [rows[group] for group in sorted(test)]
     sums_K, held_K = counts_GK[members].sum(axis=0), has_GK[members].sum(axis=0)
@@ -157,15 +159,16 @@ def deal_folds(counts: GroupCounts, *, num_folds: int, seed: int) -> dict[str, i
 
 
 def _fold_cost(counts_GK: Counts, num_folds: int) -> Callable[[Counts], Counts]:
-    """Cost of folds by their sums (..., K): squared relative deviations, and a high price for a class in one fold."""
+    """Cost of folds by their sums (..., K): squared relative deviations, classes they lack, classes in one alone."""
     total_K = counts_GK.sum(axis=0)
     target_K = total_K / num_folds
     could_spread_K = (counts_GK > 0).sum(axis=0) >= 2
 
     def cost(sums_K: Counts) -> Counts:
         deviation_K = (sums_K - target_K) / np.maximum(target_K, 1)
+        absent = ((sums_K == 0) & could_spread_K).sum(axis=-1)
         concentrated = ((sums_K == total_K) & could_spread_K).sum(axis=-1)
-        return np.asarray((deviation_K**2).sum(axis=-1) + CONCENTRATED * concentrated)
+        return np.asarray((deviation_K**2).sum(axis=-1) + ABSENT * absent + CONCENTRATED * concentrated)
 
     return cost
 

@@ -29,7 +29,7 @@ class RuleResult:
 
     Args:
         rule: the rule, with the severity in force.
-        num_checked: rows of the table of facts.
+        num_checked: rows of the table of facts that the rule applies to.
         num_broken: rows that break the rule.
         examples: the first of them in words, in the order of the table.
     """
@@ -201,7 +201,8 @@ def _rule_result(rule: Rule, found: Any) -> RuleResult:
     values = found.result
     rows = values.get("partial_unexpected_index_list") or []
     examples = tuple(_example(rule, row) for row in rows[:NUM_EXAMPLES])
-    return RuleResult(rule, int(values["element_count"]), int(values["unexpected_count"]), examples)
+    num_checked = int(values["element_count"]) - int(values.get("missing_count") or 0)
+    return RuleResult(rule, num_checked, int(values["unexpected_count"]), examples)
 
 
 def _example(rule: Rule, row: Mapping[str, Any]) -> str:

@@ -195,3 +195,33 @@ def test_official_lists_decide_the_test_clips() -> None:
         official_test_clips(clips, videos.assign(official_role=["train", None, "test"]))
     with pytest.raises(DataError, match="the official lists put no clip into test"):
         official_test_clips(clips, videos.assign(official_role="train"))
+
+
+def imbalance(counts_GK: np.ndarray, folds_G: np.ndarray, num_folds: int) -> float:
+    """The cost of a deal by its definition, one fold and class at a time."""
+    total_K = counts_GK.sum(axis=0)
+    cost = 0.0
+    for fold in range(num_folds):
+        sums_K = counts_GK[folds_G == fold].sum(axis=0)
+        for k, total in enumerate(total_K):
+            cost += ((sums_K[k] - total / num_folds) / max(total / num_folds, 1)) ** 2
+            if (counts_GK[:, k] > 0).sum() >= 2:
+                cost += 2.0 * (sums_K[k] == 0) + 1e4 * (sums_K[k] == total)
+    return cost
+
+
+def test_the_search_finds_the_best_deal_of_few_groups() -> None:
+    """Against every possible deal of eight groups with uneven, partly missing classes to three folds."""
+    num_best = 0
+    deals = [np.array(deal) for deal in np.ndindex(*[3] * 8) if set(deal) == {0, 1, 2} and deal[0] == 0]
+    for case in range(6):
+        random = np.random.default_rng(case)
+        counts_GK = random.poisson(3.0, (8, 3)) * (random.random((8, 3)) < 0.7)
+        counts_GK = np.column_stack([counts_GK, counts_GK.sum(axis=1) + 1]).astype(float)
+        names = tuple(f"g{i}" for i in range(8))
+        folds = deal_folds(GroupCounts(names, counts_GK), num_folds=3, seed=case)
+        found = imbalance(counts_GK, np.array([folds[name] for name in names]), 3)
+        best = min(imbalance(counts_GK, deal, 3) for deal in deals)
+        assert found <= 1.1 * best + 1e-9
+        num_best += found <= best + 1e-9
+    assert num_best >= 5

@@ -219,7 +219,10 @@ def test_null_means_that_a_rule_does_not_apply(tmp_path: Path) -> None:
     """A video of one frame has no change to judge."""
     tables = good_tables()
     tables["stores"].loc[0, "largest_change"] = np.nan
-    assert check(tables, tmp_path).warnings == ()
+    result = check(tables, tmp_path)
+    assert result.warnings == ()
+    checked = {found.rule.name: found.num_checked for found in result.results}
+    assert (checked["frames_not_stuck"], checked["frames_not_black"], checked["group_in_one_role"]) == (9, 10, 5)
 
 
 def test_support_is_counted_in_labelled_extracted_frames_on_task_frame() -> None:
