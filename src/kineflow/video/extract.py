@@ -9,7 +9,7 @@ from av.video.reformatter import VideoReformatter
 from kineflow.errors import DecodeError
 from kineflow.video.decode import DecodedFrame, decode_frames, open_video
 from kineflow.video.frame_store import FrameWriter, writing_frames
-from kineflow.video.jpeg import encode_planes, to_yuv_planes
+from kineflow.video.jpeg import encode_frame
 from kineflow.video.resample import resample
 
 # Rises whenever the same video and params would give other pixels or another file; guarded by a golden test.
@@ -82,6 +82,8 @@ def _write_all(
     jpeg, jpeg_of = b"", -1
     for source_frame, frame in resample(timed(), fps=fps):
         if source_frame != jpeg_of:  # else it is repeated
-            planes = to_yuv_planes(frame.image, scaler, height=height, width=width, rotation_deg=frame.rotation_deg)
-            jpeg, jpeg_of = encode_planes(planes, quality=quality), source_frame
+            rotation_deg, jpeg_of = frame.rotation_deg, source_frame
+            jpeg = encode_frame(
+                frame.image, scaler, height=height, width=width, rotation_deg=rotation_deg, quality=quality
+            )
         writer.append(jpeg, source_frame=source_frame, timestamp_sec=frame.timestamp_sec)

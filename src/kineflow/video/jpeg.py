@@ -3,27 +3,25 @@
 import numpy as np
 import simplejpeg
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-Plane = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 
-def to_yuv_planes(
-    image: VideoFrame, scaler: VideoReformatter, *, height: int, width: int, rotation_deg: int = 0
-) -> tuple[Plane, Plane, Plane]:
-    """Scale and turn a frame; its colours become those of JPEG (BT.601, full range, 4:2:0).
+def encode_frame(
+    image: VideoFrame, scaler: VideoReformatter, *, height: int, width: int, rotation_deg: int, quality: int
+) -> bytes:
+    """Scale, turn and encode a frame, as a colour JPEG of 4:2:0.
 
     Args:
         scaler: one for all frames of a video; it keeps the tables that FFmpeg builds for a pair of sizes.
-        height, width: after the rotation.
+        height, width: in pixels, after the rotation.
         rotation_deg: counter-clockwise, a multiple of 90.
-
-    Returns:
-        Y (height, width), U and V (half of both, rounded up).
+        quality: 1 to 100.
     """
-    turned = rotation_deg in (90, 270)
-    h, w = (width, height) if turned else (height, width)
+    h, w = (width, height) if rotation_deg in (90, 270) else (height, width)
     shrinks = h * w < image.height * image.width
     scaled = scaler.reformat(
         image,
@@ -31,23 +29,24 @@ def to_yuv_planes(
         height=h,
         format="yuv420p",
         interpolation=Interpolation.AREA if shrinks else Interpolation.BILINEAR,
-        dst_colorspace=Colorspace.ITU601,
+        dst_colorspace=Colorspace.ITU601,  # the colours of JPEG
         dst_color_range=ColorRange.JPEG,
         threads=1,
     )
-    shapes = [(h, w), ((h + 1) // 2, (w + 1) // 2), ((h + 1) // 2, (w + 1) // 2)]
-    y, u, v = (
-        np.ascontiguousarray(np.rot90(_pixels(plane, *shape), rotation_deg // 90))
-        for plane, shape in zip(scaled.planes, shapes, strict=True)
-    )
-    return y, u, v
+    planes = [_with_margin(np.rot90(_pixels(plane), rotation_deg // 90)) for plane in scaled.planes]
+    jpeg: bytes = simplejpeg.encode_jpeg_yuv_planes(*planes, quality=quality)
+    return jpeg
 
 
-def encode_planes(planes: tuple[Plane, Plane, Plane], *, quality: int) -> bytes:
-    """A colour JPEG of planes as `to_yuv_planes` gives them."""
-    data: bytes = simplejpeg.encode_jpeg_yuv_planes(*planes, quality=quality)
-    return data
+def _pixels(plane: VideoPlane) -> Pixels:
+    values = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # its stub hides that it is a buffer
+    return values.reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
-def _pixels(plane: object, height: int, width: int) -> Plane:
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, :width]  # type: ignore[call-overload,attr-defined]
+def _with_margin(plane: Pixels) -> Pixels:
+    """A contiguous copy with defined memory behind it: simplejpeg reads past the end of planes of odd size."""
+    height, width = plane.shape
+    memory = np.full((height + 1) * width + 16, plane[-1, -1], np.uint8)
+    copy = memory[: height * width].reshape(height, width)
+    copy[:] = plane
+    return copy

@@ -1,0 +1,93 @@
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+
+from kineflow.errors import DataError
+from kineflow.video.frame_store import FrameReader, writing_frames
+from kineflow.video.pack import PackReader, writing_pack
+
+SHAPE = (24, 40)
+
+
+def picture(value: int) -> np.ndarray:
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    return np.stack([4 * x + value, 6 * y + value, x + y], axis=-1).astype(np.uint8)
+
+
+def write_store(path: Path, *, num_frames: int = 5) -> Path:
+    with writing_frames(path, fps=10.0, height=SHAPE[0], width=SHAPE[1], quality=95) as writer:
+        for index in range(num_frames):
+            jpeg = simplejpeg.encode_jpeg(picture(10 * index), quality=95, colorsubsampling="444")
+            writer.append(jpeg, source_frame=3 * index, timestamp_sec=0.1 * index + 0.004)
+    return path
+
+
+def test_frames_come_back_in_any_order_with_their_source(tmp_path: Path) -> None:
+    reader = FrameReader(write_store(tmp_path / "a.zip"))
+    assert (reader.num_frames, reader.height, reader.width, reader.fps, reader.quality) == (5, 24, 40, 10.0, 95)
+    np.testing.assert_array_equal(reader.source_frames, [0, 3, 6, 9, 12])
+    np.testing.assert_allclose(reader.timestamps_sec, [0.004, 0.104, 0.204, 0.304, 0.404])
+    frames = reader.read([4, 0, 4])
+    assert frames.shape == (3, 24, 40, 3)
+    for frame, value in zip(frames, (40, 0, 40), strict=True):
+        assert np.abs(frame.astype(int) - picture(value)).mean() < 2
+    gray = cv2.cvtColor(picture(20), cv2.COLOR_RGB2GRAY)
+    assert np.abs(reader.read_gray(2).astype(int) - gray).mean() < 2
+    assert reader.read([]).shape == (0, 24, 40, 3)
+
+
+def test_common_tools_open_it(tmp_path: Path) -> None:
+    path = write_store(tmp_path / "a.zip")
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == [*(f"{index:06d}.jpg" for index in range(5)), "index.json"]
+        assert cv2.imdecode(np.frombuffer(archive.read("000003.jpg"), np.uint8), cv2.IMREAD_COLOR).shape == (24, 40, 3)
+        assert json.loads(archive.read("index.json"))["source_frames"] == [0, 3, 6, 9, 12]
+
+
+def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
+    first, second = write_store(tmp_path / "a.zip"), write_store(tmp_path / "b.zip")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_reader_survives_pickling_and_closing(tmp_path: Path) -> None:
+    reader = FrameReader(write_store(tmp_path / "a.zip"))
+    wanted = reader.read([2])
+    copy = pickle.loads(pickle.dumps(reader))
+    reader.close()
+    np.testing.assert_array_equal(copy.read([2]), wanted)
+    np.testing.assert_array_equal(reader.read([2]), wanted)
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    reader = FrameReader(write_store(tmp_path / "a.zip"))
+    for item in (5, -1):
+        with pytest.raises(IndexError, match=f"item {item} wanted, it has 5"):
+            reader.read([item])
+    with pytest.raises(DataError, match="is not there"):
+        FrameReader(tmp_path / "none.zip")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000, -1])
+def test_a_store_that_is_cut_off_is_refused(tmp_path: Path, keep: int) -> None:
+    path = write_store(tmp_path / "a.zip")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DataError, match="cut off"):
+        FrameReader(path)
+
+
+def test_another_kind_or_version_is_refused_by_name(tmp_path: Path) -> None:
+    with writing_pack(tmp_path / "a.zip", suffix="bin") as pack:
+        pack.append(b"x")
+        pack.finish({"kind": "frames", "version": 2})
+    with pytest.raises(DataError, match="holds frames version 2, wanted frames version 1"):
+        FrameReader(tmp_path / "a.zip")
+    with pytest.raises(DataError, match="wanted flow version 1"):
+        PackReader(tmp_path / "a.zip", kind="flow", version=1)
+    assert PackReader(tmp_path / "a.zip", kind="frames", version=2).read(0) == b"x"
