@@ -25,7 +25,7 @@ from kineflow.evaluation.predictions import TEST_FOLD, Examples, sigmoid
 from kineflow.store import ResultStore
 
 SVM_C = 10.0
-NUM_TREES = 200
+NUM_TREES = 100
 MAX_TRAIN_FRAMES = 3000  # task frame: rows that a method is trained on
 ROWS_AT_ONCE = 2048  # task frame: rows whose features are in memory at once, beside the training rows
 HOF_WINDOW_SEC = 1.0  # task frame: the flows round a frame that describe it

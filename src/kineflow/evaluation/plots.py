@@ -35,7 +35,7 @@ def dot_plot(rows: Sequence[DotRow], *, metric: str) -> str:
     values = [v for row in rows for v in (*row.folds, row.test) if v is not None and math.isfinite(v)]
     low = max(0.0, math.floor((min(values, default=0.0) - 0.02) * 10) / 10)
     high = 1.0 if max(values, default=1.0) <= 1.0 else max(values) * 1.05
-    left, right, top, step = 110, 700, 8, 30
+    left, right, top, step = 110, 930, 8, 32
     bottom = top + step * len(rows)
 
     def x(value: float) -> str:
@@ -67,7 +67,7 @@ def dot_plot(rows: Sequence[DotRow], *, metric: str) -> str:
                 f'x="-4.6" y="-4.6" width="9.2" height="9.2" transform="translate({x(row.test)} {_n(y)}) rotate(45)"'
             )
             parts.append(f'<rect class="{row.css_class} test" {place}>{tip}</rect>')
-    return _svg(720, bottom + 26, parts, f"{metric} of every fold, by model")
+    return _svg(950, bottom + 26, parts, f"{metric} of every fold, by model")
 
 
 def confusion_plot(matrix_KK: Ints, classes: Sequence[str]) -> str:
@@ -154,7 +154,7 @@ def ethogram_plot(truth_TK: Floats, probs_TK: Floats, classes: Sequence[str], *,
     scale = width / len(truth_CK)
     parts = [
         '<defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-        '<line class="rule" x1="0" x2="0" y1="0" y2="5" stroke-width="2"/></pattern></defs>'
+        '<line class="stripe" x1="0" x2="0" y1="0" y2="5"/></pattern></defs>'
     ]
     for k, name in enumerate(classes):
         y = 6 + k * (2 * lane + gap)

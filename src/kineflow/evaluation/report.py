@@ -30,7 +30,7 @@ MEANINGS = {
     "video_top1_acc": "share of clips whose most probable class is the true one",
     "video_macro_f1": "F1 (harmonic mean of precision and recall) of each class, averaged: rare classes weigh as much",
     "video_mean_class_acc": "share found of each class, averaged over the classes",
-    "video_log_loss": "mean surprise at the truth in nats; lower is better, and certain errors cost most",
+    "video_log_loss": "mean surprise at the truth in nats; lower is better, and errors made with certainty cost most",
     "frame_macro_f1": "F1 of each behaviour at probability 0.5, averaged over the behaviours",
     "frame_mAP": "area under each behaviour's precision-recall curve, averaged: how well frames are ranked",
     "frame_top1_acc": "share of the frames with exactly one behaviour where that is the most probable one",

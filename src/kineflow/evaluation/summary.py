@@ -8,6 +8,8 @@ from kineflow.evaluation.baselines import BaselineScores
 from kineflow.evaluation.metrics import LOWER_IS_BETTER, FoldSummary, metric_names, over_folds
 from kineflow.evaluation.predictions import Examples, Predictions
 
+LEAK = 0.15  # metadata better than the class counts by more than this is worth a warning
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -100,7 +102,11 @@ def summary_rows(metrics: Mapping[str, Any], metric: str | None = None) -> list[
 
 
 def baseline_warnings(metrics: Mapping[str, Any], release: str) -> list[str]:
-    """One sentence for each baseline that the released stream does not beat in the cross-validated headline metric."""
+    """What the baselines say against the data or the model, by the cross-validated headline metric.
+
+    One sentence for each baseline that the released stream does not beat, and one where metadata alone tell much
+    more than the class counts.
+    """
     metric = metric_names(metrics["task"])[0]
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     model = metrics["cv"][release][metric]["mean"]
@@ -109,12 +115,20 @@ def baseline_warnings(metrics: Mapping[str, Any], release: str) -> list[str]:
         "metadata": "labels can be told from duration and size without looking, so the data leak or the model fails",
         "hof": "a histogram of motion does at least as well, so the model is not worth its cost yet",
     }
-    return [
-        f"The baseline {name} scores {row[metric]['mean']:.3f} and the released {release} {model:.3f} ({metric}): "
+    means = {name: row.get(metric, {}).get("mean") for name, row in metrics["baselines"].items()}
+    found = [
+        f"The baseline {name} scores {mean:.3f} and the released {release} {model:.3f} ({metric}): "
         f"{meanings.get(name, 'the model does not beat it')}."
-        for name, row in metrics["baselines"].items()
-        if None not in (model, row.get(metric, {}).get("mean")) and sign * row[metric]["mean"] >= sign * model
+        for name, mean in means.items()
+        if mean is not None and model is not None and sign * mean >= sign * model
     ]
+    majority, metadata = means.get("majority"), means.get("metadata")
+    if majority is not None and metadata is not None and metadata - majority > LEAK:
+        found.append(
+            f"Metadata alone score {metadata:.3f}, the class counts {majority:.3f} ({metric}): part of the labels can "
+            "be told from duration and size without looking, so scores on new recordings may be lower."
+        )
+    return found
 
 
 def _as_json(summaries: Mapping[str, FoldSummary]) -> dict[str, dict[str, Any]]:
