@@ -91,3 +91,134 @@ def sample(
     out = out or folder
     render_sample(out, SampleSpec(**values))
     print(f"{out}: clips.csv and videos.csv annotate the videos beside them")
+
+
+@app.command("init")
+def init(
+    videos: Annotated[str, typer.Option(help="folder or s3:// prefix of the videos")],
+    annotations: Annotated[str, typer.Option(help="annotation file or folder")],
+    format_: Annotated[str, typer.Option("--format", help="class_folders, manifest, ucf101, frame_csv or boris_csv")],
+    task: Annotated[str, typer.Option(help="clip: a label for each clip; frame: labels for every frame")],
+    group_from: Annotated[
+        str | None, typer.Option(help="annotations, video, folder, column:NAME or regex:PATTERN; default: best found")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="params file to write")] = Path("params.yaml"),
+    force: Annotated[bool, typer.Option(help="overwrite a params file that was changed by hand")] = False,
+) -> None:
+    """Check your videos against their annotations, choose params that fit them, and write params.yaml.
+
+    Example: kineflow init --videos ~/rats --annotations ~/rats/events.csv --format boris_csv --task clip
+    """
+    from kineflow.errors import DataError
+    from kineflow.setup.init import init_project, print_init_report
+
+    report = init_project(videos, annotations, format_, task, out, group_from, force=force)
+    print_init_report(report)
+    if report.written is None:
+        raise DataError(f"{out} was not written: mend the {len(report.found.problems)} problems above and run again")
+
+
+@app.command()
+def use(
+    preset: Annotated[str, typer.Argument(help="sample, tiny, ut_interaction, ... as in params/")],
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one value")] = None,
+    out: Annotated[Path, typer.Option(help="params file to write")] = Path("params.yaml"),
+    force: Annotated[bool, typer.Option(help="overwrite a params file that was changed by hand")] = False,
+) -> None:
+    """Write a shipped preset to params.yaml.
+
+    Example: kineflow use ut_interaction --set data.source=/data/ut --set seed=1
+    """
+    from kineflow.errors import ParamsError
+    from kineflow.setup.presets import use_preset
+
+    pairs = [change.partition("=") for change in changes or []]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise ParamsError(f"--set {key}: write KEY=VALUE, for example --set seed=1")
+    print(f"{use_preset(preset, out, {key: value for key, _, value in pairs}, force=force)}: written")
+
+
+@app.command()
+def models() -> None:
+    """List the models by name, with the tasks that they serve.
+
+    Example: kineflow models
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from kineflow.models.registry import list_models
+
+    table = Table(box=None, header_style="bold")
+    for column in ("model", "input", "tasks", "options", "source"):
+        table.add_column(column)
+    for spec in list_models():
+        options = ", ".join(f"{name}={value}" for name, value in spec.options.items())
+        table.add_row(spec.name, spec.input, ", ".join(spec.tasks), options, spec.source)
+    Console().print(table)
+
+
+@app.command()
+def predict(
+    videos: Annotated[list[Path], typer.Argument(help="video files, each labelled as a whole")],
+    model: Annotated[str, typer.Option(help="a bundle folder, or NAME@ALIAS or NAME@VERSION of the registry")],
+    out: Annotated[Path | None, typer.Option(help="CSV to write; default: the terminal")] = None,
+) -> None:
+    """Label videos with a release model: probabilities of each class (for every frame on task frame).
+
+    Example: kineflow predict new.mp4 --model kineflow-sample@champion
+    """
+    from kineflow.inference.predict import label_videos
+    from kineflow.registry.register import load_bundle_path
+
+    name, at, version = model.rpartition("@")
+    bundle = Path(model) if Path(model).is_dir() or not at else load_bundle_path(name, version)
+    table = label_videos(bundle, videos)
+    if out is None:
+        print(table.to_string(index=False, float_format="{:.3f}".format))
+    else:
+        table.to_csv(out, index=False)
+        print(f"{out}: {len(table)} rows")
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="registered model, as in params register.model_name")],
+    reason: Annotated[str, typer.Option(help="why; it is kept in the history")],
+) -> None:
+    """Make the champion before the present one champion again.
+
+    Example: kineflow rollback kineflow-sample --reason "misses rearing in the new cages"
+    """
+    from kineflow.registry.promote import rollback as roll_back
+
+    entry = roll_back(name, reason=reason)
+    print(f"{name}: {entry}")
+
+
+@services.command("up")
+def services_up(
+    names: Annotated[list[str] | None, typer.Argument(help="s3, prefect, mlflow; default: s3")] = None,
+) -> None:
+    """Start what does not run yet, each on 127.0.0.1."""
+    from kineflow.services import table, up
+
+    print(table(up(tuple(names or ("s3",)))))
+
+
+@services.command("status")
+def services_status() -> None:
+    """Show what runs, and where."""
+    from kineflow.services import status, table
+
+    print(table(status()))
+
+
+@services.command("down")
+def services_down() -> None:
+    """Stop what `up` started."""
+    from kineflow.services import down
+
+    stopped = down()
+    print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
+from kineflow.data.dataset import ClipItem
 from kineflow.data.frame_labels import behaviours
 from kineflow.data.items import clip_classes, clip_items, window_items
 from kineflow.data.preprocessing import Augment, Preprocessing, Stream
@@ -309,8 +309,9 @@ def _summary(
 ) -> dict[str, Any]:
     job = jobs[0]
     results = {job.fold: _result(folders[job.key]) for job in jobs}
-    shape = _example(job).shape
-    described = describe_model(job.model.build(seed=0), num_frames=shape[1], height_px=shape[2], width_px=shape[3])
+    _, num_frames, height_px, width_px = job.input_CTHW
+    model = job.model.build(seed=0)
+    described = describe_model(model, num_frames=num_frames, height_px=height_px, width_px=width_px)
     return {
         "stream": name,
         "model": job.model.name,
@@ -318,7 +319,7 @@ def _summary(
         "task": job.model.task,
         "num_params": described.num_parameters,
         "macs": described.macs,
-        "input_shape": list(shape),
+        "input_shape": list(job.input_CTHW),
         "precision": job.recipe.precision,
         "device": results[job.fold]["device"],
         "recipe": job.recipe.to_json(),
@@ -340,11 +341,6 @@ def _summary(
             for fold, result in results.items()
         ],
     }
-
-
-def _example(job: Job) -> np.ndarray:
-    """One input of the model, float32 (C, T, H, W)."""
-    return ClipDataset(job.train[:1], ReaderCache(job.store.open), job.preprocessing).fixed_view(0, view=0).tensor
 
 
 def _result(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from kineflow.errors import ServiceError
-from kineflow.parallel import ray_session
+from kineflow.parallel import RAY_START_SEC, ray_session
 from kineflow.store import ResultStore
 from kineflow.training.job import Job, run_job
 from kineflow.training.loop import EpochResult, Shard
@@ -25,6 +25,7 @@ from kineflow.training.precision import choose_device
 
 POLL_SEC = 0.5
 NEWS_SEC = 10.0
+MACS_PER_SEC = 5e9  # of one core in training, on the slow side
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def train_jobs(
     if resources.workers > 1:
         for job in pending.values():
             _run_distributed(job, home, resources, say)
-    elif len(pending) == 1 or os.cpu_count() == 1:
+    elif not _pays(list(pending.values())):
         for key, job in pending.items():
             run_job(job, results, home / "checkpoints", on_epoch=_Teller(job, home / "progress" / f"{key}.json"))
             say(_news_of(job, home / "progress" / f"{key}.json"))
@@ -68,6 +69,15 @@ def train_jobs(
     for key in pending:
         (home / "progress" / f"{key}.json").unlink(missing_ok=True)
     return {key: results.path(key) for key in keys}, len(keys) - len(pending)
+
+
+def _pays(jobs: Sequence[Job]) -> bool:
+    """Whether other cores make up for the start of Ray, by the multiply-accumulates of the trainings."""
+    num_cores = os.cpu_count() or 1
+    if len(jobs) == 1 or num_cores == 1:
+        return "RAY_ADDRESS" in os.environ
+    sec = sum(3 * job.num_forward_macs * job.recipe.epochs for job in jobs) / MACS_PER_SEC
+    return sec * (1 - 1 / num_cores) > RAY_START_SEC
 
 
 class _Teller:

@@ -17,6 +17,7 @@ from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
 from kineflow.data.preprocessing import Augment, Preprocessing, estimate_flow_scale
 from kineflow.data.readers import StreamStore
 from kineflow.models.classifier import VideoClassifier
+from kineflow.models.describe import describe_model
 from kineflow.models.layout import use_channels_last
 from kineflow.models.registry import create_model
 from kineflow.models.weights import find_checkpoint, load_weights
@@ -129,6 +130,23 @@ class Job:
             code=code_digest(*CODE),
             libraries={name: version(name) for name in LIBRARIES},
         )
+
+
+    @property
+    def input_CTHW(self) -> tuple[int, int, int, int]:
+        """Shape of one input of the model."""
+        made = self.preprocessing
+        if made.stream == "embedding":
+            return (self.model.in_channels, made.num_frames, 1, 1)
+        return (self.model.in_channels, made.num_frames, made.height_px, made.width_px)
+
+    @property
+    def num_forward_macs(self) -> int:
+        """Multiply-accumulates of showing the model every training clip once."""
+        _, num_frames, height_px, width_px = self.input_CTHW
+        model = self.model.build(seed=0)
+        described = describe_model(model, num_frames=num_frames, height_px=height_px, width_px=width_px)
+        return described.macs * len(self.train)
 
 
 def run_job(

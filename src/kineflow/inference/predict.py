@@ -1,0 +1,155 @@
+"""Label videos with a release model, from the video file on: the same extraction, flow and tensors as in training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
+from kineflow.data.preprocessing import Preprocessing, Reader
+from kineflow.data.readers import open_reader
+from kineflow.errors import DataError
+from kineflow.store import ResultStore, digest, file_sha256, home
+from kineflow.training.bundle import Bundle, Member, read_bundle
+from kineflow.training.precision import choose_device
+from kineflow.training.scoring import predict_probs
+from kineflow.video.extract import CODE_VERSION as FRAMES_CODE_VERSION
+from kineflow.video.extract import FrameSize, extract_frames
+from kineflow.video.flow import CODE_VERSION as FLOW_CODE_VERSION
+from kineflow.video.flow import compute_flow
+from kineflow.video.frame_store import FrameReader
+
+BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A video to label.
+
+    Args:
+        video_id: what the answer calls it.
+        path: of the file.
+        sha256: of its bytes, if known; it names what was extracted from it before.
+    """
+
+    video_id: str
+    path: Path
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class TimedClip:
+    """A part of a video, by time, so that it means the same at every frame rate.
+
+    Args:
+        start_sec: None for the start of the video.
+        stop_sec: None for its end.
+    """
+
+    clip_id: str
+    video_id: str
+    start_sec: float | None = None
+    stop_sec: float | None = None
+
+
+def score_clips(bundle_dir: Path, clips: Sequence[TimedClip], videos: Sequence[VideoFile]) -> pd.DataFrame:
+    """Probabilities of every clip under the release model in `bundle_dir`.
+
+    Returns:
+        Columns clip_id, video_id, then one for each class; on task frame also `frame` (extracted frame of the model's
+        own frame rate) and one row for each frame of each clip.
+
+    Raises:
+        DataError: the folder holds no release model, or a clip lies outside of its video.
+        DecodeError: a video cannot be read.
+    """
+    bundle = read_bundle(bundle_dir)
+    files = {video.video_id: video for video in videos}
+    by_stream: dict[str, list[list[np.ndarray]]] = {}
+    items: list[ClipItem] = []
+    for member in bundle.members:
+        items, probs = _member_probs(bundle, member, clips, files)
+        by_stream.setdefault(member.stream, []).append(probs)
+    tables = []
+    for position, item in enumerate(items):
+        of_streams = [np.mean([probs[position] for probs in members], axis=0) for members in by_stream.values()]
+        rows_NK = np.atleast_2d(np.mean(of_streams, axis=0))
+        table = pd.DataFrame(rows_NK, columns=list(bundle.classes))
+        if bundle.task == "frame":
+            table.insert(0, "frame", np.arange(item.start, item.start + len(rows_NK)))
+        table.insert(0, "video_id", item.video_id)
+        table.insert(0, "clip_id", item.clip_id)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["clip_id", "video_id"])
+
+
+def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
+    """The reader of `video` as `preprocessing` wants it; extracts frames and flow where that was not done before."""
+    frames = preprocessing.frames
+    sha256 = video.sha256 or file_sha256(video.path)
+    store = ResultStore(home() / "store" / "predict")
+    frames_key = digest(sha256=sha256, frames=frames, code=FRAMES_CODE_VERSION)
+    if frames_key not in store:
+        size = FrameSize(frames["height_px"], frames["width_px"], frames["short_side_px"])
+        with store.writing(frames_key) as target:
+            extract_frames(video.path, target, fps=frames["fps"], size=size, jpeg_quality=frames["jpeg_quality"])
+    if preprocessing.stream == "rgb":
+        return FrameReader(store.path(frames_key))
+    if preprocessing.stream == "embedding" or preprocessing.flow is None:
+        raise DataError(f"{video.video_id}: models on embeddings cannot label new videos yet; train one on frames")
+    flow_key = digest(frames=frames_key, flow=preprocessing.flow, code=FLOW_CODE_VERSION)
+    if flow_key not in store:
+        with store.writing(flow_key) as target:
+            compute_flow(store.path(frames_key), target, **preprocessing.flow)
+    return open_reader("flow", store.path(flow_key).parent, store.path(flow_key).name)
+
+
+def _member_probs(
+    bundle: Bundle, member: Member, clips: Sequence[TimedClip], files: Mapping[str, VideoFile]
+) -> tuple[list[ClipItem], list[np.ndarray]]:
+    device = choose_device(1.0)
+    preprocessing = member.preprocessing
+    opened = {clip.video_id: prepare(files[clip.video_id], preprocessing) for clip in clips}
+    num_frames = {v: len(reader) + (preprocessing.stream == "flow") for v, reader in opened.items()}
+    items = [_as_item(clip, preprocessing.fps, num_frames[clip.video_id]) for clip in clips]
+    dataset = ClipDataset(items, ReaderCache(opened.__getitem__), preprocessing)
+    model = bundle.load_model(member, device)
+    return items, predict_probs(model, dataset, batch_size=BATCH_SIZE, device=device, precision=member.precision)
+
+
+def _as_item(clip: TimedClip, fps: float, num_frames: int) -> ClipItem:
+    start = round((clip.start_sec or 0.0) * fps)
+    stop = num_frames if clip.stop_sec is None else min(num_frames, max(start + 1, round(clip.stop_sec * fps)))
+    if not 0 <= start < stop:
+        raise DataError(f"clip {clip.clip_id} starts at {clip.start_sec} s, after the end of {clip.video_id}")
+    return ClipItem(clip.clip_id, clip.video_id, start, stop, None)
+
+
+def label_videos(bundle_dir: Path, paths: Sequence[Path]) -> pd.DataFrame:
+    """Probabilities of whole videos, named by their paths; on task frame one row for each frame.
+
+    On task frame a video is cut into windows as long as those of training.
+
+    Raises:
+        DataError: the folder holds no release model, or a file is not there.
+        DecodeError: a video cannot be read.
+    """
+    bundle = read_bundle(bundle_dir)
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path} is not there")
+    videos = [VideoFile(str(path), path) for path in paths]
+    if bundle.task == "clip":
+        return score_clips(bundle_dir, [TimedClip(v.video_id, v.video_id) for v in videos], videos)
+    preprocessing = bundle.members[0].preprocessing
+    clips = []
+    for video in videos:
+        reader = prepare(video, preprocessing)
+        num_frames = len(reader) + (preprocessing.stream == "flow")
+        for start in range(0, num_frames, preprocessing.num_frames):
+            stop = min(num_frames, start + preprocessing.num_frames)
+            clip_id = f"{video.video_id}#{start}-{stop}"
+            clips.append(TimedClip(clip_id, video.video_id, start / preprocessing.fps, stop / preprocessing.fps))
+    return score_clips(bundle_dir, clips, videos).drop(columns="clip_id")
