@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kineflow.store import ResultStore, digest, file_sha256
+from kineflow.video.flow_store import FlowReader
 
 CODE_VERSION = 1  # rises with every change of what `flow_histograms` returns
 NUM_TIMES, NUM_ROWS, NUM_COLUMNS, NUM_ORIENTATIONS = 6, 4, 6, 8
 NUM_BINS = NUM_ORIENTATIONS + 1
 STILL_PX = 0.05  # per frame interval: a pixel slower than this counts for the no-motion bin instead
-FLOWS_AT_ONCE = 64  # bounds the memory of a long video
+PIXELS_AT_ONCE = 1_000_000  # bounds the memory of a long video: some 60 bytes each
 
 Histograms = NDArray[np.float32]
 
@@ -115,12 +116,11 @@ def mirrored(descriptors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _compute(path: Path) -> Histograms:
-    from kineflow.video.flow_store import FlowReader
-
     reader = FlowReader(path)
+    step = max(1, PIXELS_AT_ONCE // (reader.height * reader.width))
     chunks = [
-        flow_histograms(reader.read(np.arange(start, min(start + FLOWS_AT_ONCE, reader.num_flows))))
-        for start in range(0, reader.num_flows, FLOWS_AT_ONCE)
+        flow_histograms(reader.read(np.arange(start, min(start + step, reader.num_flows))))
+        for start in range(0, reader.num_flows, step)
     ]
     empty = np.zeros((0, NUM_ROWS, NUM_COLUMNS, NUM_BINS), dtype=np.float32)
     return np.concatenate([empty, *chunks])

@@ -166,6 +166,7 @@ def _context(source: ReportInput) -> dict[str, Any]:
         "classes": evaluation.classes,
         "release": evaluation.release,
         "form": source.form.replace("_", " "),
+        "splits": source.splits,
         "metric_names": names,
         "meanings": [(name, MEANINGS[name]) for name in names],
         "headline": evaluation.headline,

@@ -96,10 +96,11 @@ def test_frame_descriptors_against_the_slow_sum():
 
 def test_a_video_is_computed_once(tmp_path, monkeypatch):
     path, store = tmp_path / "v.zip", ResultStore(tmp_path / "store")
+    monkeypatch.setattr(hof, "PIXELS_AT_ONCE", 4 * 24 * 36)
     with writing_flow(path, rule=FlowRule("dis_medium", 4.0), fps=10.0, height=24, width=36, jpeg_quality=None) as w:
-        for _ in range(hof.FLOWS_AT_ONCE + 3):
+        for _ in range(11):
             w.append(constant([1.0, 0.0])[0])
     first = hof.video_histograms(path, store)
-    assert first.shape == (hof.FLOWS_AT_ONCE + 3, 4, 6, 9) and first[..., 0] == pytest.approx(1.0, abs=0.02)
+    assert first.shape == (11, 4, 6, 9) and first[..., 0] == pytest.approx(1.0, abs=0.02)
     monkeypatch.setattr(hof, "_compute", lambda path: pytest.fail("it was computed again"))
     assert np.array_equal(hof.video_histograms(path, store), first)
