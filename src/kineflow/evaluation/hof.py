@@ -33,28 +33,26 @@ def flow_histograms(flow_THW2: NDArray[np.float32]) -> Histograms:
         `STILL_PX` times the fraction of pixels slower than that, which keeps it on the scale of the others.
     """
     num_flows, height, width, _ = flow_THW2.shape
-    magnitude_THW = np.hypot(flow_THW2[..., 0], flow_THW2[..., 1])
-    still_THW = magnitude_THW < STILL_PX
-    position_THW = np.arctan2(flow_THW2[..., 1], flow_THW2[..., 0]) * (NUM_ORIENTATIONS / (2 * np.pi))
-    lower_THW = np.floor(position_THW)
-    share_THW = position_THW - lower_THW
-    lower_THW = lower_THW.astype(np.int64) % NUM_ORIENTATIONS
-    moving_THW = np.where(still_THW, 0.0, magnitude_THW)
+    magnitude_P = np.hypot(flow_THW2[..., 0], flow_THW2[..., 1]).ravel()
+    moving_M = np.flatnonzero(magnitude_P >= STILL_PX)  # few in most videos
+    magnitude_M = magnitude_P[moving_M]
+    x_M, y_M = flow_THW2.reshape(-1, 2)[moving_M].T
+    position_M = np.arctan2(y_M, x_M) * (NUM_ORIENTATIONS / (2 * np.pi))
+    lower_M = np.floor(position_M)
+    share_M = position_M - lower_M
+    lower_M = lower_M.astype(np.int64) % NUM_ORIENTATIONS
 
     cell_HW, pixels_RC = _cells(height, width)
     num_cells = NUM_ROWS * NUM_COLUMNS
-    first_THW = (np.arange(num_flows)[:, None, None] * num_cells + cell_HW) * NUM_BINS
-    size = num_flows * num_cells * NUM_BINS
-    index_and_weight = (
-        (first_THW + lower_THW, moving_THW * (1 - share_THW)),
-        (first_THW + (lower_THW + 1) % NUM_ORIENTATIONS, moving_THW * share_THW),
-        (first_THW + NUM_ORIENTATIONS, still_THW * STILL_PX),
-    )
-    sums = np.zeros(size)
-    for index_THW, weight_THW in index_and_weight:
-        sums += np.bincount(index_THW.ravel(), weights=weight_THW.ravel(), minlength=size)
-    histograms = sums.reshape(num_flows, NUM_ROWS, NUM_COLUMNS, NUM_BINS) / pixels_RC[None, :, :, None]
-    return histograms.astype(np.float32)
+    cell_M = moving_M // (height * width) * num_cells + cell_HW.ravel()[moving_M % (height * width)]
+    size = num_flows * num_cells * NUM_ORIENTATIONS
+    sums = np.bincount(cell_M * NUM_ORIENTATIONS + lower_M, magnitude_M * (1 - share_M), size)
+    sums += np.bincount(cell_M * NUM_ORIENTATIONS + (lower_M + 1) % NUM_ORIENTATIONS, magnitude_M * share_M, size)
+    histograms = np.empty((num_flows, NUM_ROWS, NUM_COLUMNS, NUM_BINS), dtype=np.float32)
+    histograms[..., :-1] = sums.reshape(*histograms.shape[:3], NUM_ORIENTATIONS) / np.maximum(pixels_RC, 1)[:, :, None]
+    moving_TRC = np.bincount(cell_M, minlength=num_flows * num_cells).reshape(histograms.shape[:3])
+    histograms[..., -1] = STILL_PX * np.where(pixels_RC > 0, 1 - moving_TRC / np.maximum(pixels_RC, 1), 0)
+    return histograms
 
 
 def video_histograms(path: Path, store: ResultStore) -> Histograms:
@@ -127,11 +125,11 @@ def _compute(path: Path) -> Histograms:
 
 
 def _cells(height: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The cell (row-major) of each pixel, and the number of pixels of each cell, at least 1."""
+    """The cell (row-major) of each pixel, and the number of pixels of each cell."""
     row_H = np.arange(height) * NUM_ROWS // height
     column_W = np.arange(width) * NUM_COLUMNS // width
     pixels = np.outer(np.bincount(row_H, minlength=NUM_ROWS), np.bincount(column_W, minlength=NUM_COLUMNS))
-    return row_H[:, None] * NUM_COLUMNS + column_W[None, :], np.maximum(pixels, 1)
+    return row_H[:, None] * NUM_COLUMNS + column_W[None, :], pixels
 
 
 def _root_normalised(vectors_ND: NDArray[np.floating]) -> NDArray[np.float32]:
