@@ -12,7 +12,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -89,23 +90,52 @@ def is_alive(pid: int, started: str) -> bool:
     return start_time(pid) == started
 
 
-def end(pid: int, started: str, *, grace_sec: float = 5.0, group: bool = False) -> bool:
-    """End a process (or the group that it leads): TERM, and KILL after `grace_sec`. False if it was gone already."""
-    if not is_alive(pid, started):
+def end(pid: int, started: str, *, grace_sec: float = 5.0) -> bool:
+    """End a process: TERM, and KILL after `grace_sec`. False if it was gone already."""
+    return _end(lambda: [pid] if is_alive(pid, started) else [], grace_sec)
+
+
+def end_group(leader: int, started: str, *, grace_sec: float = 5.0) -> bool:
+    """End what is left of a process group, be its leader alive or not. False if it was gone already.
+
+    A pid is not given away again while a group of that number has members, so they are ours unless the number
+    now belongs to a leader that began at another time.
+    """
+
+    def members() -> list[int]:
+        if start_time(leader) not in (None, started):
+            return []
+        return [pid for pid in _pids_of_group(leader) if start_time(pid) is not None]
+
+    return _end(members, grace_sec)
+
+
+def _end(members: Callable[[], list[int]], grace_sec: float) -> bool:
+    if not members():
         return False
-    send = os.killpg if group else os.kill
     for signal_number, patience_sec in ((signal.SIGTERM, grace_sec), (signal.SIGKILL, 2.0)):
-        try:
-            send(pid, signal_number)
-        except ProcessLookupError:
-            return True
+        for pid in members():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal_number)
         deadline = time.monotonic() + patience_sec
         while time.monotonic() < deadline:
-            reap(pid)
-            if not is_alive(pid, started):
+            if not (left := members()):
                 return True
+            for pid in left:
+                reap(pid)
             time.sleep(0.05)
     return True
+
+
+def _pids_of_group(group: int) -> list[int]:
+    import psutil
+
+    found = []
+    for pid in psutil.pids():
+        with suppress(OSError):
+            if os.getpgid(pid) == group:
+                found.append(pid)
+    return found
 
 
 def reap(pid: int) -> None:

@@ -1,0 +1,59 @@
+"""A flow as a command: an API to talk to, one line for an error made on purpose, and its exit code."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from prefect.states import Failed, State
+
+from flows.api import prefect_api
+from kineflow.errors import KineflowError
+
+INTERRUPTED = 130
+
+
+def failed(error: KineflowError) -> State[Any]:
+    """The state of a run that ended with `error`; returned and not raised, so that no traceback hides the sentence."""
+    return Failed(message=sentence(error), data=error)
+
+
+def error_of(state: State[Any]) -> KineflowError | None:
+    """The error that a state was made with by `failed`, None where the run completed.
+
+    Raises:
+        BaseException: whatever else the run ended with.
+    """
+    if state.is_completed():
+        return None
+    found = state.result(raise_on_failure=False)
+    if isinstance(found, KineflowError):
+        return found
+    if isinstance(found, BaseException):
+        raise found
+    return KineflowError(state.message or f"the run ended as {state.name}")
+
+
+def run_as_command(name: str, run: Callable[[], State[Any]]) -> int:
+    """Call `run` with a Prefect API at hand and turn its end into an exit code.
+
+    Args:
+        name: of the command, for its error line.
+        run: calls the flow with `return_state=True`.
+    """
+    try:
+        with prefect_api():
+            error = error_of(run())
+    except KineflowError as err:
+        error = err
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; run it again to go on", file=sys.stderr)
+        return INTERRUPTED
+    if error is None:
+        return 0
+    print(f"{name}: error: {sentence(error)}", file=sys.stderr, flush=True)
+    return error.exit_code
+
+
+def sentence(error: KineflowError) -> str:
+    """Its message on one line."""
+    return " ".join(str(error).split())

@@ -1,0 +1,92 @@
+"""One run in a workspace at a time, and none of an earlier one left in it."""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kineflow.errors import ServiceError
+from kineflow.services import process
+from kineflow.store import home
+
+SURVIVOR_GRACE_SEC = 15.0
+
+
+@dataclass
+class Claim:
+    """The right to build in this workspace, and the processes that do it.
+
+    Args:
+        path: the pid file; it outlives a killed run, and names what that may have left behind.
+    """
+
+    path: Path
+    children: list[tuple[int, str]] = field(default_factory=list)
+
+    def watch(self, pid: int) -> None:
+        """Remember a child, the leader of its process group; those that ended are forgotten."""
+        started = process.start_time(pid)
+        self.children = [child for child in self.children if process.is_alive(*child)]
+        if started is not None:
+            self.children.append((pid, started))
+        self.save()
+
+    def save(self) -> None:
+        """Write the pid file, whole or not at all."""
+        pid = os.getpid()
+        values = {"pid": pid, "start_time": process.start_time(pid), "children": self.children}
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(values) + "\n")
+        partial.replace(self.path)
+
+
+@contextmanager
+def claimed(*, wait: bool, say: Callable[[str], None]) -> Iterator[Claim]:
+    """Claim the workspace for the block; first end what a killed run left running in it.
+
+    Args:
+        wait: for a run that is going on; else refuse.
+        say: gets a line about each thing that is waited for or ended.
+
+    Raises:
+        ServiceError: another run is going on, and `wait` is False.
+    """
+    home().mkdir(parents=True, exist_ok=True)
+    path = home() / "retrain.pid"
+    with (home() / "retrain.lock").open("a") as lock:  # the kernel gives the lock back, however we end
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            if not wait:
+                raise ServiceError(
+                    f"a run is going on in this workspace (pid {_pid(path)}); wait for it or end it"
+                ) from err
+            say(f"waiting for the run that is going on in this workspace (pid {_pid(path)})")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        _end_survivors(path, say)
+        claim = Claim(path)
+        claim.save()
+        try:
+            yield claim
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _end_survivors(path: Path, say: Callable[[str], None]) -> None:
+    try:
+        children = [(int(pid), str(started)) for pid, started in json.loads(path.read_text())["children"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for pid, started in children:
+        if process.end_group(pid, started, grace_sec=SURVIVOR_GRACE_SEC):
+            say(f"ended process group {pid}, which a killed run had left behind")
+
+
+def _pid(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text())["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unknown"
