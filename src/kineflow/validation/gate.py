@@ -53,12 +53,12 @@ class GateResult:
     Args:
         gate: its name.
         results: one for each rule.
-        docs_index: where the Data Docs open.
+        docs_index: where the Data Docs open; None where none were built.
     """
 
     gate: str
     results: tuple[RuleResult, ...]
-    docs_index: Path
+    docs_index: Path | None
 
     @property
     def passed(self) -> tuple[RuleResult, ...]:
@@ -80,27 +80,33 @@ class GateResult:
         lines = [f"warning: {result.sentence}" for result in self.warnings]
         failed = f", {len(self.failures)} failed" if self.failures else ""
         counts = f"{len(self.passed)} of {len(self.results)} rules hold, {len(self.warnings)} warned{failed}"
-        return [*lines, f"{counts}; Data Docs: {self.docs_index}"]
+        docs = f"; Data Docs: {self.docs_index}" if self.docs_index is not None else ""
+        return [*lines, f"{counts}{docs}"]
 
     def _broken(self, severity: Severity) -> tuple[RuleResult, ...]:
         return tuple(result for result in self.results if result.num_broken and result.rule.severity == severity)
 
 
-def run_gate(gate: str, rules: Iterable[Rule], tables: Mapping[str, "pd.DataFrame"], *, docs_dir: Path) -> GateResult:
+def run_gate(
+    gate: str, rules: Iterable[Rule], tables: Mapping[str, "pd.DataFrame"], *, docs_dir: Path | None
+) -> GateResult:
     """Check every rule and build the gate's Data Docs.
 
     Args:
         gate: its name, of the docs' folder too.
         rules: with the severities in force.
         tables: the tables of facts by name.
-        docs_dir: the Data Docs of all gates.
+        docs_dir: the Data Docs of all gates; None: build none.
     """
     rules = tuple(rules)
-    site = docs_dir / gate
-    shutil.rmtree(site, ignore_errors=True)
-    site.mkdir(parents=True)
+    site = None
+    if docs_dir is not None:
+        site = docs_dir / gate
+        shutil.rmtree(site, ignore_errors=True)
+        site.mkdir(parents=True)
     found = _expectation_results(gate, rules, tables, site)
-    return GateResult(gate, tuple(_rule_result(rule, found[rule.name]) for rule in rules), site / "index.html")
+    results = tuple(_rule_result(rule, found[rule.name]) for rule in rules)
+    return GateResult(gate, results, site / "index.html" if site is not None else None)
 
 
 def open_gate(result: GateResult, path: Path) -> None:
@@ -135,19 +141,16 @@ def open_gate(result: GateResult, path: Path) -> None:
 
 
 def _expectation_results(
-    gate: str, rules: tuple[Rule, ...], tables: Mapping[str, "pd.DataFrame"], site: Path
+    gate: str, rules: tuple[Rule, ...], tables: Mapping[str, "pd.DataFrame"], site: Path | None
 ) -> dict[str, Any]:
-    """Great Expectations' result of each rule, by the rule's name; the site is built on the way."""
+    """Great Expectations' result of each rule, by the rule's name; the Data Docs are built into `site`."""
     gx = _great_expectations()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     for name in list(context.list_data_docs_sites()):  # one in a temporary folder that nobody would see
         context.delete_data_docs_site(name)
-    backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site.resolve())}
-    index = {"class_name": "DefaultSiteIndexBuilder"}
-    context.add_data_docs_site(
-        gate, {"class_name": "SiteBuilder", "store_backend": backend, "site_index_builder": index}
-    )
+    if site is not None:
+        _add_docs_site(context, gate, site)
     source = context.data_sources.add_pandas("facts")
     found: dict[str, Any] = {}
     for table in dict.fromkeys(rule.table for rule in rules):
@@ -171,8 +174,17 @@ def _expectation_results(
         (validation,) = run.run_results.values()
         for result in validation.results:
             found[result.expectation_config.meta["rule"]] = result
-    context.build_data_docs(site_names=[gate])
+    if site is not None:
+        context.build_data_docs(site_names=[gate])
     return found
+
+
+def _add_docs_site(context: Any, name: str, site: Path) -> None:
+    backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site.resolve())}
+    index = {"class_name": "DefaultSiteIndexBuilder"}
+    context.add_data_docs_site(
+        name, {"class_name": "SiteBuilder", "store_backend": backend, "site_index_builder": index}
+    )
 
 
 def _great_expectations() -> Any:

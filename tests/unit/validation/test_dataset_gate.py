@@ -53,7 +53,7 @@ def good_tables() -> Tables:
     return {"clips": clips, "folds": folds, "stores": stores, "videos": videos}
 
 
-def check(tables: Tables, folder: Path, *, official: bool = False) -> GateResult:
+def check(tables: Tables, *, official: bool = False, docs_dir: Path | None = None) -> GateResult:
     clips, folds = tables["clips"], tables["folds"]
     rules = dataset_rules(task="clip", min_frames=8, min_clips_per_class=2, official=official, with_flow=True)
     counts = class_counts("clip", clips, pd.DataFrame(), {})
@@ -64,7 +64,7 @@ def check(tables: Tables, folder: Path, *, official: bool = False) -> GateResult
         "class_sizes": class_size_facts(counts),
         "support": support_facts(counts, folds),
     }
-    return run_gate("dataset", rules, facts, docs_dir=folder / "docs")
+    return run_gate("dataset", rules, facts, docs_dir=docs_dir)
 
 
 def set_value(table: str, row: int, column: str, value: object) -> Callable[[Tables], None]:
@@ -187,18 +187,18 @@ BROKEN: list[tuple[str, Callable[[Tables], None], str, set[str]]] = [
 
 @pytest.mark.parametrize(("name", "change", "example", "also"), BROKEN, ids=[row[0] for row in BROKEN])
 def test_a_broken_rule_names_what_breaks_it(
-    name: str, change: Callable[[Tables], None], example: str, also: set[str], tmp_path: Path
+    name: str, change: Callable[[Tables], None], example: str, also: set[str]
 ) -> None:
     tables = good_tables()
     change(tables)
-    result = check(tables, tmp_path)
+    result = check(tables)
     broken = {found.rule.name: found for found in (*result.failures, *result.warnings)}
     assert set(broken) == {name} | also
     assert any(example in line for line in (broken[name].sentence, *broken[name].examples))
 
 
-def test_good_tables_pass(tmp_path: Path) -> None:
-    result = check(good_tables(), tmp_path)
+def test_good_tables_pass() -> None:
+    result = check(good_tables())
     assert result.warnings == result.failures == ()
     assert all(found.num_checked for found in result.results)
 
@@ -207,19 +207,19 @@ def test_every_rule_is_broken_by_a_test() -> None:
     assert {row[0] for row in BROKEN} == {rule.name for rule in catalogue()["dataset"]}
 
 
-def test_groups_that_official_lists_split_are_only_reported(tmp_path: Path) -> None:
+def test_groups_that_official_lists_split_are_only_reported() -> None:
     tables = good_tables()
     group_of_two_roles(tables)
-    result = check(tables, tmp_path, official=True)
+    result = check(tables, official=True)
     assert result.failures == ()
     assert [found.rule.name for found in result.warnings if found.rule.name == "test_group_held_out"]
 
 
-def test_null_means_that_a_rule_does_not_apply(tmp_path: Path) -> None:
+def test_null_means_that_a_rule_does_not_apply() -> None:
     """A video of one frame has no change to judge."""
     tables = good_tables()
     tables["stores"].loc[0, "largest_change"] = np.nan
-    result = check(tables, tmp_path)
+    result = check(tables)
     assert result.warnings == ()
     checked = {found.rule.name: found.num_checked for found in result.results}
     assert (checked["frames_not_stuck"], checked["frames_not_black"], checked["group_in_one_role"]) == (9, 10, 5)
@@ -258,3 +258,17 @@ def test_the_tables_are_those_of_the_stages() -> None:
     assert list(tables["clips"].columns) == [name for name, _ in CLIPS.columns]
     assert list(tables["folds"].columns) == [name for name, _ in FOLDS.columns]
     assert set(label_counts(tables["clips"]).columns) == {"groom", "rest"}
+
+
+def test_data_docs_show_each_table_and_why_a_rule_is_broken(tmp_path: Path) -> None:
+    tables = good_tables()
+    set_value("stores", 3, "frames", "missing")(tables)
+    result = check(tables, docs_dir=tmp_path)
+    assert result.docs_index == tmp_path / "dataset" / "index.html" and result.docs_index.is_file()
+    pages = [page.read_text() for page in (tmp_path / "dataset" / "validations").rglob("*.html")]
+    assert len(pages) == len({found.rule.table for found in result.results})
+    sentence = "frames_stored (stop): the frames of every video, and of no other, must be stored and readable"
+    assert sum(sentence in page for page in pages) == 1
+    first = sorted((tmp_path / "dataset").rglob("*.html"))
+    check(good_tables(), docs_dir=tmp_path)  # the site is made anew
+    assert len(sorted((tmp_path / "dataset").rglob("*.html"))) == len(first)

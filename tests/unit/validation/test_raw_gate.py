@@ -47,6 +47,7 @@ def good_tables() -> Tables:
         [(name, "rest" if i % 2 else "groom", NA, NA, None, f"clips.csv:{i + 2}") for i, name in enumerate(ids)],
         columns=["video_id", "label", "start_sec", "stop_sec", "subject", "source"],
     )
+    events.loc[0, ["start_sec", "stop_sec"]] = [0.5, 1.5]
     rows = [(name, frame, int(frame < 5), int(frame % 2)) for name in ids for frame in range(20)]
     frame_labels = pd.DataFrame(rows, columns=["video_id", "frame", "groom", "rear"])
     frame_labels = frame_labels.astype({"groom": "Int8", "rear": "Int8"})
@@ -62,7 +63,7 @@ def check(task: str, tables: Tables, folder: Path, **severities: str) -> GateRes
         read[name] = read_table(folder / f"{name}.parquet", schema)
     rules = raw_rules(task=task, min_clips_per_class=2, max_quarantined_fraction=0.2)
     rules = with_severities(rules, severities, known_names=rule_names())  # type: ignore[arg-type]
-    return run_gate("raw", rules, raw_facts(task, **read), docs_dir=folder / "docs")
+    return run_gate("raw", rules, raw_facts(task, **read), docs_dir=None)
 
 
 def set_video(index: int, **values: object) -> Callable[[Tables], None]:
@@ -197,8 +198,7 @@ def test_good_tables_pass(task: str, tmp_path: Path) -> None:
     result = check(task, good_tables(), tmp_path)
     assert result.warnings == result.failures == ()
     assert all(found.num_checked for found in result.results if task == "clip")
-    assert result.docs_index.is_file()
-    assert "Data Docs: " in result.summary()[-1]
+    assert result.summary() == [f"{len(result.results)} of {len(result.results)} rules hold, 0 warned"]
 
 
 @pytest.mark.parametrize(("name", "task", "change", "example"), BROKEN, ids=[row[0] for row in BROKEN])
