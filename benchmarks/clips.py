@@ -1,0 +1,35 @@
+"""Videos to measure on: generated ones that are the same everywhere, and real ones where they are at hand."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def write_clip(path: Path, *, codec: str, height: int, width: int, fps: int, num_frames: int) -> Path:
+    """A textured scene that drifts under a moving textured disc, with camera noise."""
+    random = np.random.default_rng(0)
+    margin = num_frames
+    coarse = random.integers(40, 216, (height // 16 + 2, (width + margin) // 16 + 2, 3), np.uint8)
+    scene = cv2.resize(coarse, (width + margin, height), interpolation=cv2.INTER_CUBIC)
+    scene = cv2.add(scene, random.integers(0, 24, scene.shape, np.uint8))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(fps))
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.options = {"preset": "veryfast", "crf": "23"} if codec == "h264" else {"qscale": "4"}
+        for index in range(num_frames):
+            image = scene[:, index : index + width].copy()
+            centre = (width // 4 + 2 * index % (width // 2), height // 2)
+            cv2.circle(image, centre, height // 6, (200, 60, 90), -1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def real_clips(pattern: str, *, limit: int) -> list[Path]:
+    """Some of the videos beside the repository, by a glob under `shared/data`; none where that is not there."""
+    return sorted(SHARED_DATA.glob(pattern))[:limit]

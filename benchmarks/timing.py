@@ -1,0 +1,79 @@
+"""Time ours against a bare reference in the same run: rounds interleaved, so that a busy machine slows both alike."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Seconds of each round.
+
+    Args:
+        name: what was compared, as it is printed.
+        ours_sec, reference_sec: one number for each round, of the same rounds.
+        num_items: done in each round, for items a second; None where that says nothing.
+        unit: what an item is, in the plural.
+    """
+
+    name: str
+    ours_sec: tuple[float, ...]
+    reference_sec: tuple[float, ...]
+    num_items: int | None = None
+    unit: str = "items"
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast as the reference: the median over rounds of reference / ours."""
+        pairs = zip(self.reference_sec, self.ours_sec, strict=True)
+        return statistics.median(reference / ours for reference, ours in pairs)
+
+    def __str__(self) -> str:
+        ours, reference = statistics.median(self.ours_sec), statistics.median(self.reference_sec)
+        text = f"{self.name:<58} {self.ratio:5.2f}x   ours {_sec(ours)}, reference {_sec(reference)}"
+        rate = "" if self.num_items is None else f", {self.num_items / ours:,.0f} {self.unit}/s"
+        return f"{text}{rate} (median of {len(self.ours_sec)})"
+
+
+def compare(
+    name: str,
+    ours: Callable[[], object],
+    reference: Callable[[], object],
+    *,
+    num_rounds: int = 5,
+    max_sec: float = 10.0,
+    num_items: int | None = None,
+    unit: str = "items",
+) -> Comparison:
+    """Call both in turn, one warm-up aside, print the result and return it.
+
+    Args:
+        num_rounds: how often each is called; at least two, fewer than this if `max_sec` are over before.
+        num_items: that one call does, for the rate that is printed.
+    """
+    ours()
+    reference()
+    started = time.perf_counter()
+    ours_sec: list[float] = []
+    reference_sec: list[float] = []
+    for round_index in range(num_rounds):
+        pair = [(ours, ours_sec), (reference, reference_sec)]
+        for function, seconds in pair if round_index % 2 == 0 else pair[::-1]:
+            seconds.append(elapsed_sec(function))
+        if round_index >= 1 and time.perf_counter() - started > max_sec:
+            break
+    comparison = Comparison(name, tuple(ours_sec), tuple(reference_sec), num_items=num_items, unit=unit)
+    print(comparison, flush=True)
+    return comparison
+
+
+def elapsed_sec(function: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def _sec(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
