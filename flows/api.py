@@ -50,7 +50,10 @@ def prefect_api() -> Iterator[str]:
     try:
         with temporary_settings({PREFECT_API_URL: url}):
             _await(server, url)
-            yield url
+            try:
+                yield url
+            finally:
+                _drain()
             _await_flush(url, began)
     finally:
         child.stop(server)
@@ -79,6 +82,15 @@ def _await(server: "subprocess.Popen[str]", url: str) -> None:
         time.sleep(0.05)
     log = process.folder() / "prefect_of_run.log"
     raise ServiceError(f"Prefect's API did not start; {log} says why")
+
+
+def _drain() -> None:
+    """Send what is queued while there still is an API; at exit Prefect would try to reach it for a minute."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=FLUSH_SEC)
+    EventsWorker.drain_all(timeout=FLUSH_SEC)
 
 
 def _await_flush(url: str, began: str) -> None:

@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from prefect.states import Failed, State
 
 from flows.api import prefect_api
 from kineflow.errors import KineflowError
+from kineflow.params import load_params
 
 INTERRUPTED = 130
 
@@ -36,11 +38,14 @@ def error_of(state: State[Any]) -> KineflowError | None:
 def run_as_command(name: str, run: Callable[[], State[Any]]) -> int:
     """Call `run` with a Prefect API at hand and turn its end into an exit code.
 
+    Wrong params are refused before anything is started.
+
     Args:
         name: of the command, for its error line.
         run: calls the flow with `return_state=True`.
     """
     try:
+        load_params(Path("params.yaml"))
         with prefect_api():
             error = error_of(run())
     except KineflowError as err:

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,11 +90,6 @@ def is_alive(pid: int, started: str) -> bool:
     return start_time(pid) == started
 
 
-def end(pid: int, started: str, *, grace_sec: float = 5.0) -> bool:
-    """End a process: TERM, and KILL after `grace_sec`. False if it was gone already."""
-    return _end(lambda: [pid] if is_alive(pid, started) else [], grace_sec)
-
-
 def end_group(leader: int, started: str, *, grace_sec: float = 5.0) -> bool:
     """End what is left of a process group, be its leader alive or not. False if it was gone already.
 
@@ -107,10 +102,6 @@ def end_group(leader: int, started: str, *, grace_sec: float = 5.0) -> bool:
             return []
         return [pid for pid in _pids_of_group(leader) if start_time(pid) is not None]
 
-    return _end(members, grace_sec)
-
-
-def _end(members: Callable[[], list[int]], grace_sec: float) -> bool:
     if not members():
         return False
     for signal_number, patience_sec in ((signal.SIGTERM, grace_sec), (signal.SIGKILL, 2.0)):
@@ -194,18 +185,18 @@ def start(daemon: Daemon) -> Running:
         if _answers(daemon, child):
             child.returncode = 0  # it is meant to outlive us: no ResourceWarning
             return running
-        end(running.pid, running.start_time)
+        end_group(running.pid, running.start_time)
     _pid_file(daemon.name).unlink(missing_ok=True)
     child.wait()
     raise ServiceError(f"{daemon.name} did not start on {daemon.url} ({_last_line(log)}); see {log}")
 
 
 def stop(name: str) -> bool:
-    """End the process of that name; False if none runs."""
+    """End the process of that name and those that it started; False if none runs."""
     found = find(name)
     if found is None:
         return False
-    end(found.pid, found.start_time)
+    end_group(found.pid, found.start_time)  # servers leave workers behind when only they are told
     _pid_file(name).unlink(missing_ok=True)
     return True
 

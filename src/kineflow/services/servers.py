@@ -57,6 +57,7 @@ def mlflow_up() -> Running:
         "--no-serve-artifacts",
     ]
     environment: dict[str, str | None] = {"MLFLOW_TRACKING_URI": None, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # a dozen workers that nothing here uses
     return process.start(Daemon(MLFLOW, command, port, "/health", environment, MLFLOW_PORT_VARIABLE, 120.0))
 
 
