@@ -8,7 +8,7 @@ import av
 import cv2
 
 from benchmarks.clips import real_clips, write_clip
-from benchmarks.timing import compare
+from benchmarks.timing import Comparison, compare
 from kineflow.video.extract import FrameSize, extract_frames
 
 QUALITY = 95
@@ -34,7 +34,7 @@ def plain_loop(source: Path, folder: Path, *, fps: float, size: FrameSize) -> in
     return num_written
 
 
-def main() -> None:
+def main() -> list[Comparison]:
     """Print the ratios; some fifteen seconds."""
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -49,11 +49,10 @@ def main() -> None:
         avi = real_clips("ut_interaction/videos/*.avi", limit=4)
         if avi:
             cases.append((f"{len(avi)} real MPEG-4 AVI clips to 10 fps, 112x144", avi, 10.0, FrameSize(112, 144)))
-        for label, sources, fps, size in cases:
-            _compare(label, sources, root, fps=fps, size=size)
+        return [_compare(label, sources, root, fps=fps, size=size) for label, sources, fps, size in cases]
 
 
-def _compare(label: str, sources: list[Path], root: Path, *, fps: float, size: FrameSize) -> None:
+def _compare(label: str, sources: list[Path], root: Path, *, fps: float, size: FrameSize) -> Comparison:
     def ours() -> int:
         return sum(
             extract_frames(source, root / "pack.zip", fps=fps, size=size, jpeg_quality=QUALITY) for source in sources
@@ -63,7 +62,7 @@ def _compare(label: str, sources: list[Path], root: Path, *, fps: float, size: F
         return sum(plain_loop(source, root / "frames", fps=fps, size=size) for source in sources)
 
     label, unit = f"extract {label}", "extracted frames"
-    compare(label, ours, reference, max_sec=3.0, num_items=ours(), unit=unit, clock=time.process_time)
+    return compare(label, ours, reference, max_sec=3.0, num_items=ours(), unit=unit, clock=time.process_time)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from benchmarks.clips import real_clips, write_clip
-from benchmarks.timing import compare
+from benchmarks.timing import Comparison, compare
 from kineflow.video.extract import FrameSize, extract_frames
 from kineflow.video.flow import compute_flow
 from kineflow.video.frame_store import FrameReader
@@ -29,7 +29,7 @@ def bare_loop(frames: list[np.ndarray], method: str) -> int:
     return len(frames) - 1
 
 
-def main() -> None:
+def main() -> list[Comparison]:
     """Print the ratios; some fifteen seconds."""
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -43,15 +43,17 @@ def main() -> None:
             fps = 30.0 if label == "generated" else 15.0
             extract_frames(source, root / f"{label}.zip", fps=fps, size=FrameSize(240, 320), jpeg_quality=95)
         cases += [(label, "dis_medium", 90) for label, _ in sources[1:]]
-        for label, method, jpeg_quality in cases:
+        found = [
             _compare(label, root / f"{label}.zip", root, method=method, jpeg_quality=jpeg_quality)
+            for label, method, jpeg_quality in cases
+        ]
         short = root / "short.zip"
         clip = write_clip(root / "short.mp4", codec="h264", height=240, width=320, fps=30, num_frames=3)
         extract_frames(clip, short, fps=30.0, size=FrameSize(240, 320), jpeg_quality=95)
-        _compare("generated", short, root, method="tvl1", jpeg_quality=90)
+        return [*found, _compare("generated", short, root, method="tvl1", jpeg_quality=90)]
 
 
-def _compare(label: str, frames: Path, root: Path, *, method: str, jpeg_quality: int | None) -> None:
+def _compare(label: str, frames: Path, root: Path, *, method: str, jpeg_quality: int | None) -> Comparison:
     with FrameReader(frames) as reader:
         grays = [reader.read_gray(index).copy() for index in range(reader.num_frames)]
 
@@ -59,7 +61,7 @@ def _compare(label: str, frames: Path, root: Path, *, method: str, jpeg_quality:
         return compute_flow(frames, root / "flow.zip", method=method, bound_px=20.0, jpeg_quality=jpeg_quality)
 
     stored = "PNG" if jpeg_quality is None else f"JPEG {jpeg_quality}"
-    compare(
+    return compare(
         f"{method} flow 240x320 and {stored}, {label}",
         ours,
         lambda: bare_loop(grays, method),

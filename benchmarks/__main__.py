@@ -1,0 +1,84 @@
+"""Run benchmarks and print their ratios: `python -m benchmarks [NAME...] [--out FOLDER]`."""
+
+import argparse
+import importlib
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.machine import facts
+from benchmarks.timing import Comparison
+
+NAMES = ("decode", "flow", "loading", "train_step", "overhead")
+HEADER = ("", "times as fast", "ours", "reference", "rounds")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the named benchmarks, all of them by default; 2 where a name is unknown."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)}; default: all")
+    parser.add_argument("--out", type=Path, help="folder for a dated result in Markdown, for example docs/benchmarks")
+    given = parser.parse_args(arguments)
+    unknown = [name for name in given.names if name not in NAMES]
+    if unknown:
+        parser.error(f"unknown benchmark {unknown[0]!r}; known: {', '.join(NAMES)}")
+    found: dict[str, list[Comparison]] = {}
+    for name in given.names or NAMES:
+        found[name] = importlib.import_module(f"benchmarks.{name}").main()
+    machine = facts()
+    print_table(found, machine)
+    if given.out is not None:
+        path = given.out / f"{datetime.now(UTC):%Y-%m-%d}{'' if not given.names else '-' + '-'.join(given.names)}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(markdown(found, machine, given.names))
+        print(f"{path}: written")
+    return 0
+
+
+def print_table(found: Mapping[str, Sequence[Comparison]], machine: Mapping[str, str]) -> None:
+    """Print every ratio, and what it was measured on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(*HEADER, title="ours against a bare reference", title_justify="left")
+    for comparisons in found.values():
+        for comparison in comparisons:
+            table.add_row(*cells(comparison))
+        table.add_section()
+    console.print(table)
+    for name, value in machine.items():
+        console.print(f"{name:<13} {value}", soft_wrap=True, markup=False)
+
+
+def markdown(found: Mapping[str, Sequence[Comparison]], machine: Mapping[str, str], names: Sequence[str]) -> str:
+    """The same as a page that can be kept."""
+    lines = ["# Benchmarks", "", f"`{' '.join(['python -m benchmarks', *names])}`", ""]
+    lines += [f"- {name}: {value}" for name, value in machine.items()]
+    for name, comparisons in found.items():
+        lines += ["", f"## {name}", "", f"| {' | '.join(HEADER)} |", "|---|" + "---:|" * (len(HEADER) - 1)]
+        lines += [f"| {' | '.join(cells(comparison))} |" for comparison in comparisons]
+    return "\n".join([*lines, ""])
+
+
+def cells(comparison: Comparison) -> tuple[str, ...]:
+    """One row: what, the median ratio, the median seconds of both, and the number of rounds."""
+    ours, reference = statistics.median(comparison.ours_sec), statistics.median(comparison.reference_sec)
+    rate = "" if comparison.num_items is None else f" ({comparison.num_items / ours:,.0f} {comparison.unit}/s)"
+    return (
+        comparison.name,
+        f"{comparison.ratio:.2f}",
+        f"{_sec(ours)}{rate}",
+        _sec(reference),
+        str(len(comparison.ours_sec)),
+    )
+
+
+def _sec(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

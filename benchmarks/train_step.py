@@ -1,0 +1,175 @@
+"""The training loop against a bare PyTorch loop on the same clips; bf16 with channels-last kernels against fp32.
+
+Seconds are those of the processor on one thread, so that a busy machine does not show.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.timing import Comparison, compare
+from kineflow.data.dataset import ClipDataset, Sample
+from kineflow.models.classifier import VideoClassifier
+from kineflow.models.layout import use_channels_last
+from kineflow.models.registry import create_model
+from kineflow.training.loop import epoch_batches, fit
+from kineflow.training.objectives import Classification
+from kineflow.training.precision import autocast, choose_precision, to_device
+from kineflow.training.recipe import Precision, Recipe, make_optimizer
+
+NUM_CLASSES, BATCH_SIZE, NUM_BATCHES = 6, 8, 6
+LOOP_SHAPES = {"r3d_mini.avg": (3, 16, 32, 32), "r3d_tiny.avg": (3, 16, 48, 64)}  # of one clip, as the presets train
+STEP_SHAPES = {  # clips of one step, and the shape of one
+    "r3d_mini.avg": (8, (3, 16, 32, 32)),
+    "r3d_tiny.avg": (8, (3, 16, 48, 64)),
+    "r3d_18.avg": (2, (3, 8, 56, 56)),
+}
+
+
+@dataclass(frozen=True)
+class PremadeClips:
+    """Clips that are tensors already, so that only the loop is measured; stands in for a `ClipDataset`."""
+
+    tensors: list[np.ndarray]
+    targets: list[int]
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def sample(self, index: int, *, epoch: int) -> Sample:
+        """Clip `index`, the same in every epoch."""
+        return Sample(self.tensors[index], self.targets[index], index)
+
+
+def main() -> list[Comparison]:
+    """Print the ratios; some twenty-five seconds. One thread, as in a fold on CPU; a GPU is not measured here."""
+    torch.set_num_threads(1)
+    loops = [compare_loops(name, shape) for name, shape in LOOP_SHAPES.items()]
+    return [*loops, *(compare_precisions(name, *shape) for name, shape in STEP_SHAPES.items())]
+
+
+def compare_loops(name: str, shape_CTHW: tuple[int, ...], *, max_sec: float = 5.0) -> Comparison:
+    """One epoch by `fit` against one by the loop that anyone would write, on models of equal weights."""
+    clips = premade_clips(shape_CTHW, num_clips=BATCH_SIZE * NUM_BATCHES)
+    precision, _ = choose_precision("auto", torch.device("cpu"))
+    recipe = one_epoch(precision)
+    batches = epoch_batches(len(clips), recipe, epoch=0)
+    model, bare_model = make_model(name), make_model(name)
+
+    def ours() -> None:
+        fit_premade(model, clips, recipe)
+
+    def reference() -> None:
+        bare_loop(bare_model, stacked(clips, batches), recipe)
+
+    label = f"train {name} in {precision}, fit / bare loop"
+    return compare(
+        label,
+        ours,
+        reference,
+        num_rounds=15,
+        max_sec=max_sec,
+        num_items=len(clips),
+        unit="clips",
+        clock=time.process_time,
+    )
+
+
+def compare_precisions(name: str, batch_size: int, shape_CTHW: tuple[int, ...], *, max_sec: float = 4.0) -> Comparison:
+    """One step as training does it by itself (`precision: auto`, channels-last) against plain fp32."""
+    precision, _ = choose_precision("auto", torch.device("cpu"))
+    clips = premade_clips(shape_CTHW, num_clips=batch_size)
+    batch = torch.from_numpy(np.stack(clips.tensors)), torch.tensor(clips.targets)
+    laid_out = to_device(batch[0], torch.device("cpu")), batch[1]
+    ours = _step(make_model(name), laid_out, precision)
+    reference = _step(make_model(name, channels_last=False), batch, "fp32")
+    label = f"step of {name}, {precision} channels-last / fp32"
+    return compare(
+        label,
+        ours,
+        reference,
+        num_rounds=9,
+        max_sec=max_sec,
+        num_items=batch_size,
+        unit="clips",
+        clock=time.process_time,
+    )
+
+
+def premade_clips(shape_CTHW: tuple[int, ...], *, num_clips: int) -> PremadeClips:
+    """Noise; what a step costs does not depend on what the clips show."""
+    random = np.random.default_rng(0)
+    tensors = [random.standard_normal(shape_CTHW, np.float32) for _ in range(num_clips)]
+    return PremadeClips(tensors, [index % NUM_CLASSES for index in range(num_clips)])
+
+
+def make_model(name: str, *, channels_last: bool = True) -> VideoClassifier:
+    """The model with the weights of seed 0."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=NUM_CLASSES, in_channels=3, task="clip")
+    return use_channels_last(model) if channels_last else model
+
+
+def one_epoch(precision: Precision) -> Recipe:
+    """As the presets train, for one epoch."""
+    return Recipe(
+        epochs=1,
+        batch_size=BATCH_SIZE,
+        optimizer="adamw",
+        lr=0.001,
+        weight_decay=0.05,
+        schedule="constant",
+        warmup_fraction=0.0,
+        label_smoothing=0.1,
+        grad_clip_norm=2.0,
+        ema_decay=None,
+        eval_every=1,
+        select="last",
+        seed=0,
+        precision=precision,
+        threads=1,
+    )
+
+
+def fit_premade(model: nn.Module, clips: PremadeClips, recipe: Recipe) -> dict[str, Tensor]:
+    """Train by `fit`, and return the weights."""
+    objective = Classification(recipe.label_smoothing)
+    train_set = cast(ClipDataset, clips)
+    return fit(model, objective, train_set, None, recipe, device=torch.device("cpu")).state
+
+
+def stacked(clips: PremadeClips, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches as any loop has to make them of clips."""
+    for batch in batches:
+        tensors_BCTHW = np.stack([clips.tensors[i] for i in batch])
+        yield torch.from_numpy(tensors_BCTHW), torch.tensor([clips.targets[i] for i in batch])
+
+
+def bare_loop(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], recipe: Recipe) -> None:
+    """One epoch with nothing around it."""
+    optimizer = make_optimizer(model, recipe)
+    model.train()
+    for clips_BCTHW, targets_B in batches:
+        with autocast(torch.device("cpu"), recipe.precision):
+            logits_BK = model(clips_BCTHW).logits
+        loss = F.cross_entropy(logits_BK.float(), targets_B, label_smoothing=recipe.label_smoothing)
+        loss.backward()
+        if recipe.grad_clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _step(model: VideoClassifier, batch: tuple[Tensor, Tensor], precision: Precision) -> Callable[[], None]:
+    recipe = one_epoch(precision)
+    return lambda: bare_loop(model, [batch], recipe)
+
+
+if __name__ == "__main__":
+    main()

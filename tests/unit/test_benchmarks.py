@@ -1,0 +1,131 @@
+"""A ratio means something only where both sides do the same work, so that is what is tested; no time is asserted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import loading, overhead, train_step
+from benchmarks.__main__ import cells, main, markdown
+from benchmarks.timing import Comparison, compare
+from kineflow.training.loop import epoch_batches
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
+    root = tmp_path_factory.mktemp("stores")
+    return root, loading.make_stores(root, num_videos=1)
+
+
+def test_the_ratio_is_the_median_over_rounds_of_reference_by_ours() -> None:
+    comparison = Comparison("x", ours_sec=(1.0, 2.0, 4.0), reference_sec=(3.0, 2.0, 20.0))
+    assert comparison.ratio == 3.0
+
+
+def test_rounds_are_interleaved_and_the_given_clock_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    calls: list[str] = []
+    ticks = iter(range(100))
+    comparison = compare(
+        "x", lambda: calls.append("a"), lambda: calls.append("b"), num_rounds=3, clock=lambda: float(next(ticks))
+    )
+    assert "".join(calls) == "ab" + "ab" + "ba" + "ab"  # a warm-up, then who begins alternates
+    assert comparison.ours_sec == comparison.reference_sec == (1.0, 1.0, 1.0)
+    assert "1.00x" in capsys.readouterr().out
+
+
+def test_frames_by_hand_are_the_tensor_of_the_store(stores: tuple[Path, list]) -> None:
+    root, items = stores
+    clips = loading.dataset(root, loading.RGB, items)
+    folder = root / "images" / "rgb"
+    for index in (0, len(items) - 1):
+        ours = clips.sample(index, epoch=0).tensor
+        by_hand = loading.rgb_by_hand(folder / items[index].video_id, items[index], loading.view_of(clips, index))
+        assert ours.shape == by_hand.shape == (3, 16, 112, 112)
+        # two JPEG decoders may differ by a few of 255
+        assert np.abs(ours - by_hand).mean() < 0.02
+        assert np.abs(ours - by_hand).max() < 12 / 255 / loading.RGB_STD
+
+
+def test_torchvision_sees_the_same_view(stores: tuple[Path, list]) -> None:
+    root, items = stores
+    clips = loading.dataset(root, loading.RGB, items)
+    ours = clips.sample(1, epoch=0).tensor
+    theirs = loading.rgb_by_torchvision(
+        root / "images" / "rgb" / items[1].video_id, items[1], loading.view_of(clips, 1)
+    )
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.995
+    assert np.corrcoef(ours[..., ::-1].ravel(), theirs.ravel())[0, 1] < 0.9  # the flip would be seen
+
+
+def test_flow_by_hand_is_the_tensor_of_the_store(stores: tuple[Path, list]) -> None:
+    root, items = stores
+    clips = loading.dataset(root, loading.FLOW, items)
+    folder = root / "images" / "flow"
+    for index in (0, len(items) - 1):
+        ours = clips.sample(index, epoch=0).tensor
+        by_hand = loading.flow_by_hand(folder / items[index].video_id, items[index], loading.view_of(clips, index))
+        assert ours.shape == by_hand.shape == (2, 16, 112, 112)
+        assert np.abs(ours).max() > 0.5  # something moves
+        assert np.abs(ours - by_hand).mean() < 0.02
+
+
+def test_the_bare_loop_trains_the_weights_that_fit_trains() -> None:
+    torch.set_num_threads(1)
+    clips = train_step.premade_clips((3, 8, 16, 16), num_clips=16)
+    recipe = train_step.one_epoch("fp32")
+    fitted = train_step.fit_premade(train_step.make_model("r3d_mini.avg"), clips, recipe)
+    bare = train_step.make_model("r3d_mini.avg")
+    before = {name: value.clone() for name, value in bare.state_dict().items()}
+    train_step.bare_loop(bare, train_step.stacked(clips, epoch_batches(16, recipe, epoch=0)), recipe)
+    for name, value in bare.state_dict().items():
+        torch.testing.assert_close(fitted[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    assert any(not torch.equal(value, fitted[name]) for name, value in before.items() if name.endswith("weight"))
+
+
+def test_overhead_is_what_is_outside_the_stages_and_the_tools_starts_inside_them() -> None:
+    work_sec = {"sync": 1.0, "validate_raw": 5.0, "extract_frames": 4.0, "register": 6.0}
+    start_sec = {"python": 0.5, "Ray": 6.5, "Great Expectations": 3.5, "MLflow": 2.5, "Prefect": 9.0}
+    # 20 - 16 outside; inside one gate (3), one stage that may start Ray (6) and one that starts MLflow (2)
+    assert overhead.overhead_sec(20.0, work_sec, start_sec) == pytest.approx(4 + 3 + 6 + 2)
+
+
+def test_stage_seconds_come_from_the_reports(tmp_path: Path) -> None:
+    folder = tmp_path / "reports" / "stages"
+    folder.mkdir(parents=True)
+    (folder / "train.rgb.json").write_text(json.dumps({"stage": "train@rgb", "seconds": 2.5}))
+    assert overhead.stage_seconds(tmp_path) == {"train@rgb": 2.5}
+
+
+def test_overhead_names_stages_of_the_graph(repository: Path) -> None:
+    import yaml
+
+    graph = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"]
+    named = {stage for stages in overhead.USERS.values() for stage in stages}
+    assert {stage.partition("@")[0] for stage in named} <= set(graph)
+
+
+def test_the_result_page_holds_every_ratio() -> None:
+    comparison = Comparison("load clips", (0.5,), (1.0,), num_items=10, unit="clips")
+    assert cells(comparison) == ("load clips", "2.00", "500 ms (20 clips/s)", "1.00 s", "1")
+    page = markdown({"loading": [comparison]}, {"processor": "two cores"}, ["loading"])
+    assert "`python -m benchmarks loading`" in page
+    assert "| load clips | 2.00 | 500 ms (20 clips/s) | 1.00 s | 1 |" in page
+    assert "- processor: two cores" in page
+
+
+def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["decoding"])
+    assert ended.value.code == 2
+    assert "known: decode, flow, loading, train_step, overhead" in capsys.readouterr().err
+
+
+def test_help_imports_no_benchmark() -> None:
+    program = "import sys; sys.argv = ['benchmarks', '--help']\nimport runpy\ntry: runpy.run_module('benchmarks')\n"
+    program += "except SystemExit: pass\nassert 'torch' not in sys.modules and 'cv2' not in sys.modules"
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, capture_output=True)
