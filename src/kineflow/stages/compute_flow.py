@@ -6,7 +6,7 @@ from pathlib import Path
 from kineflow.params import FlowParams, Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
-from kineflow.stages.video_results import VideoResult, compute_missing, disable, link_results, read_index
+from kineflow.stages.video_results import VideoResult, compute_missing, link_results, read_index
 from kineflow.store import ResultStore, digest, home
 from kineflow.video.flow import CODE_VERSION, compute_flow
 
@@ -30,7 +30,7 @@ def run(params: Params, report: StageReport) -> None:
         DataError: the frames are missing, or too small for flow.
     """
     if not params.streams.flow.enabled and "hof" not in params.evaluate.baselines:
-        disable(paths.FLOW, "streams.flow.enabled is false and evaluate.baselines has no hof")
+        paths.write_disabled(paths.FLOW, "streams.flow.enabled is false and evaluate.baselines has no hof")
         report.note("disabled: neither the flow stream nor the hof baseline is enabled")
         return
     store = ResultStore(home() / "store" / "flow")

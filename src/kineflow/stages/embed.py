@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kineflow.params import EmbedParams, Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
-from kineflow.stages.video_results import VideoResult, compute_missing, disable, link_results, read_index
+from kineflow.stages.video_results import VideoResult, compute_missing, link_results, read_index
 from kineflow.store import ResultStore, digest, home
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(params: Params, report: StageReport) -> None:
         DataError: the frames are missing.
     """
     if not params.embed.enabled:
-        disable(paths.EMBEDDINGS, "embed.enabled is false")
+        paths.write_disabled(paths.EMBEDDINGS, "embed.enabled is false")
         report.note("disabled: embed.enabled is false")
         return
     weights_sha256 = _weights_sha256(params.embed.weights)

@@ -1,5 +1,6 @@
 """Where the stages put their outs, relative to the workspace: the other half of `dvc.yaml`."""
 
+import shutil
 from pathlib import Path
 
 SOURCES = Path("data/sources.tsv")
@@ -34,6 +35,7 @@ def is_disabled(out: Path) -> bool:
 
 
 def write_disabled(out: Path, reason: str) -> None:
-    """Make `out` the out of a disabled stage."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Make `out` the out of a disabled stage, and nothing else."""
+    shutil.rmtree(out, ignore_errors=True)  # as DVC does, for a stage that is run by itself
+    out.mkdir(parents=True)
     (out / DISABLED).write_text(reason + "\n")

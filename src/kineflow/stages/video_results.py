@@ -84,12 +84,6 @@ def link_results(out: Path, results: Sequence[VideoResult], *, store: ResultStor
     partial.replace(out / INDEX)
 
 
-def disable(out: Path, reason: str) -> None:
-    """Make `out` the out of a disabled stage, and nothing else."""
-    shutil.rmtree(out, ignore_errors=True)
-    paths.write_disabled(out, reason)
-
-
 def read_index(out: Path) -> list[VideoResult]:
     """What the stage that owns `out` made.
 
