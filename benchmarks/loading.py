@@ -49,6 +49,7 @@ RGB = Preprocessing(
     frame_stride=1,
     height_px=112,
     width_px=112,
+    subtract_background=False,
     flow_scale_px=1.0,
     num_views=1,
 )

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from flows import child
@@ -28,10 +28,13 @@ SERVICES_OFF = (
 
 
 @contextmanager
-def prefect_api() -> Iterator[str]:
+def prefect_api(*, meanwhile: Callable[[], object] = list) -> Iterator[str]:
     """Have an API for the block, and Prefect's client pointed at it; its URL.
 
     One of its own keeps its state in `.kineflow/prefect`, listens on loopback, and ends with this process.
+
+    Args:
+        meanwhile: called while an API of its own starts, which takes seconds.
 
     Raises:
         ServiceError: the API at PREFECT_API_URL does not answer, or one of its own does not start.
@@ -49,6 +52,7 @@ def prefect_api() -> Iterator[str]:
     server, url = _start()
     try:
         with temporary_settings({PREFECT_API_URL: url}):
+            meanwhile()
             _await(server, url)
             try:
                 yield url

@@ -131,6 +131,7 @@ class StreamParams(Section):
     frame_stride: PositiveInt  # dense sampling only
     height_px: PositiveInt  # model input
     width_px: PositiveInt
+    subtract_background: bool  # rgb from a camera that does not move: only what moves is seen
     epochs: PositiveInt
     lr: PositiveFloat
     dropout: Fraction
@@ -157,6 +158,8 @@ class StreamsParams(Section):
     def _at_least_one(self) -> Self:
         if not self.enabled:
             raise ValueError("enable at least one stream")
+        if self.flow.subtract_background:
+            raise ValueError("flow.subtract_background is for rgb; flow has no background")
         return self
 
 

@@ -54,6 +54,7 @@ def make_job(root: Path, *, epochs: int, fold: int = 0) -> Job:
         frame_stride=1,
         height_px=1,
         width_px=1,
+        subtract_background=False,
         flow_scale_px=1.0,
         num_views=1,
     )

@@ -46,6 +46,7 @@ class Preprocessing:
         frame_stride: between sampled frames, dense sampling only.
         height_px: of the tensor.
         width_px: of the tensor.
+        subtract_background: rgb: take the mean image over the tensor's time away, so that what does not move vanishes.
         flow_scale_px: divides flow, in pixels of the tensor; the standard deviation over the training clips.
         num_views: test-time views whose probabilities are averaged.
     """
@@ -60,6 +61,7 @@ class Preprocessing:
     frame_stride: int
     height_px: int
     width_px: int
+    subtract_background: bool
     flow_scale_px: float
     num_views: int
     schema_version: int = SCHEMA_VERSION
@@ -225,7 +227,8 @@ def _finish_rgb(images_THWC: np.ndarray, preprocessing: Preprocessing, view: Vie
     values = cropped.astype(np.float32) * (1.0 / 255.0)
     if view.gain != 1.0 or view.offset != 0.0:
         values = np.clip((values - 0.5) * np.float32(view.gain) + np.float32(0.5 + view.offset), 0.0, 1.0)
-    values = (values - np.float32(RGB_MEAN)) * np.float32(1.0 / RGB_STD)
+    background = values.mean(axis=0, keepdims=True) if preprocessing.subtract_background else np.float32(RGB_MEAN)
+    values = (values - background) * np.float32(1.0 / RGB_STD)
     return _channels_first(values, view)
 
 

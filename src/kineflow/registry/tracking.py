@@ -11,8 +11,14 @@ from kineflow.store import home
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# MLflow tries for minutes by default.
-HTTP_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # it tries for minutes by default
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
 
 
 def local_uri() -> str:
@@ -52,14 +58,8 @@ def client() -> "MlflowClient":
     Raises:
         ServiceError: it is out of reach.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    for name, value in HTTP_LIMITS.items():
+    for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    import logging
-
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
     uri = tracking_uri()

@@ -126,6 +126,7 @@ def plan(
         frame_stride=config.frame_stride,
         height_px=config.height_px,
         width_px=config.width_px,
+        subtract_background=config.subtract_background,
         flow_scale_px=1.0,
         num_views=train.num_views,
     )

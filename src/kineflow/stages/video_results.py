@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from kineflow.errors import DataError, KineflowError
 from kineflow.parallel import map_tasks
-from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
 from kineflow.store import ResultStore
 

@@ -12,8 +12,26 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings, lists and dicts of them) beside `path`, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    torch.save(state | {"schema_version": SCHEMA_VERSION}, partial)
-    partial.replace(path)
+    try:
+        save_tensors(partial, state | {"schema_version": SCHEMA_VERSION})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, value: object) -> None:
+    """`torch.save`, to the same bytes whatever the name of the file.
+
+    Raises:
+        OSError: as the disk gave it, which torch hides behind a RuntimeError.
+    """
+    with path.open("wb") as file:
+        try:
+            torch.save(value, file)
+        except RuntimeError as err:
+            if isinstance(err.__context__, OSError):
+                raise err.__context__ from err
+            raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

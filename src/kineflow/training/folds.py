@@ -6,6 +6,7 @@ and a fold whose worker or driver was killed goes on from there.
 """
 
 import json
+import math
 import os
 import shutil
 import time
@@ -58,11 +59,11 @@ def train_jobs(
     keys = {job.key: job for job in jobs}
     pending = {key: job for key, job in keys.items() if key not in results}
     if resources.workers > 1:
-        for job in pending.values():
-            _run_distributed(job, home, resources, say)
+        for key, job in pending.items():
+            _run_distributed(job, key, home, resources, say)
     elif not _pays(list(pending.values())):
         for key, job in pending.items():
-            run_job(job, results, home / "checkpoints", on_epoch=_Teller(job, home / "progress" / f"{key}.json"))
+            run_job(job, key, results, home / "checkpoints", on_epoch=_Teller(job, home / "progress" / f"{key}.json"))
             say(_news_of(job, home / "progress" / f"{key}.json"))
     elif pending:
         _run_parallel(pending, home, resources, say)
@@ -100,25 +101,26 @@ def _news_of(job: Job, path: Path) -> str:
     except (OSError, json.JSONDecodeError):
         return f"{job.name}: starting"
     metric = "accuracy" if job.model.task == "clip" else "macro-F1"
-    watched = f", val loss {news['val_loss']:.3f}, val {metric} {news['val_metric']:.3f}" if job.val else ""
+    validated = not math.isnan(news["val_loss"])
+    watched = f", val loss {news['val_loss']:.3f}, val {metric} {news['val_metric']:.3f}" if validated else ""
     return f"{job.name}: epoch {news['epoch'] + 1}/{news['epochs']}, loss {news['train_loss']:.3f}{watched}"
 
 
 def _run_parallel(pending: dict[str, Job], home: Path, resources: Resources, say: Callable[[str], None]) -> None:
     import ray
 
-    def train(job: Job) -> None:
+    def train(job: Job, key: str) -> None:
         results = ResultStore(home / "store" / "train")
-        run_job(job, results, home / "checkpoints", on_epoch=_Teller(job, home / "progress" / f"{job.key}.json"))
+        run_job(job, key, results, home / "checkpoints", on_epoch=_Teller(job, home / "progress" / f"{key}.json"))
 
     with ray_session():
         task = ray.remote(train)
-        running: dict[Any, Job] = {}
-        for job in pending.values():
+        running: dict[Any, tuple[str, Job]] = {}
+        for key, job in pending.items():
             on_gpu = choose_device(job.gpus).type == "cuda"
             options = {"num_cpus": resources.threads, "num_gpus": job.gpus if on_gpu else 0}
             options["max_retries"] = resources.max_failures
-            running[task.options(**options).remote(job)] = job
+            running[task.options(**options).remote(job, key)] = (key, job)
         try:
             _await(ray, running, home, say)
         finally:
@@ -126,12 +128,12 @@ def _run_parallel(pending: dict[str, Job], home: Path, resources: Resources, say
                 ray.cancel(reference, force=True)
 
 
-def _await(ray: Any, running: dict[Any, Job], home: Path, say: Callable[[str], None]) -> None:
+def _await(ray: Any, running: dict[Any, tuple[str, Job]], home: Path, say: Callable[[str], None]) -> None:
     total, told = len(running), time.monotonic()
     while running:
         finished, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SEC)
         for reference in finished:
-            job = running.pop(reference)
+            key, job = running.pop(reference)
             try:
                 ray.get(reference)
             except ray.exceptions.RayTaskError as err:
@@ -139,16 +141,17 @@ def _await(ray: Any, running: dict[Any, Job], home: Path, say: Callable[[str], N
             except ray.exceptions.RayError as err:
                 reason = str(err).splitlines()[0]
                 raise ServiceError(f"{job.name}: its worker died too often ({reason}); run again to go on") from err
-            say(f"{_news_of(job, home / 'progress' / f'{job.key}.json')} - done ({total - len(running)} of {total})")
+            news = _news_of(job, home / "progress" / f"{key}.json")
+            say(f"{news} - done ({total - len(running)} of {total})")
         if running and time.monotonic() - told > NEWS_SEC:
             told = time.monotonic()
-            for job in running.values():
-                path = home / "progress" / f"{job.key}.json"
+            for key, job in running.values():
+                path = home / "progress" / f"{key}.json"
                 if path.exists():
                     say(_news_of(job, path))
 
 
-def _run_distributed(job: Job, home: Path, resources: Resources, say: Callable[[str], None]) -> None:
+def _run_distributed(job: Job, key: str, home: Path, resources: Resources, say: Callable[[str], None]) -> None:
     with ray_session():
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
@@ -156,14 +159,14 @@ def _run_distributed(job: Job, home: Path, resources: Resources, say: Callable[[
         on_gpu = choose_device(job.gpus).type == "cuda"
         trainer = TorchTrainer(
             _distributed_worker,
-            train_loop_config={"job": job, "home": str(home)},
+            train_loop_config={"job": job, "key": key, "home": str(home)},
             scaling_config=ScalingConfig(
                 num_workers=resources.workers,
                 use_gpu=on_gpu,
                 resources_per_worker={"CPU": resources.threads, **({"GPU": job.gpus} if on_gpu else {})},
             ),
             run_config=RunConfig(
-                name=f"{job.key[:16]}-{time.time_ns()}",  # a finished name would return without training
+                name=f"{key[:16]}-{time.time_ns()}",  # a finished name would return without training
                 storage_path=str(home / "ray_train"),
                 failure_config=FailureConfig(max_failures=resources.max_failures),
             ),
@@ -175,7 +178,7 @@ def _run_distributed(job: Job, home: Path, resources: Resources, say: Callable[[
             raise ServiceError(f"{job.name}: data-parallel training failed ({reason}); run again to go on") from err
         finally:
             shutil.rmtree(home / "ray_train", ignore_errors=True)  # our own checkpoints are what we go on from
-    say(_news_of(job, home / "progress" / f"{job.key}.json") + " - done")
+    say(_news_of(job, home / "progress" / f"{key}.json") + " - done")
 
 
 def _distributed_worker(config: dict[str, Any]) -> None:
@@ -183,16 +186,17 @@ def _distributed_worker(config: dict[str, Any]) -> None:
     from ray.train.torch import prepare_model
 
     context = train.get_context()
-    home, job = Path(config["home"]), config["job"]
+    home, job, key = Path(config["home"]), config["job"], config["key"]
 
     def wrap(model: torch.nn.Module) -> torch.nn.Module:
         return prepare_model(model, move_to_device=False)
 
     run_job(
         job,
+        key,
         ResultStore(home / "store" / "train"),
         home / "checkpoints",
-        on_epoch=_Teller(job, home / "progress" / f"{job.key}.json"),
+        on_epoch=_Teller(job, home / "progress" / f"{key}.json"),
         wrap=wrap,
         shard=Shard(context.get_world_rank(), context.get_world_size()),
     )

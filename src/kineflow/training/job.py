@@ -23,6 +23,7 @@ from kineflow.models.registry import create_model
 from kineflow.models.weights import find_checkpoint, load_weights
 from kineflow.store import ResultStore, digest, file_sha256
 from kineflow.tables import LOGITS, write_table
+from kineflow.training.checkpoint import save_tensors
 from kineflow.training.code_digest import code_digest
 from kineflow.training.loop import EpochResult, FitResult, Shard, fit
 from kineflow.training.objectives import Classification, Objective
@@ -131,7 +132,6 @@ class Job:
             libraries={name: version(name) for name in LIBRARIES},
         )
 
-
     @property
     def input_CTHW(self) -> tuple[int, int, int, int]:
         """Shape of one input of the model."""
@@ -151,6 +151,7 @@ class Job:
 
 def run_job(
     job: Job,
+    key: str,
     results: ResultStore,
     checkpoints: Path,
     *,
@@ -161,8 +162,11 @@ def run_job(
     """Train `job` and leave its result in `results`; continue from its checkpoint where there is one.
 
     The result is a folder: `weights.pt`, `logits.parquet` (validation and test clips), `result.json`.
+
+    Args:
+        key: the job's, as the driver computed it: the code may have been edited since.
+        on_epoch, wrap, shard: see `fit`.
     """
-    key = job.key
     if key in results:
         return
     torch.set_num_threads(job.recipe.threads)
@@ -236,7 +240,7 @@ def _write_result(
     probs = predict_probs(model, scored, batch_size=recipe.batch_size, device=device, precision=recipe.precision)
     logits = logits_table(scored.items, probs, job.classes, model=job.model.name, fold=job.fold, task=job.model.task)
     write_table(folder / "logits.parquet", LOGITS, logits)
-    torch.save(fitted.state, folder / "weights.pt")
+    save_tensors(folder / "weights.pt", fitted.state)
     result = {
         "fold": job.fold,
         "best_epoch": fitted.best_epoch,

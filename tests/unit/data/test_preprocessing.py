@@ -31,6 +31,7 @@ def make(**changes) -> Preprocessing:
         "frame_stride": 1,
         "height_px": 6,
         "width_px": 8,
+        "subtract_background": False,
         "flow_scale_px": 1.0,
         "num_views": 1,
     }
@@ -129,9 +130,7 @@ def test_a_crop_of_rgb_and_flow_of_one_view_is_the_same_place():
     flow = clip_tensor(InMemoryReader(images), 0, 5, make(stream="flow", height_px=10, width_px=10), view)
     rows_of_rgb = np.clip((rgb[0] * RGB_STD + RGB_MEAN - 0.5 - view.offset) / view.gain + 0.5, 0, 1) * 255
     crop_rows, crop_columns = round(view.crop[2] * 40), round(view.crop[3] * 60)
-    unscaled = clip_tensor(
-        InMemoryReader(images / 100), 0, 5, make(stream="flow", height_px=10, width_px=10), view
-    )
+    unscaled = clip_tensor(InMemoryReader(images / 100), 0, 5, make(stream="flow", height_px=10, width_px=10), view)
     rows_of_flow = unscaled[1] * 0 + unscaled[0] * (-1 if view.flip else 1) / view.amplitude * crop_columns / 10 * 100
     middle = rows_of_rgb[:, 2:8, 2:8]
     unclipped = (middle > 2) & (middle < 38)
@@ -143,6 +142,15 @@ def test_a_view_without_augmentation_is_the_whole_clip():
     nothing = Augment(flip=False, crop_scale_min=1.0, brightness=0.0, amplitude=0.0, time_jitter=0.0)
     view = draw_view(np.random.default_rng(0), nothing)
     assert (view.start, view.length, view.crop, view.gain, view.amplitude) == (0, 1, (0, 0, 1, 1), 1, 1)
+
+
+def test_what_does_not_move_vanishes_with_its_background():
+    images = np.full((8, 6, 8, 3), 200, np.uint8)
+    images[5:, 2, 3] = 40  # one pixel changes, in half of the sampled frames
+    tensor = clip_tensor(InMemoryReader(images), 0, 8, make(subtract_background=True), View())
+    moved = np.zeros((3, 4, 6, 8), np.float32)
+    moved[:, :2, 2, 3], moved[:, 2:, 2, 3] = 80 / 255 / RGB_STD, -80 / 255 / RGB_STD
+    np.testing.assert_allclose(tensor, moved, atol=1e-5)
 
 
 def test_an_empty_clip_is_an_error():

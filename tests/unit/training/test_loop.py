@@ -26,6 +26,7 @@ PREPROCESSING = Preprocessing(
     frame_stride=1,
     height_px=12,
     width_px=12,
+    subtract_background=False,
     flow_scale_px=1.0,
     num_views=1,
 )
