@@ -9,7 +9,6 @@ import pandas as pd
 
 from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
 from kineflow.data.preprocessing import Preprocessing, Reader
-from kineflow.data.readers import open_reader
 from kineflow.errors import DataError
 from kineflow.store import ResultStore, digest, file_sha256, home
 from kineflow.training.bundle import Bundle, Member, read_bundle
@@ -19,6 +18,7 @@ from kineflow.video.extract import CODE_VERSION as FRAMES_CODE_VERSION
 from kineflow.video.extract import FrameSize, extract_frames
 from kineflow.video.flow import CODE_VERSION as FLOW_CODE_VERSION
 from kineflow.video.flow import compute_flow
+from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
 
 BATCH_SIZE = 8
@@ -103,7 +103,7 @@ def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
     if flow_key not in store:
         with store.writing(flow_key) as target:
             compute_flow(store.path(frames_key), target, **preprocessing.flow)
-    return open_reader("flow", store.path(flow_key).parent, store.path(flow_key).name)
+    return FlowReader(store.path(flow_key))
 
 
 def _member_probs(
