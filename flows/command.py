@@ -1,6 +1,7 @@
 """A flow as a command: an API to talk to, one line for an error made on purpose, and its exit code."""
 
 import importlib
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,7 @@ def run_as_command(name: str, run: Callable[[], State[Any]]) -> int:
         name: of the command, for its error line.
         run: calls the flow with `return_state=True`.
     """
+    logging.getLogger("prefect.task_runs").addFilter(_is_no_repetition)
     try:
         load_params(Path("params.yaml"))
         with prefect_api(meanwhile=_import_ahead):
@@ -58,6 +60,11 @@ def run_as_command(name: str, run: Callable[[], State[Any]]) -> int:
         return 0
     print(f"{name}: error: {sentence(error)}", file=sys.stderr, flush=True)
     return error.exit_code
+
+
+def _is_no_repetition(record: logging.LogRecord) -> bool:
+    """Prefect says twice that a task failed, the first time with an empty traceback."""
+    return not record.getMessage().startswith("Task run failed with state")
 
 
 def _import_ahead() -> None:
