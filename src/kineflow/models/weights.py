@@ -13,6 +13,7 @@ from torch import Tensor
 from kineflow.errors import DataError, ParamsError
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
+from kineflow.store import file_sha256
 
 _FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 # Wrappers that training tools leave before a parameter's name, and checkpoints round their tensors.
@@ -125,12 +126,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as err:  # each format has its own errors for a damaged file
         raise DataError(f"{path}: not a readable checkpoint ({type(err).__name__}): fetch it again") from err
     return _tensors_of(content, path)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def state_dict_sha256(state: Mapping[str, Tensor]) -> str:

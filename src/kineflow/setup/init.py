@@ -107,6 +107,12 @@ def print_init_report(report: InitReport) -> None:
     console.print(f"{report.written} is written; `make retrain` runs it", markup=False)
 
 
+def _background(format: str) -> Change:
+    if format in ("boris_csv", "frame_csv"):
+        return Change("streams.rgb.subtract_background", True, "behaviour is filmed by a fixed camera; false if not")
+    return Change("streams.rgb.subtract_background", False, "the camera may move; true if it never does")
+
+
 def _params_text(found: Survey, changes: list[Change], *, videos: str, annotations: str, format: str, task: str) -> str:
     name = data_name(videos)
     own = [
@@ -119,6 +125,7 @@ def _params_text(found: Survey, changes: list[Change], *, videos: str, annotatio
         Change("data.keep", "reference"),
         Change("sample", None),
         Change("embed.enabled", False),
+        _background(format),
         Change("register.model_name", f"kineflow-{name.replace('_', '-')}"),
         Change("promotion.metric", "video_top1_acc" if task == "clip" else "frame_macro_f1"),
     ]

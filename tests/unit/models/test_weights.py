@@ -12,12 +12,12 @@ from kineflow.models.classifier import VideoClassifier
 from kineflow.models.registry import create_model
 from kineflow.models.weights import (
     adapt_input_channels,
-    file_sha256,
     find_checkpoint,
     load_weights,
     read_state_dict,
     state_dict_sha256,
 )
+from kineflow.store import file_sha256
 
 Tensors = dict[str, torch.Tensor]
 

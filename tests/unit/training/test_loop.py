@@ -114,15 +114,15 @@ def test_killed_and_resumed_gives_the_same_weights(tmp_path, ema_decay, select):
     data = moving_left_or_right(10), moving_left_or_right(6, augment=None)
     whole = fit(small_model(), Classification(), *data, chosen, device=CPU)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill_after_two(result: EpochResult) -> None:
         if result.epoch == 1:
-            raise Killed
+            raise KilledError
 
     path = tmp_path / "state.pt"
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         fit(small_model(), Classification(), *data, chosen, device=CPU, checkpoint=path, on_epoch=kill_after_two)
     epochs: list[int] = []
     resumed = fit(
