@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kineflow.models.backbones.resnet2d import initialise_convolutions
@@ -21,7 +22,7 @@ class ClipNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, *, feature_dim: int, first_layer: str, temporal_stride: int) -> None:
         super().__init__()
-        self.network = network
+        self.network = with_sound_gradients(network)
         self.feature_dim = feature_dim
         self.first_layer = f"network.{first_layer}"
         self.temporal_stride = temporal_stride
@@ -29,6 +30,30 @@ class ClipNetwork(nn.Module):
     def forward(self, clips_BCTHW: Tensor) -> Tensor:
         """Return features (B, T', D), T' = ceil(T / temporal_stride)."""
         return torch.mean(self.network(clips_BCTHW), dim=(3, 4)).transpose(1, 2)
+
+
+class SoundConv3d(nn.Conv3d):
+    """A convolution that pads two time steps by itself where it runs on a CPU.
+
+    oneDNN's gradient of a kernel of three time steps, padded by one, is what happens to be in memory where the input
+    has two: under bf16, on processors with AVX512-BF16 (torch 2.13). Zeros in the input mean the same and are sound.
+    """
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """Return what `nn.Conv3d` does."""
+        if self.padding[0] != 1 or x_BCTHW.shape[2] != 2 or x_BCTHW.device.type != "cpu":
+            return super().forward(x_BCTHW)
+        padded = F.pad(x_BCTHW, (0, 0, 0, 0, 1, 1))
+        padding = (0, *self.padding[1:])
+        return F.conv3d(padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+def with_sound_gradients(network: nn.Module) -> nn.Module:
+    """Make every 3D convolution of `network` a `SoundConv3d`, in place; names and values stay."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            module.__class__ = SoundConv3d
+    return network
 
 
 def build_r3d_18(*, in_channels: int) -> ClipNetwork:
