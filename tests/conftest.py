@@ -3,9 +3,13 @@
 import os
 import shutil
 import subprocess
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.graph import GIT, dvc
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -48,10 +52,30 @@ def make_workspace(root: Path, preset: str) -> Path:
     shutil.copyfile(REPOSITORY / "params" / f"{preset}.yaml", root / "params.yaml")
     (root / "data").mkdir()
     (root / "data" / "assignments.csv").write_text("dataset,group,role\n")
-    run = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "workspace"]):
-        subprocess.run([*run, *arguments], cwd=root, check=True)
+        subprocess.run([*GIT, *arguments], cwd=root, check=True)
     return root
+
+
+@dataclass(frozen=True)
+class Built:
+    """A workspace whose whole graph `dvc repro` made, for tests to copy."""
+
+    root: Path
+    output: str
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The preset `tiny`, built once in a session by `dvc repro` alone and committed; copy it before changing it."""
+    root = make_workspace(tmp_path_factory.mktemp("built") / "workspace", "tiny")
+    started = time.monotonic()
+    output = dvc(root, "repro")
+    seconds = time.monotonic() - started
+    for arguments in (["add", "-A"], ["commit", "-qm", "build"]):
+        subprocess.run([*GIT, *arguments], cwd=root, check=True)
+    return Built(root, output, seconds)
 
 
 @pytest.fixture
