@@ -142,7 +142,8 @@ def label_videos(bundle_dir: Path, paths: Sequence[Path]) -> pd.DataFrame:
             raise DataError(f"{path} is not there")
     videos = [VideoFile(str(path), path) for path in paths]
     if bundle.task == "clip":
-        return score_clips(bundle_dir, [TimedClip(v.video_id, v.video_id) for v in videos], videos)
+        whole = [TimedClip(video.video_id, video.video_id) for video in videos]
+        return score_clips(bundle_dir, whole, videos).drop(columns="clip_id")
     preprocessing = bundle.members[0].preprocessing
     clips = []
     for video in videos:
