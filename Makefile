@@ -41,7 +41,7 @@ test: $(STAMP)  ## the test suite
 	@$(BIN)/python -m pytest -q -m 'not soak'
 
 soak: $(STAMP)  ## what takes long: many kills, real data sets, several seeds
-	@$(BIN)/python -m pytest -q -m soak
+	@$(BIN)/python -m pytest -q -s -m soak
 
 bench: $(STAMP)  ## benchmarks against a bare reference in the same run
 	@$(BIN)/python -m benchmarks
