@@ -201,7 +201,10 @@ def rollback(
 def services_up(
     names: Annotated[list[str] | None, typer.Argument(help="s3, prefect, mlflow; default: s3")] = None,
 ) -> None:
-    """Start what does not run yet, each on 127.0.0.1."""
+    """Start what does not run yet, each on 127.0.0.1.
+
+    Example: kineflow services up s3 mlflow
+    """
     from kineflow.services import table, up
 
     print(table(up(tuple(names or ("s3",)))))
@@ -209,7 +212,10 @@ def services_up(
 
 @services.command("status")
 def services_status() -> None:
-    """Show what runs, and where."""
+    """Show what runs, and where.
+
+    Example: kineflow services status
+    """
     from kineflow.services import status, table
 
     print(table(status()))
@@ -217,7 +223,10 @@ def services_status() -> None:
 
 @services.command("down")
 def services_down() -> None:
-    """Stop what `up` started."""
+    """Stop what `up` started.
+
+    Example: kineflow services down
+    """
     from kineflow.services import down
 
     stopped = down()
