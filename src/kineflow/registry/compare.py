@@ -88,6 +88,8 @@ def _score(data: TestData, bundle: Bundle, clips: pd.DataFrame, metric: str) -> 
             return TestScore(None, len(clips), "it knows other behaviours")
         if any(member.preprocessing.fps != data.frames_per_sec for member in bundle.members):
             return TestScore(None, len(clips), f"it does not see {data.frames_per_sec:g} frames per second")
+    if any(member.preprocessing.stream == "embedding" for member in bundle.members):
+        return TestScore(None, len(clips), "models on embeddings cannot label videos from the file on yet")
     folds = pd.DataFrame({"clip_id": clips["clip_id"], "role": "test", "fold": -1})
     examples = make_examples(
         data.task, data.clips, folds, role="test", classes=bundle.classes, labels_of=_labels_of(data)

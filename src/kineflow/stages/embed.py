@@ -12,7 +12,7 @@ from kineflow.params import EmbedParams, Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
 from kineflow.stages.video_results import VideoResult, compute_missing, link_results, read_index
-from kineflow.store import ResultStore, digest, home
+from kineflow.store import ResultStore, digest, file_sha256, home
 
 if TYPE_CHECKING:
     from kineflow.models.classifier import VideoClassifier
@@ -128,6 +128,6 @@ def _model(backbone: str, weights: str | None, seed: int) -> "VideoClassifier":
 def _weights_sha256(weights: str | None) -> str | None:
     if weights is None:
         return None
-    from kineflow.models.weights import file_sha256, find_checkpoint
+    from kineflow.models.weights import find_checkpoint
 
     return file_sha256(find_checkpoint(weights))
