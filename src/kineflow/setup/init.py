@@ -67,7 +67,7 @@ def init_project(
     found = survey(videos, annotations, find_format(format), task=task, group_from=group_from)
     if found.problems:
         return InitReport(found, {}, None)
-    changes = choose(found, look_at_machine(), task=task)
+    changes = [*choose(found, look_at_machine(), task=task), _background(format)]
     text = _params_text(found, changes, videos=videos, annotations=annotations, format=format, task=task)
     parse_params(yaml.safe_load(text), where=str(out))
     write_params(out, text, force=force)
@@ -125,7 +125,6 @@ def _params_text(found: Survey, changes: list[Change], *, videos: str, annotatio
         Change("data.keep", "reference"),
         Change("sample", None),
         Change("embed.enabled", False),
-        _background(format),
         Change("register.model_name", f"kineflow-{name.replace('_', '-')}"),
         Change("promotion.metric", "video_top1_acc" if task == "clip" else "frame_macro_f1"),
     ]
