@@ -67,8 +67,9 @@ def train_jobs(
             say(_news_of(job, home / "progress" / f"{key}.json"))
     elif pending:
         _run_parallel(pending, home, resources, say)
-    for key in pending:
+    for key in keys:  # a driver may have been killed between a result and the removal of its scraps
         (home / "progress" / f"{key}.json").unlink(missing_ok=True)
+        (home / "checkpoints" / f"{key}.pt").unlink(missing_ok=True)
     return {key: results.path(key) for key in keys}, len(keys) - len(pending)
 
 

@@ -194,7 +194,6 @@ def run_job(
         with results.writing(key) as folder:
             folder.mkdir()
             _write_result(folder, job, model, fitted, scored, device, seconds=time.monotonic() - started)
-        checkpoint.unlink(missing_ok=True)
 
 
 def with_flow_scale(preprocessing: Preprocessing, items: Sequence[ClipItem], readers: ReaderCache) -> Preprocessing:
