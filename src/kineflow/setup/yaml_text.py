@@ -35,11 +35,6 @@ def change_values(text: str, changes: Mapping[str, Any] | list[Change], *, where
     return "\n".join(lines) + "\n"
 
 
-def flat_keys(text: str) -> list[str]:
-    """Every key of the text, such as `train.batch_size`, sections included."""
-    return [key for key, _ in _key_lines(text.splitlines())]
-
-
 def _changed(lines: list[str], change: Change, where: str) -> list[str]:
     found = dict(_key_lines(lines))
     if change.key not in found:
