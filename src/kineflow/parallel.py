@@ -25,6 +25,7 @@ RAY_START_SEC = 6.0  # start and stop of a local cluster
 OBJECT_STORE_BYTES = 200 * 2**20  # results are small: what is large goes through files
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 MIN_PARALLEL_ITEMS = 3
+CANCEL_SEC = 5.0  # for how long a task that does not end is asked to
 
 # Ends processes, given as "pid start-time" words, once the one at the other end of its standard input is gone.
 REAPER = """
@@ -259,8 +260,18 @@ def _map_on_ray(
             index = running.pop(done[0])
             yield index, _fetch(done[0], label=label, catch=catch)
     finally:
-        for reference in running:
+        _cancel(list(running))
+
+
+def _cancel(references: list[Any]) -> None:
+    """End tasks; asked again until each has ended, as Ray forgets what it is asked while a task is being started."""
+    import ray
+
+    give_up_sec = time.monotonic() + CANCEL_SEC
+    while references and time.monotonic() < give_up_sec:
+        for reference in references:
             ray.cancel(reference, force=True)
+        _, references = ray.wait(references, num_returns=len(references), timeout=0.2)
 
 
 def _fetch(reference: Any, *, label: str, catch: Errors | None) -> Any:

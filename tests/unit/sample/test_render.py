@@ -11,7 +11,7 @@ import pytest
 from kineflow.errors import ParamsError, StorageFullError
 from kineflow.sample import render
 from kineflow.sample.boris import COLUMNS
-from kineflow.sample.render import frames_of, render_sample, render_video
+from kineflow.sample.render import encoded, frames_of, render_sample, render_video
 from kineflow.sample.spec import BEHAVIOURS, SampleSpec, plan_videos
 
 TINY = SampleSpec(
@@ -68,6 +68,16 @@ def test_the_same_spec_gives_the_same_bytes_here_or_in_a_pool_and_another_seed_o
     other = SampleSpec(**{**vars(TINY), "seed": 1})
     render_video(tmp_path / "other.mp4", other, 0)
     assert (tmp_path / "other.mp4").read_bytes() != (sample / plan_videos(TINY)[0].name).read_bytes()
+
+
+def test_the_encoder_gives_the_same_bytes_whatever_the_cpu_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = SampleSpec()
+    clips = [list(frames_of(spec, video)) for video in plan_videos(spec)[:12]]
+    plain_params = f"{render.X264_PARAMS}:asm=0"
+    fast = [encoded(iter(clip), fps=spec.fps, size_px=spec.size_px) for clip in clips]
+    monkeypatch.setattr(render, "X264_PARAMS", plain_params)
+    plain = [encoded(iter(clip), fps=spec.fps, size_px=spec.size_px) for clip in clips]
+    assert fast == plain
 
 
 def test_a_whole_sample_is_left_alone_and_a_missing_video_comes_back(sample: Path) -> None:
