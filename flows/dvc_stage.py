@@ -39,7 +39,7 @@ class StageRun:
 
 
 def run_dvc_stage(
-    stage: str, *, say: Callable[[str], None], claim: Claim | None = None, force: bool = False
+    stage: str, *, say: Callable[[str], None], claim: Claim | None = None, force: bool = False, pull: bool = False
 ) -> StageRun:
     """Bring one stage up to date, its upstream as it is.
 
@@ -47,6 +47,7 @@ def run_dvc_stage(
         stage: as DVC addresses it, for example `train@rgb`.
         say: gets each line that DVC or the stage prints, as it appears.
         force: run it even where nothing changed.
+        pull: fetch the outputs that the run cache names and this machine lacks, instead of running.
 
     Raises:
         KineflowError: the stage failed; the type gives the exit code, the message is the stage's own sentence.
@@ -54,7 +55,8 @@ def run_dvc_stage(
     report = report_path(stage)
     before = _mtime_ns(report)
     started = time.monotonic()
-    command = [child.dvc(), "repro", "--single-item", *(["--force"] if force else []), stage]
+    options = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
+    command = [child.dvc(), "repro", "--single-item", *options, stage]
     code, lines = child.run(command, say=_without_hints(say), claim=claim)
     seconds = round(time.monotonic() - started, 2)
     fresh = _read(report) if _mtime_ns(report) != before else None

@@ -17,11 +17,13 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 from prefect.states import State
 
 from flows.command import error_of, failed, run_as_command
 from flows.dvc_graph import Graph, changed_stages, read_graph
 from flows.dvc_stage import StageRun, run_dvc_stage
+from flows.history import write_end_of_killed
 from flows.promote import promote
 from flows.remote import pull_from_s3, push_to_s3
 from flows.results import markdown_table, print_table
@@ -49,14 +51,16 @@ class Result:
 
 
 @task(name="stage", task_run_name="{stage}", persist_result=False, cache_policy=NO_CACHE)  # type: ignore[untyped-decorator]
-def run_stage(stage: str, claim: Claim | None = None, force: bool = False, needed: bool = True) -> Any:
+def run_stage(
+    stage: str, claim: Claim | None = None, force: bool = False, pull: bool = False, needed: bool = True
+) -> Any:
     """Bring one DVC stage up to date; its lines go to the run's log as they appear."""
     log = get_run_logger()
     if not needed:
         log.info("unchanged")
         return StageRun(stage, "unchanged", 0.0)
     try:
-        return run_dvc_stage(stage, say=log.info, claim=claim, force=force)
+        return run_dvc_stage(stage, say=log.info, claim=claim, force=force, pull=pull)
     except KineflowError as err:
         return failed(err)
 
@@ -81,13 +85,15 @@ def retrain(push_results: bool = True, pull_results: bool = False, wait: bool = 
     """
     log = get_run_logger()
     try:
-        with claimed(wait=wait, say=log.info) as claim:
+        with claimed(wait=wait, say=log.info, flow_run=str(flow_run.id)) as claim:
+            if claim.killed_flow_run is not None:
+                write_end_of_killed(claim.killed_flow_run)
             load_params(Path("params.yaml"))
             if push_results or pull_results:
                 services.up()
             if pull_results:
                 pull_from_s3(say=log.info, claim=claim)
-            result = _build(claim)
+            result = _build(claim, pull=pull_results)
             if push_results:
                 _value(push(claim, return_state=True))
     except KineflowError as err:
@@ -95,10 +101,10 @@ def retrain(push_results: bool = True, pull_results: bool = False, wait: bool = 
     return result
 
 
-def _build(claim: Claim) -> Result:
+def _build(claim: Claim, *, pull: bool) -> Result:
     root = Path()
     graph = read_graph(root)
-    runs = _run_stages(graph, claim)
+    runs = _run_stages(graph, claim, pull=pull)
     if any(run.did != "unchanged" for run in runs if run.stage not in graph.always):
         _refuse_leftovers(graph, changed_stages(root))
     if "register" in graph.order:
@@ -108,7 +114,7 @@ def _build(claim: Claim) -> Result:
     return result
 
 
-def _run_stages(graph: Graph, claim: Claim) -> list[StageRun]:
+def _run_stages(graph: Graph, claim: Claim, *, pull: bool) -> list[StageRun]:
     """Every stage once, in order. The stages that always run go first; then DVC is asked once what else has to."""
     runs: list[StageRun] = []
     needed: frozenset[str] | None = None
@@ -116,7 +122,7 @@ def _run_stages(graph: Graph, claim: Claim) -> list[StageRun]:
         if needed is None and stage not in graph.always:
             needed = graph.with_descendants(frozenset(changed_stages(Path())) - graph.always)
         has_to = stage in graph.always or (needed is not None and stage in needed)
-        runs.append(_value(run_stage(stage, claim, needed=has_to, return_state=True)))
+        runs.append(_value(run_stage(stage, claim, pull=pull, needed=has_to, return_state=True)))
     return runs
 
 

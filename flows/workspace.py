@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kineflow.errors import ServiceError
 from kineflow.services import process
@@ -21,9 +22,13 @@ class Claim:
 
     Args:
         path: the pid file; it outlives a killed run, and names what that may have left behind.
+        flow_run: the run in Prefect's history that builds here, if any.
+        killed_flow_run: the one that was killed here before, if any: nobody wrote its end into the history.
     """
 
     path: Path
+    flow_run: str | None = None
+    killed_flow_run: str | None = None
     children: list[tuple[int, str]] = field(default_factory=list)
 
     def watch(self, pid: int) -> None:
@@ -37,19 +42,25 @@ class Claim:
     def save(self) -> None:
         """Write the pid file, whole or not at all."""
         pid = os.getpid()
-        values = {"pid": pid, "start_time": process.start_time(pid), "children": self.children}
+        values = {
+            "pid": pid,
+            "start_time": process.start_time(pid),
+            "flow_run": self.flow_run,
+            "children": self.children,
+        }
         partial = self.path.with_suffix(".partial")
         partial.write_text(json.dumps(values) + "\n")
         partial.replace(self.path)
 
 
 @contextmanager
-def claimed(*, wait: bool, say: Callable[[str], None]) -> Iterator[Claim]:
+def claimed(*, wait: bool, say: Callable[[str], None], flow_run: str | None = None) -> Iterator[Claim]:
     """Claim the workspace for the block; first end what a killed run left running in it.
 
     Args:
         wait: for a run that is going on; else refuse.
         say: gets a line about each thing that is waited for or ended.
+        flow_run: the id of the Prefect run that claims.
 
     Raises:
         ServiceError: another run is going on, and `wait` is False.
@@ -66,8 +77,9 @@ def claimed(*, wait: bool, say: Callable[[str], None]) -> Iterator[Claim]:
                 ) from err
             say(f"waiting for the run that is going on in this workspace (pid {_pid(path)})")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        _end_survivors(path, say)
-        claim = Claim(path)
+        killed = _read(path)
+        _end_survivors(killed, say)
+        claim = Claim(path, flow_run, killed.get("flow_run"))
         claim.save()
         try:
             yield claim
@@ -75,10 +87,19 @@ def claimed(*, wait: bool, say: Callable[[str], None]) -> Iterator[Claim]:
             path.unlink(missing_ok=True)
 
 
-def _end_survivors(path: Path, say: Callable[[str], None]) -> None:
+def _read(path: Path) -> dict[str, Any]:
+    """What a run wrote into its pid file, be it still there or killed; empty where the last one ended by itself."""
     try:
-        children = [(int(pid), str(started)) for pid, started in json.loads(path.read_text())["children"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        values = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _end_survivors(killed: dict[str, Any], say: Callable[[str], None]) -> None:
+    try:
+        children = [(int(pid), str(started)) for pid, started in killed.get("children", [])]
+    except (ValueError, TypeError):
         return
     for pid, started in children:
         if process.end_group(pid, started, grace_sec=SURVIVOR_GRACE_SEC):
@@ -86,7 +107,4 @@ def _end_survivors(path: Path, say: Callable[[str], None]) -> None:
 
 
 def _pid(path: Path) -> str:
-    try:
-        return str(json.loads(path.read_text())["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "unknown"
+    return str(_read(path).get("pid", "unknown"))

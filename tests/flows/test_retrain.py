@@ -1,12 +1,14 @@
 """`python -m flows.retrain` on a toy graph: real DVC, real Prefect, real signals."""
 
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,11 +69,28 @@ def test_killed_in_the_middle_it_leaves_no_orphan_and_goes_on(flow_toy: Path) ->
     assert list((flow_toy / ".kineflow/s3/kineflow/dvc/runs").rglob("*")), "the run cache was not pushed"
     await_silence(flow_toy)
 
+    with closing(sqlite3.connect(flow_toy / ".kineflow/prefect/prefect.db")) as history:
+        ends = [end for (end,) in history.execute("select state_type from flow_run order by start_time")]
+    assert ends == ["CRASHED", "COMPLETED"]
+
     third = subprocess.run([*COMMAND, "--no-push"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert third.returncode == 0, third.stdout
     for stage in ("gate", "train@rgb", "train@flow"):
         assert f"'{stage}' - unchanged" in third.stdout
     assert "files pushed" not in third.stdout
+
+
+def test_pulling_builds_only_what_nobody_built(flow_toy: Path) -> None:
+    pushed = subprocess.run(COMMAND, capture_output=True, text=True)
+    assert pushed.returncode == 0, pushed.stdout + pushed.stderr
+    for path in (flow_toy / ".dvc/cache", flow_toy / ".dvc/tmp", flow_toy / "models", flow_toy / "reports"):
+        shutil.rmtree(path)
+    for path in (flow_toy / "gate.json", flow_toy / "a.txt", flow_toy / "dvc.lock"):
+        path.unlink()
+    pulled = subprocess.run([*COMMAND, "--pull", "--no-push"], capture_output=True, text=True)
+    assert pulled.returncode == 0, pulled.stdout + pulled.stderr
+    assert (flow_toy / "models/flow/weights").read_text() == "good\n"
+    assert "done with" not in pulled.stdout + pulled.stderr
 
 
 def test_told_to_end_it_ends_the_stage(flow_toy: Path) -> None:
