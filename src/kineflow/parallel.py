@@ -101,6 +101,7 @@ def map_tasks(
         for index, item in enumerate(items):
             if _pays(weights, index, spent_sec, num_slots):
                 stack.enter_context(ray_session())
+                progress.change_pace()
                 rest = _map_on_ray(function, items[index:], label=label, catch=catch, num_cpus=num_cpus)
                 for offset, result in rest:
                     progress.advance(weights[index + offset])
@@ -188,6 +189,7 @@ class Progress:
         self._next_line_sec = 0.2 if self._on_terminal else 3.0
         self._num_done = 0
         self._done_weight = 0.0
+        self._pace_from = (0.0, 0, 0.0)  # seconds, items and weight when the present pace began
         self._drawn = False
 
     def advance(self, weight: float) -> None:
@@ -202,13 +204,21 @@ class Progress:
         start, end = ("\r\x1b[K", "") if self._on_terminal else ("", "\n")
         print(start + self.line(elapsed_sec), end=end, flush=True)
 
+    def change_pace(self) -> None:
+        """From here on more workers are at it: what came before tells nothing about how long the rest will take."""
+        elapsed_sec = time.monotonic() - self._started
+        self._pace_from = (elapsed_sec, self._num_done, self._done_weight)
+        self._next_line_sec = max(self._next_line_sec, elapsed_sec + 1.0)
+
     def line(self, elapsed_sec: float) -> str:
-        """What is printed after `elapsed_sec`: items, rate, and the time left at the rate of work so far."""
-        rate = self._num_done / elapsed_sec if elapsed_sec else 0.0
+        """What is printed after `elapsed_sec`: items, rate, and the time left at the present pace."""
+        from_sec, from_items, from_weight = self._pace_from
+        paced_sec, paced_weight = elapsed_sec - from_sec, self._done_weight - from_weight
+        rate = (self._num_done - from_items) / paced_sec if paced_sec > 0 else 0.0
         text = f"{self._label}: {self._num_done} of {self._num_items} {self._unit}, {rate:.3g}/s"
-        if self._done_weight <= 0:
+        if paced_weight <= 0:
             return text
-        left_sec = round(elapsed_sec * (self._total_weight / self._done_weight - 1))
+        left_sec = round(paced_sec * (self._total_weight - self._done_weight) / paced_weight)
         return f"{text}, {left_sec // 3600}:{left_sec // 60 % 60:02d}:{left_sec % 60:02d} left"
 
     def close(self) -> None:
