@@ -18,7 +18,8 @@ from kineflow.data.dataset import ClipItem
 from kineflow.data.preprocessing import Augment, Preprocessing
 from kineflow.data.readers import StreamStore
 from kineflow.training.folds import Resources, train_jobs
-from kineflow.training.job import Job, ModelConfig, ObjectiveConfig
+from kineflow.training.job import Job, ObjectiveConfig
+from kineflow.training.model_config import ModelConfig
 from kineflow.training.recipe import Recipe
 
 NUM_VIDEOS, NUM_FRAMES, FEATURE_DIM = 12, 20, 8

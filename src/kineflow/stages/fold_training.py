@@ -28,7 +28,8 @@ from kineflow.store import home
 from kineflow.tables import CLIPS, FOLDS, FRAME_LABELS, LOGITS, VIDEOS, read_table, write_table
 from kineflow.training.bundle import Bundle, Member, write_bundle
 from kineflow.training.folds import Resources, train_jobs
-from kineflow.training.job import Job, ModelConfig, ObjectiveConfig, logits_table
+from kineflow.training.job import Job, ObjectiveConfig, logits_table
+from kineflow.training.model_config import ModelConfig
 from kineflow.training.precision import choose_device, choose_precision
 from kineflow.training.recipe import Recipe
 from kineflow.video.frame_store import FrameReader

@@ -9,15 +9,17 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from kineflow.data.preprocessing import Preprocessing
 from kineflow.errors import DataError
-from kineflow.training.job import ModelConfig
-from kineflow.training.recipe import Precision
+from kineflow.training.model_config import ModelConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from kineflow.training.recipe import Precision
 
 SCHEMA_VERSION = 1
 BUNDLE_JSON = "bundle.json"
@@ -35,7 +37,7 @@ class Member:
     stream: str
     model: ModelConfig
     preprocessing: Preprocessing
-    precision: Precision
+    precision: "Precision"
     weights: str
 
 
@@ -56,12 +58,14 @@ class Bundle:
     training_videos: tuple[str, ...]
     training_groups: tuple[str, ...]
 
-    def load_model(self, member: Member, device: torch.device) -> nn.Module:
+    def load_model(self, member: Member, device: "torch.device") -> "nn.Module":
         """The network of `member` with its weights, in eval mode.
 
         Raises:
             DataError: the weights do not fit the model.
         """
+        import torch
+
         model = member.model.build(seed=0)
         state = torch.load(self.root / member.weights, map_location="cpu", weights_only=True)
         try:

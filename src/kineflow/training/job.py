@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,14 @@ from torch import nn
 from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
 from kineflow.data.preprocessing import Augment, Preprocessing, estimate_flow_scale
 from kineflow.data.readers import StreamStore
-from kineflow.models.classifier import VideoClassifier
 from kineflow.models.describe import describe_model
-from kineflow.models.layout import use_channels_last
-from kineflow.models.registry import create_model
-from kineflow.models.weights import find_checkpoint, load_weights
+from kineflow.models.weights import find_checkpoint
 from kineflow.store import ResultStore, digest, file_sha256
 from kineflow.tables import LOGITS, write_table
 from kineflow.training.checkpoint import save_tensors
 from kineflow.training.code_digest import code_digest
 from kineflow.training.loop import EpochResult, FitResult, Shard, fit
+from kineflow.training.model_config import ModelConfig
 from kineflow.training.objectives import Classification, Objective
 from kineflow.training.precision import choose_device
 from kineflow.training.recipe import Recipe
@@ -33,34 +31,6 @@ from kineflow.training.scoring import as_logits, predict_probs
 
 CODE = ("kineflow.models", "kineflow.training", "kineflow.data.preprocessing", "kineflow.data.dataset")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "opencv-contrib-python-headless")
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What `create_model` and `load_weights` need."""
-
-    name: str
-    task: Literal["clip", "frame"]
-    num_classes: int
-    in_channels: int
-    dropout: float
-    weights: str | None
-    options: dict[str, int | float | str | bool]
-
-    def build(self, seed: int) -> VideoClassifier:
-        """The model, its weights drawn from `seed` and then loaded where `weights` says so."""
-        torch.manual_seed(seed)
-        model = create_model(
-            self.name,
-            num_classes=self.num_classes,
-            in_channels=self.in_channels,
-            task=self.task,
-            dropout=self.dropout,
-            options=self.options,
-        )
-        if self.weights is not None:
-            load_weights(model, self.weights)
-        return use_channels_last(model)
 
 
 @dataclass(frozen=True)

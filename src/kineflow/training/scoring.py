@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.metrics import f1_score
 from torch import nn
 
 from kineflow.data.dataset import ClipDataset, collate
@@ -60,6 +59,8 @@ def validation_scores(probs: list[np.ndarray], dataset: ClipDataset) -> tuple[fl
         probs_NK, targets_N = np.stack(probs), np.array(targets, np.int64)
         of_target = np.clip(probs_NK[np.arange(len(targets_N)), targets_N], 1e-7, 1)
         return float(-np.log(of_target).mean()), float((probs_NK.argmax(axis=1) == targets_N).mean())
+    from sklearn.metrics import f1_score  # costs a second, so only where it is used
+
     probs_NK = np.clip(np.concatenate(probs), 1e-7, 1 - 1e-7)
     targets_NK = np.concatenate([target for target in targets if isinstance(target, np.ndarray)])
     labelled = ~np.isnan(targets_NK)

@@ -1,0 +1,41 @@
+"""Which network a job trains or a bundle holds, as JSON values; torch is imported only when it is built."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from kineflow.models.classifier import VideoClassifier
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What `create_model` and `load_weights` need."""
+
+    name: str
+    task: Literal["clip", "frame"]
+    num_classes: int
+    in_channels: int
+    dropout: float
+    weights: str | None
+    options: dict[str, int | float | str | bool]
+
+    def build(self, seed: int) -> "VideoClassifier":
+        """The model, its weights drawn from `seed` and then loaded where `weights` says so."""
+        import torch
+
+        from kineflow.models.layout import use_channels_last
+        from kineflow.models.registry import create_model
+        from kineflow.models.weights import load_weights
+
+        torch.manual_seed(seed)
+        model = create_model(
+            self.name,
+            num_classes=self.num_classes,
+            in_channels=self.in_channels,
+            task=self.task,
+            dropout=self.dropout,
+            options=self.options,
+        )
+        if self.weights is not None:
+            load_weights(model, self.weights)
+        return use_channels_last(model)
