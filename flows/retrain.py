@@ -110,6 +110,7 @@ def _build(claim: Claim, *, pull: bool) -> Result:
     if "register" in graph.order:
         runs += _fill_lost_registry(claim)
     result = _promote(tuple(runs))
+    _tag(claim)
     _publish(result)
     return result
 
@@ -146,6 +147,17 @@ def _fill_lost_registry(claim: Claim) -> list[StageRun]:
         "the registry no longer holds %s version %s; registering again", values["name"], values["version"]
     )
     return [_value(run_stage("register", claim, force=True, return_state=True))]
+
+
+def _tag(claim: Claim) -> None:
+    """Lead from the registered version back to this run."""
+    from kineflow.registry.register import Registration
+    from kineflow.registry.trace import tag_run
+
+    if paths.REGISTRATION.is_file() and claim.flow_run is not None:
+        values = json.loads(paths.REGISTRATION.read_text())
+        registration = Registration(values["name"], values["version"], values["digest"], values["run_id"])
+        tag_run(registration, root=Path(), flow_run=claim.flow_run)
 
 
 def _promote(runs: tuple[StageRun, ...]) -> Result:

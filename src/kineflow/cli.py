@@ -152,7 +152,7 @@ def models() -> None:
 
     table = Table(box=None, header_style="bold")
     for column in ("model", "input", "tasks", "options", "source"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "model", overflow="fold")
     for spec in list_models():
         options = ", ".join(f"{name}={value}" for name, value in spec.options.items())
         table.add_row(spec.name, spec.input, ", ".join(spec.tasks), options, spec.source)
@@ -169,6 +169,7 @@ def predict(
 
     Example: kineflow predict new.mp4 --model kineflow-sample@champion
     """
+    from kineflow.errors import ParamsError
     from kineflow.inference.predict import label_videos
     from kineflow.registry.register import load_bundle_path
 
@@ -178,8 +179,55 @@ def predict(
     if out is None:
         print(table.to_string(index=False, float_format="{:.3f}".format))
     else:
-        table.to_csv(out, index=False)
+        try:
+            table.to_csv(out, index=False)
+        except OSError as err:
+            raise ParamsError(f"--out {out}: {err.strerror or err}; name a file in a folder that is there") from err
         print(f"{out}: {len(table)} rows")
+
+
+@app.command()
+def promote(
+    name: Annotated[str, typer.Argument(help="registered model, as in params register.model_name")],
+    version: Annotated[str, typer.Argument(help="its version, or challenger")],
+    reason: Annotated[str, typer.Option(help="why; it is kept in the history")],
+) -> None:
+    """Make a version the champion by hand, whatever the rule in params.yaml says.
+
+    Example: kineflow promote kineflow-sample 7 --reason "approved after watching the new cages"
+    """
+    from kineflow.registry.promote import promote_by_hand
+
+    entry = promote_by_hand(name, version, reason=reason)
+    print(f"{name}: version {entry.version} is the champion, after {entry.previous or 'none'} ({entry.reason})")
+
+
+@app.command()
+def lineage(
+    version: Annotated[str | None, typer.Argument(help="NAME@ALIAS or NAME@VERSION of the registry")] = None,
+    video: Annotated[Path | None, typer.Option(help="a video file: list the versions trained on it")] = None,
+) -> None:
+    """Show what a version was made of, or which versions were trained on a video.
+
+    Example: kineflow lineage kineflow-sample@champion
+    Example: kineflow lineage --video data/sample/clips/arena0_clip000.mp4
+    """
+    import json
+
+    from kineflow.errors import ParamsError
+    from kineflow.registry.trace import lineage_of, versions_trained_on
+    from kineflow.store import file_sha256
+
+    if (version is None) == (video is None):
+        raise ParamsError("give either NAME@VERSION or --video FILE")
+    if video is not None:
+        if not video.is_file():
+            raise ParamsError(f"--video {video}: there is no such file")
+        for row in versions_trained_on(file_sha256(video)):
+            print(f"{row['name']} version {row['version']}" + (f" ({row['aliases']})" if row["aliases"] else ""))
+        return
+    name, _, wanted = str(version).rpartition("@")
+    print(json.dumps(lineage_of(name, wanted), indent=1))
 
 
 @app.command()
@@ -194,7 +242,7 @@ def rollback(
     from kineflow.registry.promote import rollback as roll_back
 
     entry = roll_back(name, reason=reason)
-    print(f"{name}: {entry}")
+    print(f"{name}: version {entry.version} is the champion again, after version {entry.previous} ({entry.reason})")
 
 
 @services.command("up")

@@ -94,7 +94,7 @@ def map_tasks(
     if len(weights) != len(items):
         raise ValueError(f"{len(weights)} weights for {len(items)} items")
     progress = Progress(label, num_items=len(items), total_weight=sum(weights), unit=unit)
-    num_slots = max(1, int((os.cpu_count() or 1) / num_cpus))
+    num_slots = max(1, int(num_cores() / num_cpus))
     spent_sec = 0.0
     with ExitStack() as stack:
         stack.callback(progress.close)
@@ -112,6 +112,11 @@ def map_tasks(
             spent_sec += time.monotonic() - started
             progress.advance(weights[index])
             yield index, outcome
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -135,7 +140,7 @@ def ray_session() -> Iterator[None]:
     if address is None:
         options |= {
             "address": "local",
-            "num_cpus": os.cpu_count(),
+            "num_cpus": num_cores(),
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
             "_node_ip_address": "127.0.0.1",
@@ -270,10 +275,10 @@ def _map_on_ray(
             index = running.pop(done[0])
             yield index, _fetch(done[0], label=label, catch=catch)
     finally:
-        _cancel(list(running))
+        cancel_tasks(list(running))
 
 
-def _cancel(references: list[Any]) -> None:
+def cancel_tasks(references: list[Any]) -> None:
     """End tasks; asked again until each has ended, as Ray forgets what it is asked while a task is being started."""
     import ray
 

@@ -18,13 +18,17 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 StreamName = Literal["rgb", "flow"]
 STREAM_NAMES: tuple[StreamName, ...] = ("rgb", "flow")
+METRICS = {  # that a promotion may go by, as evaluation names them
+    "clip": ("video_top1_acc", "video_macro_f1", "video_mean_class_acc", "video_log_loss"),
+    "frame": ("frame_macro_f1", "frame_mAP", "frame_top1_acc"),
+}
 S = TypeVar("S", bound="Section")
 
 
 class Section(BaseModel):
     """A part of params.yaml: frozen, strict, closed to unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class SampleParams(Section):
@@ -266,6 +270,10 @@ class Params(Section):
             raise ValueError(f"release.stream: {self.release.stream} is not enabled under streams")
         if (self.task == "frame") != (self.clips.window_sec is not None):
             raise ValueError("clips.window_sec is for task frame, and null on task clip")
+        if self.promotion.metric not in METRICS[self.task]:
+            raise ValueError(f"promotion.metric: task {self.task} has {', '.join(METRICS[self.task])}")
+        if self.promotion.metric == "video_log_loss" and self.promotion.beat_baselines:
+            raise ValueError("promotion.beat_baselines must be false for video_log_loss, which baselines do not have")
         if self.embed.enabled and self.task != "frame":
             raise ValueError("embed.enabled is for task frame")
         uses_embeddings = self.streams.rgb.enabled and self.streams.rgb.model.startswith("embedding.")
@@ -286,6 +294,8 @@ def load_params(path: Path) -> Params:
         text = path.read_text()
     except FileNotFoundError as err:
         raise ParamsError(f"{path} is not there; `kineflow use sample` writes one") from err
+    except (IsADirectoryError, UnicodeDecodeError) as err:
+        raise ParamsError(f"{path} is no text file in UTF-8; `kineflow use sample` writes one") from err
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as err:

@@ -3,7 +3,8 @@
 A key is the digest of everything that a result depends on (the input's content, the stage's params, its
 `CODE_VERSION`). A stage computes the keys that are missing and links all of them into its out, so that a
 change of one video costs the work of one video and the out is still what a clean run would make.
-A result appears by a rename, so a killed stage leaves nothing half-written. The store is safe to delete.
+A result appears by a rename, so a killed stage leaves nothing half-written; what a power cut or another program
+damaged is noticed and made again. The store is safe to delete.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,22 +35,33 @@ def home() -> Path:
     return Path(os.environ.get("KINEFLOW_HOME", ".kineflow"))
 
 
+def is_not_empty(path: Path) -> bool:
+    """Whether a file holds anything, or a folder files that all do."""
+    files = [part for part in path.rglob("*") if part.is_file()] if path.is_dir() else [path]
+    try:
+        return bool(files) and all(file.stat().st_size for file in files)
+    except OSError:
+        return False
+
+
 class ResultStore:
     """Results of one kind (frames, flow, folds ...), each a file or a folder named by its key.
 
     Args:
         root: the folder of this kind, for example `home() / "store" / "frames"`.
+        is_whole: a quick look at whether a result is undamaged; what is not counts as missing.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, is_whole: Callable[[Path], bool] = is_not_empty) -> None:
         self.root = root
+        self._is_whole = is_whole
 
     def path(self, key: str) -> Path:
         """Where the result of `key` is, or would be."""
         return self.root / key[:2] / key
 
     def __contains__(self, key: str) -> bool:
-        return self.path(key).exists()
+        return self._is_whole(self.path(key))
 
     @contextmanager
     def writing(self, key: str) -> Iterator[Path]:
@@ -61,9 +73,12 @@ class ResultStore:
             yield workdir / "result"
             try:
                 (workdir / "result").replace(final)
-            except OSError:  # a folder that another process completed first
-                if not final.exists():
+            except OSError:  # a folder is there: damaged, or completed by another process meanwhile
+                if not final.is_dir():
                     raise
+                if key not in self:
+                    shutil.rmtree(final)
+                    (workdir / "result").replace(final)
         finally:
             shutil.rmtree(workdir, ignore_errors=True)
 

@@ -135,6 +135,9 @@ LOGITS = TableSchema(
     extra_type=pa.float32(),  # one column for each class
 )
 
+# Names that no class may have: its column would collide with another one.
+RESERVED_LABELS = frozenset(name for schema in (FRAME_LABELS, LOGITS) for name, _ in schema.columns)
+
 ALL = {schema.name: schema for schema in (VIDEOS, EVENTS, FRAME_LABELS, CLIPS, FOLDS, LOGITS)}
 
 

@@ -42,6 +42,7 @@ class Setup:
 def params_of(setup, repository):
     values = yaml.safe_load((repository / "params" / "sample.yaml").read_text())
     values["task"] = setup.task
+    values["promotion"]["metric"] = "video_top1_acc" if setup.task == "clip" else "frame_macro_f1"
     values["clips"]["window_sec"] = None if setup.task == "clip" else 0.5
     values["frames"]["fps"] = FPS
     values["streams"]["flow"]["enabled"] = setup.flow

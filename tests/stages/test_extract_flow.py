@@ -209,7 +209,8 @@ def test_flow_says_which_video_is_too_small_and_what_is_missing(project: Path, r
 
 
 def embed_params(repository: Path, **changes: Any) -> Params:
-    frame = {"task": "frame", "clips__window_sec": 0.5, "embed__enabled": True, "embed__backbone": "resnet10_tiny"}
+    frame = {"task": "frame", "clips__window_sec": 0.5, "promotion__metric": "frame_macro_f1"}
+    frame |= {"embed__enabled": True, "embed__backbone": "resnet10_tiny"}
     return make_params(repository, **frame | changes)
 
 

@@ -100,7 +100,8 @@ class Bench:
 
     def use_task_frame(self) -> None:
         self.params["task"] = "frame"
-        self.params["clips"]["window_sec"] = 0.8
+        self.params["promotion"]["metric"] = "frame_macro_f1"
+        self.params["clips"] |= {"window_sec": 0.8, "min_frames": 4}
         self.params["distill"]["enabled"] = False
 
 
@@ -127,7 +128,7 @@ def test_good_data_pass_both_gates_and_twice_gives_the_same_bytes(bench: Bench, 
         bench.write_tables()
     assert written[0] == written[1]
     clips, folds = read_table(paths.CLIPS, CLIPS), read_table(paths.FOLDS, FOLDS)
-    assert len(clips) == (12 if task == "clip" else 12 * 2)  # 20 frames are windows of 8 and 12
+    assert len(clips) == (12 if task == "clip" else 12 * 3)  # 20 frames are windows of 8, 8 and 4
     roles = dict(line.split(",")[1:] for line in paths.ASSIGNMENTS.read_text().splitlines()[1:])
     test = {group for group, role in roles.items() if role == "test"}
     assert len(roles) == 6 and len(test) == 2  # a quarter of six, rounded up

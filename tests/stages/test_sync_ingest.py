@@ -54,6 +54,7 @@ def make_params(repository: Path, **data: Any) -> Params:
     values["data"] |= data
     if task == "frame":
         values["task"] = task
+        values["promotion"]["metric"] = "frame_macro_f1"
         values["clips"]["window_sec"] = 1.0
     return parse_params(values, where="test")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kineflow import services
-from kineflow.errors import ServiceError
+from kineflow.errors import ParamsError, ServiceError
 from kineflow.services import dvc_remote, process, s3
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -101,7 +101,7 @@ def test_a_taken_port_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPat
     assert "\n" not in str(caught.value)
     assert services.status()[0].state == "stopped"
     monkeypatch.setenv("KINEFLOW_S3_PORT", "many")
-    with pytest.raises(ServiceError, match="is no port"):
+    with pytest.raises(ParamsError, match="is no port"):
         services.up()
 
 

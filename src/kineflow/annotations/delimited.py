@@ -34,7 +34,9 @@ def read_text(path: Path) -> str:
     except IsADirectoryError as err:
         raise AnnotationError(f"{path} is a folder; name the annotation file in data.annotations") from err
     except (FileNotFoundError, NotADirectoryError) as err:
-        raise AnnotationError(f"{path}: the annotation file is not there; correct data.annotations") from err
+        raise AnnotationError(
+            f"{path}: the annotation file is not there; correct data.annotations (init: --annotations)"
+        ) from err
     except UnicodeDecodeError as err:
         line = path.read_bytes()[: err.start].count(b"\n") + 1
         raise AnnotationError(f"{path.name}:{line}: not UTF-8 text; save the file as UTF-8") from err

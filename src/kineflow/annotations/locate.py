@@ -19,7 +19,9 @@ def list_videos(source: str) -> list[FileInfo]:
     """
     found = [info for info in storage.list_files(source) if PurePosixPath(info.key).suffix.lower() in VIDEO_SUFFIXES]
     if not found:
-        raise DataError(f"{source} holds no videos; put some there (.mp4, .avi, .mkv, ...) or correct data.source")
+        raise DataError(
+            f"{source} holds no videos; put some there (.mp4, .avi, .mkv, ...) or correct data.source (init: --videos)"
+        )
     return found
 
 

@@ -77,33 +77,36 @@ def event_clips(videos: pd.DataFrame, events: pd.DataFrame, *, fps: float) -> pd
     return _table((video, start, stop, label, groups[video], "event") for (video, start, stop), label in labels.items())
 
 
-def window_clips(
-    videos: pd.DataFrame, video_ids: Iterable[str], *, fps: float, window_sec: float, min_frames: int
-) -> pd.DataFrame:
+def window_clips(videos: pd.DataFrame, video_ids: Iterable[str], *, fps: float, window_sec: float) -> pd.DataFrame:
     """Windows that tile each ok video of `video_ids`, every frame in exactly one; their label is null.
-
-    A rest of at least half a window and `min_frames` is a window of its own; a shorter one lengthens the last window.
 
     Args:
         videos: the videos table.
         video_ids: the videos with frame labels; others have nothing to learn or to score.
         fps: of the extracted frames.
-        window_sec: length of a window, rounded to frames (at least one).
-        min_frames: no rest is shorter; a whole video may be.
+        window_sec: length of a window; see `num_window_frames`.
     """
     groups = _groups(videos)
     num_frames = extracted_frame_counts(videos, fps=fps)
-    window = max(1, _nearest_frame(window_sec, fps))
-    shortest = max(math.ceil(window / 2), min_frames)
+    window = num_window_frames(window_sec, fps=fps)
     rows: list[Row] = []
     for video_id in sorted(set(video_ids) & set(num_frames)):
-        for start, stop in tile(num_frames[video_id], window, shortest=shortest):
+        for start, stop in tile(num_frames[video_id], window):
             rows.append((video_id, start, stop, None, groups[video_id], "window"))
     return _table(rows)
 
 
-def tile(num_frames: int, window: int, *, shortest: int) -> list[tuple[int, int]]:
-    """Consecutive (start, stop) that cover [0, num_frames) once; a rest below `shortest` lengthens the last one."""
+def num_window_frames(window_sec: float, *, fps: float) -> int:
+    """Length of a window in extracted frames, at least one."""
+    return max(1, _nearest_frame(window_sec, fps))
+
+
+def tile(num_frames: int, window: int) -> list[tuple[int, int]]:
+    """Consecutive (start, stop) that cover [0, num_frames) once; training and prediction cut videos alike.
+
+    A rest of at least half a window is a window of its own; a shorter one lengthens the last window.
+    """
+    shortest = math.ceil(window / 2)
     num_windows = max(1, num_frames // window + (num_frames % window >= shortest))
     starts = [i * window for i in range(num_windows)]
     return list(zip(starts, [*starts[1:], num_frames], strict=True))

@@ -7,7 +7,7 @@ the same instants.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,7 @@ class MarsConfig:
     store: StreamStore
     feature_weight: float
     label_smoothing: float
+    code: ClassVar[tuple[str, ...]] = ("kineflow.distillation",)
 
     @property
     def key(self) -> dict[str, Any]:

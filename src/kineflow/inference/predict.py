@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kineflow.data.clips import tile
 from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
 from kineflow.data.preprocessing import Preprocessing, Reader
-from kineflow.errors import DataError
+from kineflow.errors import DataError, DecodeError
 from kineflow.store import ResultStore, digest, file_sha256, home
 from kineflow.training.bundle import Bundle, Member, read_bundle
 from kineflow.training.precision import choose_device
@@ -20,6 +21,7 @@ from kineflow.video.flow import CODE_VERSION as FLOW_CODE_VERSION
 from kineflow.video.flow import compute_flow
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
+from kineflow.video.pack import is_pack
 
 BATCH_SIZE = 8
 
@@ -89,12 +91,15 @@ def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
     """The reader of `video` as `preprocessing` wants it; extracts frames and flow where that was not done before."""
     frames = preprocessing.frames
     sha256 = video.sha256 or file_sha256(video.path)
-    store = ResultStore(home() / "store" / "predict")
+    store = ResultStore(home() / "store" / "predict", is_whole=is_pack)
     frames_key = digest(sha256=sha256, frames=frames, code=FRAMES_CODE_VERSION)
     if frames_key not in store:
         size = FrameSize(frames["height_px"], frames["width_px"], frames["short_side_px"])
-        with store.writing(frames_key) as target:
-            extract_frames(video.path, target, fps=frames["fps"], size=size, jpeg_quality=frames["jpeg_quality"])
+        try:
+            with store.writing(frames_key) as target:
+                extract_frames(video.path, target, fps=frames["fps"], size=size, jpeg_quality=frames["jpeg_quality"])
+        except DecodeError as err:
+            raise DecodeError(f"{video.video_id} cannot be labelled: {err}") from err
     if preprocessing.stream == "rgb":
         return FrameReader(store.path(frames_key))
     if preprocessing.stream == "embedding" or preprocessing.flow is None:
@@ -103,7 +108,7 @@ def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
     if flow_key not in store:
         with store.writing(flow_key) as target:
             compute_flow(store.path(frames_key), target, **preprocessing.flow)
-    return FlowReader(store.path(flow_key))
+    return _checked(FlowReader(store.path(flow_key)), video)
 
 
 def _member_probs(
@@ -111,12 +116,19 @@ def _member_probs(
 ) -> tuple[list[ClipItem], list[np.ndarray]]:
     device = choose_device(1.0)
     preprocessing = member.preprocessing
-    opened = {clip.video_id: prepare(files[clip.video_id], preprocessing) for clip in clips}
+    wanted = dict.fromkeys(clip.video_id for clip in clips)
+    opened = {video_id: prepare(files[video_id], preprocessing) for video_id in wanted}
     num_frames = {v: len(reader) + (preprocessing.stream == "flow") for v, reader in opened.items()}
     items = [_as_item(clip, preprocessing.fps, num_frames[clip.video_id]) for clip in clips]
     dataset = ClipDataset(items, ReaderCache(opened.__getitem__), preprocessing)
     model = bundle.load_model(member, device)
     return items, predict_probs(model, dataset, batch_size=BATCH_SIZE, device=device, precision=member.precision)
+
+
+def _checked(reader: Reader, video: VideoFile) -> Reader:
+    if len(reader) == 0:
+        raise DataError(f"{video.video_id}: a video of one frame has no flow, so this model cannot label it")
+    return reader
 
 
 def _as_item(clip: TimedClip, fps: float, num_frames: int) -> ClipItem:
@@ -130,7 +142,7 @@ def _as_item(clip: TimedClip, fps: float, num_frames: int) -> ClipItem:
 def label_videos(bundle_dir: Path, paths: Sequence[Path]) -> pd.DataFrame:
     """Probabilities of whole videos, named by their paths; on task frame one row for each frame.
 
-    On task frame a video is cut into windows as long as those of training.
+    On task frame a video is cut into windows as in training.
 
     Raises:
         DataError: the folder holds no release model, or a file is not there.
@@ -149,8 +161,7 @@ def label_videos(bundle_dir: Path, paths: Sequence[Path]) -> pd.DataFrame:
     for video in videos:
         reader = prepare(video, preprocessing)
         num_frames = len(reader) + (preprocessing.stream == "flow")
-        for start in range(0, num_frames, preprocessing.num_frames):
-            stop = min(num_frames, start + preprocessing.num_frames)
+        for start, stop in tile(num_frames, preprocessing.num_frames):
             clip_id = f"{video.video_id}#{start}-{stop}"
             clips.append(TimedClip(clip_id, video.video_id, start / preprocessing.fps, stop / preprocessing.fps))
     return score_clips(bundle_dir, clips, videos).drop(columns="clip_id")

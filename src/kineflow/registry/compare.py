@@ -12,6 +12,7 @@ from kineflow.data.frame_labels import behaviours, extracted_labels
 from kineflow.errors import DataError
 from kineflow.evaluation.metrics import Floats, scores
 from kineflow.evaluation.predictions import Examples, make_examples
+from kineflow.evaluation.test_looks import log_test_look
 from kineflow.inference.predict import TimedClip, VideoFile, score_clips
 from kineflow.store import home
 from kineflow.training.bundle import Bundle, read_bundle
@@ -74,6 +75,7 @@ def score_on_test(data: TestData, bundle_dirs: Sequence[Path], metric: str, *, m
     clips = fair_clips(data, bundles)
     if len(clips) < max(1, min_clips):
         return [TestScore(None, len(clips))] * len(bundles)
+    log_test_look(home(), by="promote", models=[folder.name for folder in bundle_dirs], clip_ids=clips["clip_id"])
     return [_score(data, bundle, clips, metric) for bundle in bundles]
 
 

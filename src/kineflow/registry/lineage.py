@@ -17,6 +17,7 @@ import yaml
 from kineflow.store import digest, file_sha256
 
 CODE = ("src", "flows", "dvc.yaml", "pyproject.toml", "constraints.txt")  # params are recorded by value
+STAGE = "register"
 LIBRARIES = ("kineflow", "torch", "torchvision", "timm", "numpy", "av", "opencv-contrib-python-headless", "ray", "dvc")
 
 
@@ -74,13 +75,13 @@ def collect(
         folds: the folds table.
         sources: the manifest that sync wrote.
     """
-    entries = ancestor_entries(root, "register")
+    entries = ancestor_entries(root, STAGE)
     params = _params_of(entries)
     commit, dirty = code_version(root)
     return Lineage(
         code_commit=commit,
         code_dirty=dirty,
-        lock_digest=digest(entries=entries) if entries else None,
+        lock_digest=lock_digest(root),
         sources_sha256=file_sha256(sources) if sources.is_file() else None,
         params=params,
         params_digest=digest(params=params),
@@ -90,6 +91,19 @@ def collect(
         training_groups=training_groups,
         training_videos=training_videos,
     )
+
+
+def lock_digest(root: Path) -> str | None:
+    """Digest of the dvc.lock entries of the ancestors of `register`; None if there is no lock."""
+    entries = ancestor_entries(root, STAGE)
+    return digest(entries=entries) if entries else None
+
+
+def committed_lock(root: Path) -> str | None:
+    """The commit that dvc.lock came with; None where it is not committed as it is, or outside git."""
+    if _git(root, "status", "--porcelain", "--", "dvc.lock") != "":
+        return None
+    return _git(root, "log", "-1", "--format=%H", "--", "dvc.lock") or None
 
 
 def ancestor_entries(root: Path, stage: str) -> dict[str, Any]:

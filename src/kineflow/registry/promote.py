@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kineflow.errors import ParamsError
+from kineflow.errors import DataError, ParamsError
 from kineflow.registry import tracking
 from kineflow.registry.decide import Candidate, Decision, Rule, decide
 from kineflow.registry.register import CHALLENGER, CHAMPION, load_bundle_path, read_document, version_of
@@ -86,6 +86,29 @@ def promote_challenger(name: str, rule: Rule, *, data: "TestData | None", releas
     return Outcome(name, str(found.version), after, decision)
 
 
+def promote_by_hand(name: str, version: str, *, reason: str) -> HistoryEntry:
+    """Make a version the champion whatever the rule says; the reason is kept.
+
+    Raises:
+        ParamsError: there is no such version, or it is the champion already.
+        DataError: its files are not those that were registered.
+        ServiceError: the registry is out of reach.
+    """
+    from filelock import FileLock
+
+    client = tracking.client()
+    home().mkdir(parents=True, exist_ok=True)
+    with FileLock(home() / "promotion.lock"):
+        load_bundle_path(name, version)
+        current = version_of(client, name, CHAMPION)
+        previous = str(current.version) if current is not None else None
+        found = version_of(client, name, version)
+        assert found is not None  # its bundle could be loaded
+        if str(found.version) == previous:
+            raise ParamsError(f"version {previous} of {name!r} is the champion already")
+        return _move(client, name, "promote", str(found.version), previous, f"by hand: {reason}")
+
+
 def rollback(name: str, *, reason: str) -> HistoryEntry:
     """Give the alias back to the champion before the present one, which is then never promoted by itself again.
 
@@ -136,7 +159,11 @@ def _candidates(
 
     from kineflow.registry.compare import score_on_test
 
-    folders = [load_bundle_path(name, candidate.version) for candidate in (champion, challenger)]
+    folders = [load_bundle_path(name, challenger.version)]
+    try:
+        folders.insert(0, load_bundle_path(name, champion.version))
+    except DataError as err:  # a damaged champion must not keep its successors from being built and pushed
+        return replace(champion, incomparable=str(err)), challenger
     before, after = score_on_test(data, folders, rule.metric, min_clips=rule.min_clips)
     return (
         replace(champion, test=before.value, num_clips=before.num_clips, incomparable=before.incomparable),
@@ -149,7 +176,9 @@ def _candidate(client: "MlflowClient", version: Any, rule: Rule, stream: str) ->
     return Candidate(
         version=str(version.version),
         cv=_mean(metrics["cv"].get(stream), rule.metric),
-        baselines={name: _mean(scores, rule.metric) for name, scores in metrics["baselines"].items()},
+        baselines={
+            name: _mean(scores, rule.metric) for name, scores in metrics["baselines"].items() if rule.metric in scores
+        },
         folds_digest=version.tags.get("kineflow.folds_digest"),
         blocked=version.tags.get(ROLLED_BACK_TAG),
     )

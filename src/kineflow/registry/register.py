@@ -26,8 +26,10 @@ CHALLENGER = "challenger"
 CHAMPION = "champion"
 BUNDLE = "bundle"
 DIGEST_TAG = "kineflow.digest"
+METRICS_TAG = "kineflow.metrics_digest"
 FILES_TAG = "kineflow.num_files"
 BYTES_TAG = "kineflow.num_bytes"
+LINEAGE_JSON = "lineage.json"
 MAX_PARAM_CHARS = 6000  # MLflow's limit
 
 
@@ -71,7 +73,10 @@ def register_bundle(
     lineage: Lineage,
     documents: tuple[Path, ...] = (),
 ) -> Registration:
-    """Register a bundle and make it the challenger; the same content gives the version that it already has.
+    """Register a bundle and make it the challenger.
+
+    The same files with the same metrics give the version that they already have, with the lineage of its first
+    registration. Other metrics (other baselines, say) make a new version: what a version was judged by never changes.
 
     Args:
         bundle_dir: what becomes the version's source.
@@ -88,21 +93,22 @@ def register_bundle(
     client = tracking.client()
     with FileLock(home() / "register.lock"), _service_errors():
         _ensure_model(client, model_name)
-        known = find_version(client, model_name, content)
+        evidence = digest(metrics=metrics)
+        known = find_version(client, model_name, content, evidence)
         if known is None:
             run = client.create_run(tracking.experiment_id(client, model_name), run_name=content[:12])
             run_id = str(run.info.run_id)
         else:
             run_id = str(known.run_id)
-        intact = known is not None and _is_intact(client, known)
-        if not intact:
+        if known is None or not _holds(client, run_id, content):
             client.log_artifacts(run_id, str(bundle_dir), BUNDLE)
-        _log_documents(client, run_id, metrics, lineage, documents)
+        if LINEAGE_JSON not in {item.path for item in client.list_artifacts(run_id)}:
+            _log_documents(client, run_id, metrics, lineage, documents)
         if known is None:
             _log_scores(client, run_id, metrics, lineage)
             client.set_terminated(run_id)
             source = f"{client.get_run(run_id).info.artifact_uri}/{BUNDLE}"
-            tags = {DIGEST_TAG: content} | _size_tags(bundle_dir) | _lineage_tags(lineage)
+            tags = {DIGEST_TAG: content, METRICS_TAG: evidence} | _size_tags(bundle_dir) | _lineage_tags(lineage)
             known = client.create_model_version(model_name, source=source, run_id=run_id, tags=tags)
         client.set_registered_model_alias(model_name, CHALLENGER, known.version)
     return Registration(model_name, str(known.version), content, run_id)
@@ -124,7 +130,7 @@ def contains(registration: Registration) -> bool:
     if found.tags.get(DIGEST_TAG) != registration.digest:
         return False
     with _service_errors():
-        return _is_intact(client, found)
+        return _is_whole(client, found)
 
 
 def load_bundle_path(name: str, alias_or_version: str) -> Path:
@@ -157,7 +163,7 @@ def load_bundle_path(name: str, alias_or_version: str) -> Path:
         if bundle_digest(Path(partial) / BUNDLE) != wanted:
             raise DataError(
                 f"{name} version {found.version}: its files are not those that were registered (sha256 differs); "
-                "register it again"
+                "`kineflow stage register` uploads them again where this workspace made them"
             )
         (Path(partial) / BUNDLE).replace(target)
     return target
@@ -175,9 +181,10 @@ def version_of(client: "MlflowClient", name: str, alias_or_version: str) -> Any 
         raise tracking.unreachable(err) from err
 
 
-def find_version(client: "MlflowClient", name: str, content: str) -> Any | None:
-    """The first version whose bundle has the digest `content`, None where there is none."""
-    found = client.search_model_versions(f"name = '{name}' and tags.`{DIGEST_TAG}` = '{content}'")
+def find_version(client: "MlflowClient", name: str, content: str, evidence: str) -> Any | None:
+    """The first version whose bundle has the digest `content` and its metrics `evidence`, None where there is none."""
+    wanted = f"tags.`{DIGEST_TAG}` = '{content}' and tags.`{METRICS_TAG}` = '{evidence}'"
+    found = client.search_model_versions(f"name = '{name}' and {wanted}")
     return min(found, key=lambda version: int(version.version), default=None)
 
 
@@ -190,13 +197,13 @@ def read_document(client: "MlflowClient", run_id: str, name: str) -> Any:
 def _log_documents(
     client: "MlflowClient", run_id: str, metrics: Mapping[str, Any], lineage: Lineage, documents: tuple[Path, ...]
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        for name, values in (("metrics.json", metrics), ("lineage.json", lineage.as_json())):
+    for document in documents:
+        client.log_artifact(run_id, str(document))
+    with tempfile.TemporaryDirectory() as folder:  # the lineage last: where it is, the others are
+        for name, values in (("metrics.json", metrics), (LINEAGE_JSON, lineage.as_json())):
             path = Path(folder) / name
             path.write_text(json.dumps(values, indent=1) + "\n")
             client.log_artifact(run_id, str(path))
-    for document in documents:
-        client.log_artifact(run_id, str(document))
 
 
 def _log_scores(client: "MlflowClient", run_id: str, metrics: Mapping[str, Any], lineage: Lineage) -> None:
@@ -240,7 +247,20 @@ def _size_tags(bundle_dir: Path) -> dict[str, str]:
     return {FILES_TAG: str(len(sizes)), BYTES_TAG: str(sum(sizes))}
 
 
-def _is_intact(client: "MlflowClient", version: Any) -> bool:
+def _holds(client: "MlflowClient", run_id: str, content: str) -> bool:
+    """Whether the registry holds exactly this content, byte for byte."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            fetched = Path(client.download_artifacts(run_id, BUNDLE, folder))
+            return bundle_digest(fetched) == content
+        except Exception as err:
+            if isinstance(err, DataError | OSError) or _is_absent(err):
+                return False
+            raise
+
+
+def _is_whole(client: "MlflowClient", version: Any) -> bool:
+    """Whether as many files and bytes are there as were registered; nothing is fetched."""
     sizes = list(_artifact_sizes(client, version.run_id, BUNDLE))
     return {FILES_TAG: str(len(sizes)), BYTES_TAG: str(sum(sizes))}.items() <= version.tags.items()
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kineflow.errors import ServiceError
+from kineflow.errors import ParamsError, ServiceError
 from kineflow.store import home
 
 LOOPBACK = "127.0.0.1"
@@ -223,12 +223,12 @@ def remembered_port(name: str, variable: str) -> int:
     """The port of a service: `variable` from the environment, else the one it had before, else a free one.
 
     Raises:
-        ServiceError: the variable holds no port.
+        ParamsError: the variable holds no port.
     """
     chosen = os.environ.get(variable)
     if chosen is not None:
         if not chosen.isdecimal() or not 0 < int(chosen) < 65536:
-            raise ServiceError(f"{variable}={chosen} is no port; give a number from 1 to 65535")
+            raise ParamsError(f"{variable}={chosen} is no port; give a number from 1 to 65535")
         return int(chosen)
     path = folder() / f"{name}.port"
     known = path.read_text().strip() if path.is_file() else ""

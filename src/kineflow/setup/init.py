@@ -77,34 +77,35 @@ def init_project(
 def print_init_report(report: InitReport) -> None:
     """Print what was found, what was chosen and why, and what is to be done next."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
-    console, found = Console(highlight=False), report.found
+    # not the terminal's own wrapping: it breaks keys and file names in the middle
+    console, found = Console(highlight=False, markup=False, soft_wrap=True), report.found
     console.print(
         f"{found.num_videos} videos, {found.total_sec / 3600:.2f} hours, {found.width}x{found.height} at "
-        f"{found.fps:g} fps in the median; {len(found.group_sizes)} groups ({found.group_rule}: {found.group_reason})",
-        markup=False,
+        f"{found.fps:g} fps in the median; {len(found.group_sizes)} groups ({found.group_rule}: {found.group_reason})"
     )
     labels = Table("label", found.unit, "groups")
     for label, amount in found.label_counts.items():
-        labels.add_row(label, f"{amount:.0f}", str(found.label_groups.get(label, 0)))
-    console.print(labels)
+        labels.add_row(Text(label), f"{amount:.0f}", str(found.label_groups.get(label, 0)))
+    console.print(labels, soft_wrap=False)
     for key, reason in list(found.quarantined.items())[:MAX_SHOWN]:
-        console.print(f"cannot be decoded: {key}: {reason}", markup=False)
+        console.print(f"cannot be decoded: {key}: {reason}")
     if found.unannotated:
-        console.print(f"without annotation: {len(found.unannotated)} ({found.unannotated[0]}, ...)", markup=False)
+        console.print(f"without annotation: {len(found.unannotated)} ({found.unannotated[0]}, ...)")
     for warning in found.warnings:
-        console.print(f"note: {warning}", markup=False)
+        console.print(f"note: {warning}")
     for problem in found.problems[:MAX_SHOWN]:
-        console.print(f"problem: {problem}", markup=False)
+        console.print(f"problem: {problem}")
     if report.written is None:
         console.print(f"{len(found.problems)} problems: solve them and run init again; nothing was written")
         return
-    choices = Table("params", "value", "why")
+    choices = Table("params", "value", Column("why", overflow="fold"))
     for key, (value, reason) in report.choices.items():
-        choices.add_row(key, str(value), reason)
-    console.print(choices)
-    console.print(f"{report.written} is written; `make retrain` runs it", markup=False)
+        choices.add_row(Text(key), Text(str(value)), Text(reason))
+    console.print(choices, soft_wrap=False)
+    console.print(f"{report.written} is written; `make retrain` runs it")
 
 
 def _background(format: str) -> Change:

@@ -17,6 +17,7 @@ from kineflow.annotations.timing import check_times, fit_frame_tables, label_fra
 from kineflow.errors import AnnotationError
 from kineflow.storage import FileInfo
 from kineflow.store import home
+from kineflow.tables import RESERVED_LABELS
 from kineflow.video.probe_cache import Probed, VideoFile, probe_all
 
 GROUP_NAMES = re.compile(
@@ -200,6 +201,17 @@ def _misfits(
         problems.append("the annotations label frames; choose --task frame")
     if task == "frame" and not found.frame_tables and all(event.stop_sec is None for event in found.events):
         problems.append("the annotations give no start and stop; choose --task clip")
+    if not found.labels:
+        return [*problems, "the annotations hold no row with a label; fill them in"]
+    if task == "clip" and len(found.labels) == 1:
+        text = (
+            f"the only class is {found.labels[0]!r}; classification needs two (is --annotations or --format another?)"
+        )
+        problems.append(text)
+    problems += [
+        f"a class is named {name!r}, as a column of the tables is; rename it"
+        for name in sorted(RESERVED_LABELS & set(found.labels))
+    ]
     if len(group_sizes) < 2:
         problems.append(f"{rule} gives a single group; cross-validation needs two (see --group-from)")
     return problems

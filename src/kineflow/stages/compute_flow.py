@@ -9,6 +9,7 @@ from kineflow.stages.stage import StageReport
 from kineflow.stages.video_results import VideoResult, compute_missing, link_results, read_index
 from kineflow.store import ResultStore, digest, home
 from kineflow.video.flow import CODE_VERSION, compute_flow
+from kineflow.video.pack import is_pack
 
 PARAMS = ("flow", "streams.flow.enabled", "evaluate.baselines")
 
@@ -33,7 +34,7 @@ def run(params: Params, report: StageReport) -> None:
         paths.write_disabled(paths.FLOW, "streams.flow.enabled is false and evaluate.baselines has no hof")
         report.note("disabled: neither the flow stream nor the hof baseline is enabled")
         return
-    store = ResultStore(home() / "store" / "flow")
+    store = ResultStore(home() / "store" / "flow", is_whole=is_pack)
     results, tasks = [], []
     for frames in read_index(paths.FRAMES):
         key = digest(kind="flow", code=CODE_VERSION, frames=frames.key, params=as_json(params.flow))

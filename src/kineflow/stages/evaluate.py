@@ -18,6 +18,7 @@ from kineflow.evaluation.model_card import write_model_card
 from kineflow.evaluation.predictions import Examples, LabelsOfVideo, Predictions, make_examples, read_predictions
 from kineflow.evaluation.report import ReportInput, write_report
 from kineflow.evaluation.summary import Evaluation, baseline_warnings, summary_rows
+from kineflow.evaluation.test_looks import log_test_look
 from kineflow.params import Params
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
@@ -84,6 +85,7 @@ def _evaluate(
     cv = _with_fusion(params, {n: read_predictions(paths.MODELS / n / "oof.parquet", n, val) for n in names})
     on_test = {}
     if test is not None:
+        log_test_look(home(), by="evaluate", models=names, clip_ids=test.rows["clip_id"])
         read = {n: read_predictions(paths.MODELS / n / "test.parquet", n, test) for n in names}
         on_test = _with_fusion(params, read)
     report.items = len(val.rows) + (0 if test is None else len(test.rows))

@@ -12,6 +12,7 @@ from kineflow.stages.video_results import VideoResult, compute_missing, link_res
 from kineflow.store import ResultStore, digest, file_sha256, home
 from kineflow.tables import VIDEOS, read_table
 from kineflow.video.extract import CODE_VERSION, FrameSize, extract_frames
+from kineflow.video.pack import is_pack
 from kineflow.video.resample import num_extracted_frames
 
 PARAMS = ("frames",)
@@ -40,7 +41,7 @@ def run(params: Params, report: StageReport) -> None:
     """
     videos = read_table(paths.VIDEOS, VIDEOS)
     report.quarantined = int((videos["status"] != "ok").sum())
-    store = ResultStore(home() / "store" / "frames")
+    store = ResultStore(home() / "store" / "frames", is_whole=is_pack)
     results, tasks = [], []
     for video in videos[videos["status"] == "ok"].itertuples():
         key = digest(kind="frames", code=CODE_VERSION, sha256=video.sha256, params=as_json(params.frames))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kineflow.data.clips import num_window_frames
 from kineflow.data.dataset import ClipItem
 from kineflow.data.frame_labels import behaviours
 from kineflow.data.items import clip_classes, clip_items, window_items
@@ -156,6 +157,7 @@ def plan(
             recipe=_recipe(train, epochs=epochs, lr=config.lr, seed=params.seed * 1000 + fold, precision=precision),
             fold=fold,
             gpus=train.gpus_per_fold,
+            workers=train.workers_per_fold,
             objective=objective_of(fold),
         )
         for fold in dataset.folds
@@ -166,7 +168,7 @@ def _num_frames(params: Params, config: StreamParams) -> int:
     if params.task == "clip":
         return config.num_frames
     assert params.clips.window_sec is not None  # params.py holds that for task frame
-    return max(1, round(params.clips.window_sec * params.frames.fps))
+    return num_window_frames(params.clips.window_sec, fps=params.frames.fps)
 
 
 def _recipe(train: TrainParams, *, epochs: int, lr: float, seed: int, precision: Any) -> Recipe:

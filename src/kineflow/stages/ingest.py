@@ -18,7 +18,7 @@ from kineflow.stages import paths, raw_videos
 from kineflow.stages.source_manifest import Source, read_sources
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
-from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, write_table
+from kineflow.tables import EVENTS, FRAME_LABELS, RESERVED_LABELS, VIDEOS, write_table
 from kineflow.video.probe_cache import Probed, VideoFile, probe_all
 
 if TYPE_CHECKING:
@@ -147,9 +147,9 @@ def _empty_frame_labels() -> "pd.DataFrame":
 
 
 def _check_task(task: str, format_name: str, annotations: Annotations) -> None:
-    reserved = {"video_id", "frame"} & set(annotations.labels)
-    if task == "frame" and reserved:
-        raise DataError(f"a behaviour is named {reserved.pop()!r}, as a column of frame_labels is; rename it")
+    reserved = sorted(RESERVED_LABELS & set(annotations.labels))
+    if reserved:
+        raise DataError(f"a class is named {reserved[0]!r}, as a column of the tables is; rename it")
     if task == "frame" and not annotations.frame_tables and all(e.stop_sec is None for e in annotations.events):
         raise ParamsError(f"task: frame needs labels with start and stop, which {format_name} does not give here")
     if task == "clip" and annotations.frame_tables:

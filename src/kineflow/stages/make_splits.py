@@ -32,13 +32,8 @@ def run(params: Params, report: StageReport) -> None:
     frame_labels = read_table(paths.FRAME_LABELS, FRAME_LABELS)
     fps = params.frames.fps
     if params.clips.window_sec is not None:
-        clips = window_clips(
-            videos,
-            frame_labels["video_id"].unique(),
-            fps=fps,
-            window_sec=params.clips.window_sec,
-            min_frames=params.clips.min_frames,
-        )
+        labelled = frame_labels["video_id"].unique()
+        clips = window_clips(videos, labelled, fps=fps, window_sec=params.clips.window_sec)
     elif params.clips.from_ == "videos":
         clips = trimmed_clips(videos, events, fps=fps)
     else:

@@ -7,6 +7,7 @@ in `reports/stages/<stage>.json`, and ends with the exit code of `kineflow.error
 import ctypes
 import errno
 import importlib
+import inspect
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from kineflow.errors import KineflowError, ParamsError, StorageFullError
-from kineflow.params import load_params, only
+from kineflow.params import STREAM_NAMES, load_params, only
 from kineflow.stages import STAGES, paths
 
 PR_SET_PDEATHSIG = 1
@@ -86,6 +87,10 @@ def _run(name: str, stream: str | None, report: StageReport) -> None:
         raise ParamsError(f"unknown stage {name!r}; known: {', '.join(STAGES)}")
     params = load_params(Path("params.yaml"))
     module = importlib.import_module(f"kineflow.stages.{name}")
+    of_streams = "stream" in inspect.signature(module.run).parameters
+    if of_streams != (stream is not None) or (stream is not None and stream not in STREAM_NAMES):
+        wanted = f"--stream {' or '.join(STREAM_NAMES)}" if of_streams else "no --stream"
+        raise ParamsError(f"the stage {name} takes {wanted}")
     keys = [key.format(stream=stream) for key in module.PARAMS]
     if stream is None:
         module.run(only(params, keys), report)

@@ -166,7 +166,9 @@ class _Index:
             values = json.loads(self._path.read_text())
         except (OSError, ValueError):
             return {}
-        return values if isinstance(values, dict) else {}
+        if not isinstance(values, dict):
+            return {}
+        return {key: entry for key, entry in values.items() if isinstance(entry, list) and len(entry) == 3}
 
 
 class _Progress:

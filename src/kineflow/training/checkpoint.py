@@ -1,5 +1,6 @@
 """The state of a training between two epochs, on disk: whole or not at all."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,11 @@ def save_tensors(path: Path, value: object) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state at `path`; None where there is none, or one of another version."""
+    """The state at `path`; None where there is none, or one that is damaged or of another version."""
     if not path.is_file():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError):
+        return None  # a power cut: training from the start costs time and changes nothing
     return state if state.get("schema_version") == SCHEMA_VERSION else None

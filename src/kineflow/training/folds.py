@@ -17,10 +17,9 @@ from typing import Any
 
 import torch
 
-from kineflow.errors import ServiceError
-from kineflow.parallel import RAY_START_SEC, ray_session
-from kineflow.store import ResultStore
-from kineflow.training.job import Job, run_job
+from kineflow.errors import KineflowError, ServiceError
+from kineflow.parallel import RAY_START_SEC, cancel_tasks, num_cores, ray_session
+from kineflow.training.job import Job, result_store, run_job
 from kineflow.training.loop import EpochResult, Shard
 from kineflow.training.precision import choose_device
 
@@ -55,7 +54,7 @@ def train_jobs(
         ServiceError: a worker died more often than `max_failures` allows.
     """
     home = home.resolve()
-    results = ResultStore(home / "store" / "train")
+    results = result_store(home)
     keys = {job.key: job for job in jobs}
     pending = {key: job for key, job in keys.items() if key not in results}
     if resources.workers > 1:
@@ -75,11 +74,10 @@ def train_jobs(
 
 def _pays(jobs: Sequence[Job]) -> bool:
     """Whether other cores make up for the start of Ray, by the multiply-accumulates of the trainings."""
-    num_cores = os.cpu_count() or 1
-    if len(jobs) == 1 or num_cores == 1:
+    if len(jobs) == 1 or num_cores() == 1:
         return "RAY_ADDRESS" in os.environ
     sec = sum(3 * job.num_forward_macs * job.recipe.epochs for job in jobs) / MACS_PER_SEC
-    return sec * (1 - 1 / num_cores) > RAY_START_SEC
+    return sec * (1 - 1 / num_cores()) > RAY_START_SEC
 
 
 class _Teller:
@@ -111,7 +109,7 @@ def _run_parallel(pending: dict[str, Job], home: Path, resources: Resources, say
     import ray
 
     def train(job: Job, key: str) -> None:
-        results = ResultStore(home / "store" / "train")
+        results = result_store(home)
         run_job(job, key, results, home / "checkpoints", on_epoch=_Teller(job, home / "progress" / f"{key}.json"))
 
     with ray_session():
@@ -125,8 +123,7 @@ def _run_parallel(pending: dict[str, Job], home: Path, resources: Resources, say
         try:
             _await(ray, running, home, say)
         finally:
-            for reference in running:
-                ray.cancel(reference, force=True)
+            cancel_tasks(list(running))
 
 
 def _await(ray: Any, running: dict[Any, tuple[str, Job]], home: Path, say: Callable[[str], None]) -> None:
@@ -175,7 +172,11 @@ def _run_distributed(job: Job, key: str, home: Path, resources: Resources, say: 
         try:
             trainer.fit()
         except Exception as err:
-            reason = str(err).splitlines()[0]
+            for failure in getattr(err, "worker_failures", {}).values():
+                cause = getattr(failure, "cause", failure)
+                if isinstance(cause, KineflowError | OSError):
+                    raise cause from err
+            reason = " ".join(str(err).split())[-300:]
             raise ServiceError(f"{job.name}: data-parallel training failed ({reason}); run again to go on") from err
         finally:
             shutil.rmtree(home / "ray_train", ignore_errors=True)  # our own checkpoints are what we go on from
@@ -195,7 +196,7 @@ def _distributed_worker(config: dict[str, Any]) -> None:
     run_job(
         job,
         key,
-        ResultStore(home / "store" / "train"),
+        result_store(home),
         home / "checkpoints",
         on_epoch=_Teller(job, home / "progress" / f"{key}.json"),
         wrap=wrap,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from kineflow.data.preprocessing import Augment, Preprocessing, estimate_flow_sc
 from kineflow.data.readers import StreamStore
 from kineflow.models.describe import describe_model
 from kineflow.models.weights import find_checkpoint
-from kineflow.store import ResultStore, digest, file_sha256
+from kineflow.store import ResultStore, digest, file_sha256, is_not_empty
 from kineflow.tables import LOGITS, write_table
 from kineflow.training.checkpoint import save_tensors
 from kineflow.training.code_digest import code_digest
@@ -30,6 +30,7 @@ from kineflow.training.recipe import Recipe
 from kineflow.training.scoring import as_logits, predict_probs
 
 CODE = ("kineflow.models", "kineflow.training", "kineflow.data.preprocessing", "kineflow.data.dataset")
+RESULT_FILES = ("weights.pt", "logits.parquet", "result.json")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "opencv-contrib-python-headless")
 
 
@@ -37,10 +38,11 @@ LIBRARIES = ("torch", "torchvision", "timm", "numpy", "opencv-contrib-python-hea
 class ObjectiveConfig:
     """Makes the objective of a job; distillation has its own kind.
 
-    `key` is all that the objective depends on, as JSON values.
+    `key` is all that the objective depends on, as JSON values, and `code` the packages beside `CODE`.
     """
 
     label_smoothing: float
+    code: ClassVar[tuple[str, ...]] = ()
 
     @property
     def key(self) -> dict[str, Any]:
@@ -65,6 +67,7 @@ class Job:
         objective: what is minimised.
         fold: -1 for the release model.
         gpus: of a GPU, if there is one.
+        workers: data-parallel processes, each of which normalises its own share of a batch.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Job:
     recipe: Recipe
     fold: int
     gpus: float = 1.0
+    workers: int = 1
     objective: Any = field(default_factory=lambda: ObjectiveConfig(0.0))
 
     @property
@@ -98,7 +102,8 @@ class Job:
             objective=self.objective.key,
             fold=self.fold,
             device=choose_device(self.gpus).type,
-            code=code_digest(*CODE),
+            workers=self.workers,
+            code=code_digest(*CODE, *self.objective.code),
             libraries={name: version(name) for name in LIBRARIES},
         )
 
@@ -164,6 +169,15 @@ def run_job(
         with results.writing(key) as folder:
             folder.mkdir()
             _write_result(folder, job, model, fitted, scored, device, seconds=time.monotonic() - started)
+
+
+def result_store(home: Path) -> ResultStore:
+    """Where the results of jobs are kept, by their keys."""
+    return ResultStore(home / "store" / "train", is_whole=_is_result)
+
+
+def _is_result(folder: Path) -> bool:
+    return all(is_not_empty(folder / name) for name in RESULT_FILES)
 
 
 def with_flow_scale(preprocessing: Preprocessing, items: Sequence[ClipItem], readers: ReaderCache) -> Preprocessing:

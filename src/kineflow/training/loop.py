@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from kineflow.data.dataset import Batch, ClipDataset, collate, prefetch, without_augmentation
+from kineflow.errors import ParamsError
 from kineflow.models.classifier import Prediction
 from kineflow.training.checkpoint import load_checkpoint, save_checkpoint
 from kineflow.training.objectives import Objective
@@ -213,9 +214,8 @@ def _train_epoch(
             prediction: Prediction = model(clips_BCTHW)
         loss = objective(prediction, batch, epoch=epoch)
         if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} in epoch {epoch}; lower the learning rate or clip the gradient"
-            )
+            text = f"training diverged: the loss is {loss.item()} in epoch {epoch + 1}"
+            raise ParamsError(f"{text}; lower the stream's lr or train.grad_clip_norm")
         # data-parallel gradients are averaged over processes: weigh each by its share of the batch
         share = len(whole[shard.rank :: shard.world_size]) * shard.world_size / len(whole)
         (loss * share).backward()

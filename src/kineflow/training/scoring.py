@@ -1,6 +1,6 @@
 """Probabilities of a model over a data set: the one way that training, evaluation and prediction ask a model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -21,14 +21,25 @@ def predict_probs(
     """
     was_training = model.training
     model.eval()
-    probs: list[np.ndarray] = []
+    probs: list[np.ndarray] = [np.empty(0)] * len(dataset)
     num_views = dataset.preprocessing.num_views if dataset.preprocessing.task == "clip" else 1
-    for first in range(0, len(dataset), batch_size):
-        positions = range(first, min(first + batch_size, len(dataset)))
+    for positions in _equal_batches(dataset, batch_size):
         views = [_view_probs(model, dataset, positions, view, device, precision) for view in range(num_views)]
-        probs += [np.mean(of_clip, axis=0) for of_clip in zip(*views, strict=True)]
+        for position, *of_clip in zip(positions, *views, strict=True):
+            probs[position] = np.mean(of_clip, axis=0)
     model.train(was_training)
     return probs
+
+
+def _equal_batches(dataset: ClipDataset, batch_size: int) -> Iterator[list[int]]:
+    """Batches without padding, which temporal kernels would see: a window scores the same whatever is beside it."""
+    by_length: dict[int, list[int]] = {}
+    for position, item in enumerate(dataset.items):
+        length = item.stop - item.start if dataset.preprocessing.task == "frame" else 0
+        by_length.setdefault(length, []).append(position)
+    for positions in by_length.values():
+        for first in range(0, len(positions), batch_size):
+            yield positions[first : first + batch_size]
 
 
 def _view_probs(

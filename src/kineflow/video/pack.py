@@ -62,6 +62,17 @@ def writing_pack(path: Path, *, suffix: str) -> Iterator[PackWriter]:
         yield PackWriter(archive, suffix)
 
 
+def is_pack(path: Path) -> bool:
+    """Whether the file is there and its end is that of a finished pack; two reads, whatever its length."""
+    try:
+        with path.open("rb") as file:
+            num_bytes = os.fstat(file.fileno()).st_size
+            file.seek(max(0, num_bytes - COMMENT_BYTES))
+            return COMMENT.search(file.read()) is not None
+    except OSError:
+        return False
+
+
 class PackReader:
     """Reads items of a pack; cheap to open and to pickle. It opens the file again in the process that gets it.
 

@@ -28,13 +28,15 @@ def test_the_same_content_is_the_same_version(
     registry: Path, bundle: Path, lineage: Lineage, metrics_of: Metrics
 ) -> None:
     first = register_bundle(bundle, model_name="m", metrics=metrics_of(0.9), lineage=lineage)
-    again = register_bundle(bundle, model_name="m", metrics=metrics_of(0.8), lineage=lineage)
+    again = register_bundle(bundle, model_name="m", metrics=metrics_of(0.9), lineage=lineage)
     assert again == first
     assert first.version == "1"
-    assert read_document(tracking.client(), first.run_id, "metrics.json") == metrics_of(0.8)
+    scored_otherwise = register_bundle(bundle, model_name="m", metrics=metrics_of(0.8), lineage=lineage)
+    assert scored_otherwise.version == "2"
+    assert read_document(tracking.client(), first.run_id, "metrics.json") == metrics_of(0.9)
     (bundle / "rgb/weights.pt").write_bytes(b"other weights")
     other = register_bundle(bundle, model_name="m", metrics=metrics_of(0.9), lineage=lineage)
-    assert other.version == "2"
+    assert other.version == "3"
     assert other.digest != first.digest
     assert register_bundle(bundle, model_name="other", metrics=metrics_of(0.9), lineage=lineage).version == "1"
     shutil.copytree(bundle, registry / "elsewhere")
@@ -73,6 +75,19 @@ def test_what_is_not_what_was_registered_is_not_opened(
     with pytest.raises(DataError, match="not those that were registered"):
         load_bundle_path("m", "challenger")
     assert not list((registry / ".kineflow/bundles").rglob("weights.pt"))
+
+
+def test_registering_again_heals_what_was_damaged_in_the_registry(
+    registry: Path, bundle: Path, lineage: Lineage, metrics_of: Metrics
+) -> None:
+    found = register_bundle(bundle, model_name="m", metrics=metrics_of(0.9), lineage=lineage)
+    (stored,) = registry.rglob("artifacts/**/bundle/rgb/weights.pt")
+    content = stored.read_bytes()
+    stored.write_bytes(bytes([content[0] ^ 1]) + content[1:])  # as long as before
+    with pytest.raises(DataError, match="not those that were registered"):
+        load_bundle_path("m", "1")
+    assert register_bundle(bundle, model_name="m", metrics=metrics_of(0.9), lineage=lineage) == found
+    assert bundle_digest(load_bundle_path("m", "1")) == found.digest
 
 
 def test_a_damaged_local_copy_is_fetched_again(

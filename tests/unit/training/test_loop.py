@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from kineflow.data.dataset import ClipDataset, ClipItem, InMemoryReader, ReaderCache
 from kineflow.data.preprocessing import Augment, Preprocessing
+from kineflow.errors import ParamsError
 from kineflow.models.registry import create_model
 from kineflow.training.loop import EpochResult, Shard, epoch_batches, fit
 from kineflow.training.objectives import Classification, masked_binary_cross_entropy
@@ -182,7 +183,7 @@ def test_masked_loss_by_hand():
 
 
 def test_a_loss_that_is_no_number_ends_the_training():
-    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+    with pytest.raises(ParamsError, match=r"training diverged.*lower the stream's lr"):
         fit(small_model(), Classification(), moving_left_or_right(8), None, recipe(lr=1e30, epochs=5), device=CPU)
 
 
