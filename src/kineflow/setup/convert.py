@@ -12,6 +12,7 @@ from kineflow import storage
 from kineflow.annotations import Annotations
 from kineflow.annotations.guess import guess_format
 from kineflow.annotations.locate import list_videos
+from kineflow.annotations.timing import fit_frame_tables
 from kineflow.annotations.writers import Written, as_boris_csv, as_frame_csv, as_manifest
 from kineflow.errors import DataError, ParamsError
 from kineflow.store import home
@@ -76,7 +77,7 @@ def frame_times(found: Annotations, videos: str, *, points_too: bool) -> dict[st
         points_too: whether states and points with times need them as well.
 
     Raises:
-        DataError: a video cannot be decoded.
+        DataError: a video cannot be decoded, or a per-frame table has another number of rows than it has frames.
     """
     wanted = set(found.frame_tables) | {e.video_id for e in found.events if points_too or e.start_sec is None}
     files = []
@@ -90,7 +91,9 @@ def frame_times(found: Annotations, videos: str, *, points_too: bool) -> dict[st
     for key, result in probed.items():
         if result.reason is not None:
             raise DataError(f"{key}: its frames are needed and {result.reason}; replace the video or its annotations")
-    return {key: result.timestamps_sec() for key, result in probed.items()}
+    times_sec = {key: result.timestamps_sec() for key, result in probed.items()}
+    fit_frame_tables(found.frame_tables, {key: len(times) for key, times in times_sec.items()})
+    return times_sec
 
 
 def _write(written: Written, out: Path) -> None:

@@ -119,7 +119,8 @@ def test_malformed_kinetics(tmp_path: Path, text: str, message: str) -> None:
 def test_something_something(tmp_path: Path) -> None:
     other = {"id": 8, "template": "Doing nothing", "placeholders": []}
     write(tmp_path, v2_train__json=json.dumps([ENTRY]), v2_validation__json=json.dumps([other]),
-          v2_test__json='[{"id": "9"}]', v2_labels__json='{"Doing nothing": "1", "Spinning something": "0"}')  # fmt: skip
+          v2_test__json='[{"id": "9"}]',
+          v2_labels__json='{"Doing nothing": "1", "Spinning something": "0"}')  # fmt: skip
     found = annotations.read("something_something", tmp_path / "v2_train.json", videos=["7.webm", "8.webm", "9.webm"])
     assert labels(found) == {"7.webm": ("Spinning something", "train"), "8.webm": ("Doing nothing", "val")}
     assert found.classes == ("Spinning something", "Doing nothing")
