@@ -169,7 +169,7 @@ def contact_sheet(
     if videos is None or annotations is None:
         data = load_params(Path("params.yaml")).data
         if data.annotations.startswith("s3://"):
-            raise ParamsError(f"{data.annotations}: fetch the annotations, then name them by --annotations and --videos")
+            raise ParamsError(f"{data.annotations}: fetch them and name them by --annotations and --videos")
         videos, annotations = data.source, Path(data.annotations)
         format_, group_from = format_ or data.format, group_from or data.group_from
     sheet = draw_contact_sheet(
