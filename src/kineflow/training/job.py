@@ -26,7 +26,7 @@ from kineflow.tables import LOGITS, write_table
 from kineflow.training.checkpoint import save_tensors
 from kineflow.training.code_digest import code_digest
 from kineflow.training.loop import EpochResult, FitResult, Shard, fit
-from kineflow.training.objectives import Classification, Objective
+from kineflow.training.objectives import Classification, Objective, balanced_weights
 from kineflow.training.precision import choose_device
 from kineflow.training.recipe import Recipe
 from kineflow.training.scoring import as_logits, predict_probs
@@ -63,6 +63,9 @@ class ModelConfig:
         return use_channels_last(model)
 
 
+ClassWeights = Literal["none", "balanced"]
+
+
 @dataclass(frozen=True)
 class ObjectiveConfig:
     """Makes the objective of a job; distillation has its own kind.
@@ -71,6 +74,7 @@ class ObjectiveConfig:
     """
 
     label_smoothing: float
+    class_weights: ClassWeights = "none"
 
     @property
     def key(self) -> dict[str, Any]:
@@ -78,7 +82,7 @@ class ObjectiveConfig:
 
     def make(self, job: "Job", preprocessing: Preprocessing, device: torch.device) -> Objective:
         """The objective of `job`, whose inputs are made by `preprocessing`."""
-        return Classification(self.label_smoothing)
+        return classification(job, self.label_smoothing, self.class_weights)
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,14 @@ class Job:
         model = self.model.build(seed=0)
         described = describe_model(model, num_frames=num_frames, height_px=height_px, width_px=width_px)
         return described.macs * len(self.train)
+
+
+def classification(job: Job, label_smoothing: float, class_weights: ClassWeights) -> Classification:
+    """The classification loss of `job`; balanced weights come from its training clips alone."""
+    if class_weights == "none":
+        return Classification(label_smoothing)
+    targets = [item.target for item in job.train]
+    return Classification(label_smoothing, balanced_weights(targets, num_classes=len(job.classes)))
 
 
 def run_job(
@@ -256,7 +268,8 @@ def _item_key(item: ClipItem) -> list[Any]:
         target: Any = digest(values=np.nan_to_num(item.target, nan=-1.0).astype(int).tolist())
     else:
         target = item.target
-    return [item.clip_id, item.start, item.stop, target]
+    redrawn = [list(item.redraw_starts)] if item.redraw_starts else []
+    return [item.clip_id, item.start, item.stop, target, *redrawn]
 
 
 def _weights_digest(weights: str | None) -> str | None:
