@@ -30,7 +30,7 @@ def raw_rules(
 
 
 def _left_out(rule: Rule) -> Rule:
-    return replace(rule, remedy=f"{rule.remedy}; until then make_splits leaves out what has too few clips", severity="warn")
+    return replace(rule, remedy=f"{rule.remedy}; make_splits leaves it out if its clips are too few", severity="warn")
 
 
 def _video_rules(max_quarantined_fraction: float) -> tuple[Rule, ...]:
