@@ -109,6 +109,7 @@ def make_workspace(root: Path) -> Path:
     shutil.copyfile(root / "params" / "tiny.yaml", root / "params.yaml")
     (root / "data").mkdir()
     (root / "data" / "assignments.csv").write_text("dataset,group,role\n")
+    (root / "data" / "folds.csv").write_text("group,fold,role\n")
     git = ["git", "-c", "user.name=bench", "-c", "user.email=bench@example.org"]
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "workspace"]):
         run_in(root, [*git, *arguments])

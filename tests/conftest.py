@@ -52,6 +52,7 @@ def make_workspace(root: Path, preset: str) -> Path:
     shutil.copyfile(REPOSITORY / "params" / f"{preset}.yaml", root / "params.yaml")
     (root / "data").mkdir()
     (root / "data" / "assignments.csv").write_text("dataset,group,role\n")
+    (root / "data" / "folds.csv").write_text("group,fold,role\n")
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "workspace"]):
         subprocess.run([*GIT, *arguments], cwd=root, check=True)
     return root

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from kineflow.errors import ParamsError
 
@@ -105,26 +114,70 @@ class EmbedParams(Section):
     precision: Literal["fp32", "fp16"]
 
 
+class NegativesParams(Section):
+    """Clips that show no class, drawn from long videos."""
+
+    label: str  # the class that they are given
+    ratio: PositiveFloat  # negatives for each clip of an event
+    within: list[str]  # labels of state events that a negative lies inside; they are no classes. Empty: anywhere
+    min_distance_sec: NonNegativeFloat  # to every event of a class
+    redraw: bool  # another place in the same video every epoch, in training only
+
+
 class ClipsParams(Section):
     """What one clip is. Task clip: whole videos or annotated events. Task frame: windows."""
 
     from_: Literal["videos", "events"] = Field(alias="from")
-    window_sec: PositiveFloat | None  # task frame: length of a window; null on task clip
+    window_sec: PositiveFloat | None  # length of a window; task clip from events: null for whole state events
+    stride_sec: PositiveFloat | None  # from window to window; null: the window's length
+    position: Literal["start", "centre", "end"]  # of a point event in its window
+    margin_sec: float  # a window begins this much earlier than `position` says, a state event counts from there
+    states: Literal["whole", "windows"]  # with window_sec: a state event is one clip, or windows inside it
+    overlap: Literal["separate", "drop", "first"]  # of clips of different labels
+    classes: list[str] | None  # labels of events that are classes; null: all
+    without_support: Literal["refuse", "leave_out"]  # a class with too few clips, or in one group only
+    negatives: NegativesParams | None
     min_frames: PositiveInt  # shorter clips are refused by a gate
+
+    @field_validator("overlap", mode="before")
+    @classmethod
+    def _one_label(cls, value: Any) -> Any:
+        if value in ("keep", "multi_label"):
+            raise ValueError(
+                "a clip has one label; set drop, first or separate, or learn several labels at once with task: frame"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _events_together(self) -> Self:
+        if self.negatives is not None and (self.from_ != "events" or self.window_sec is None):
+            raise ValueError("negatives needs from: events and a window_sec, the length of a negative")
+        if self.negatives is not None and self.negatives.label in (self.classes or []):
+            raise ValueError("negatives.label is one of classes; give negatives another label")
+        if self.stride_sec is not None and self.window_sec is None:
+            raise ValueError("stride_sec needs a window_sec")
+        return self
 
 
 class SplitsParams(Section):
     """Who is trained on and who is tested on; a group never crosses."""
 
-    kind: Literal["group_kfold", "official"]  # official: train and test as the annotations say
-    num_folds: Annotated[int, Field(ge=2)]
-    test: Literal["none", "groups", "official"]
+    kind: Literal["group_kfold", "leave_one_group_out", "official", "file"]  # file: data/folds.csv, written by hand
+    num_folds: Annotated[int, Field(ge=2)]  # of group_kfold and official
+    num_repeats: PositiveInt  # of the folds of group_kfold and official, each dealt with another seed
+    test: Literal["none", "groups", "official", "named", "file"]
     test_fraction: Fraction  # of the groups, for test: groups
+    test_names: list[str]  # groups or videos, for test: named; the whole group of a video is held out
 
     @model_validator(mode="after")
-    def _official_together(self) -> Self:
-        if (self.kind == "official") != (self.test == "official"):
-            raise ValueError("kind: official and test: official go together")
+    def _together(self) -> Self:
+        for kind in ("official", "file"):
+            if (self.kind == kind) != (self.test == kind):
+                raise ValueError(f"kind: {kind} and test: {kind} go together")
+        if (self.test == "named") != bool(self.test_names):
+            raise ValueError("test: named and test_names go together")
+        if self.num_repeats > 1 and self.kind not in ("group_kfold", "official"):
+            raise ValueError(f"num_repeats is 1 with kind: {self.kind}, whose folds are always the same")
         return self
 
 
@@ -198,6 +251,7 @@ class TrainParams(Section):
     weight_decay: NonNegativeFloat
     schedule: Literal["constant", "cosine"]
     warmup_fraction: Fraction
+    class_weights: Literal["none", "balanced"]  # of the loss; balanced: inverse to how often a class is shown
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     grad_clip_norm: PositiveFloat | None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None
@@ -281,8 +335,12 @@ class Params(Section):
             raise ValueError("release.stream: student needs distill.enabled")
         if self.release.stream in STREAM_NAMES and self.release.stream not in enabled:
             raise ValueError(f"release.stream: {self.release.stream} is not enabled under streams")
-        if (self.task == "frame") != (self.clips.window_sec is not None):
-            raise ValueError("clips.window_sec is for task frame, and null on task clip")
+        if self.task == "frame" and self.clips.window_sec is None:
+            raise ValueError("clips.window_sec is the length of the windows of task frame, and must be given")
+        if self.task == "clip" and self.clips.from_ == "videos" and self.clips.window_sec is not None:
+            raise ValueError("clips.window_sec is for task frame and for clips.from: events, null for whole videos")
+        if self.task == "frame" and self.clips.negatives is not None:
+            raise ValueError("clips.negatives is for task clip; unlabelled behaviours of a frame are its negatives")
         if self.promotion.metric not in METRICS[self.task]:
             raise ValueError(f"promotion.metric: task {self.task} has {', '.join(METRICS[self.task])}")
         if self.promotion.metric == "video_log_loss" and self.promotion.beat_baselines:

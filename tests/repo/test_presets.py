@@ -30,6 +30,10 @@ def sample() -> dict:
         ("frames", {"short_side_px": 64}, "frames: give either height_px and width_px, or short_side_px"),
         ("splits", {"kind": "official"}, "splits: kind: official and test: official go together"),
         ("clips", {"window_sec": 2.0}, "clips.window_sec is for task frame"),
+        ("clips", {"overlap": "keep"}, "clips.overlap: a clip has one label; set drop, first or separate"),
+        ("clips", {"stride_sec": 1.0}, "clips: stride_sec needs a window_sec"),
+        ("splits", {"kind": "file"}, "splits: kind: file and test: file go together"),
+        ("splits", {"test_names": ["a"]}, "splits: test: named and test_names go together"),
         ("release", {"stream": "pose"}, "release.stream: input should be"),
     ],
 )

@@ -39,6 +39,7 @@ class Bench:
         self.add_groups(range(6))
         paths.ASSIGNMENTS.parent.mkdir(exist_ok=True)
         paths.ASSIGNMENTS.write_text(ASSIGNMENTS_HEADER)
+        paths.FOLD_FILE.write_text("group,fold,role\n")
 
     def add_groups(self, numbers: range) -> None:
         """Groups g0, g1, ... of two videos of 2 s, one of each class."""

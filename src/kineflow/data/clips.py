@@ -10,10 +10,13 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
+from kineflow.data.event_clips import EventRule, event_spans, nearest_frame
+from kineflow.data.negatives import NegativeRule, draw_negatives, negative_starts
 from kineflow.errors import DataError
 from kineflow.tables import CLIPS
 from kineflow.video.resample import num_extracted_frames
 
+WHOLE_EVENTS = EventRule()
 Row = tuple[str, int, int, str | None, str, str]  # video_id, start_frame, stop_frame, label, group, origin
 
 
@@ -49,56 +52,85 @@ def trimmed_clips(videos: pd.DataFrame, events: pd.DataFrame, *, fps: float) -> 
     return _table(rows)
 
 
-def event_clips(videos: pd.DataFrame, events: pd.DataFrame, *, fps: float) -> pd.DataFrame:
-    """One clip for each state event of an ok video: frames [start * fps, stop * fps), rounded, inside the video.
-
-    A whole-video event gives the whole video; a point event gives no clip.
+def event_clips(
+    videos: pd.DataFrame, events: pd.DataFrame, *, fps: float, rule: EventRule = WHOLE_EVENTS
+) -> pd.DataFrame:
+    """The clips that `rule` makes of the events of ok videos; see `event_spans`.
 
     Raises:
         DataError: the same frames of a video have two labels.
     """
     groups = _groups(videos)
+    spans = event_spans(events, extracted_frame_counts(videos, fps=fps), fps=fps, rule=rule)
+    return _table((video, start, stop, label, groups[video], "event") for video, start, stop, label in spans)
+
+
+def negative_clips(
+    videos: pd.DataFrame,
+    events: pd.DataFrame,
+    positive_events: pd.DataFrame,
+    positives: pd.DataFrame,
+    *,
+    fps: float,
+    window_sec: float,
+    rule: NegativeRule,
+    seed: int,
+) -> pd.DataFrame:
+    """`rule.ratio` negatives for each of `positives`, or as many as there is room for.
+
+    Args:
+        positive_events: the events whose label is a class.
+        positives: the clips made of them.
+    """
+    window = max(1, nearest_frame(window_sec, fps))
     num_frames = extracted_frame_counts(videos, fps=fps)
-    point = events["start_sec"].notna() & events["stop_sec"].isna()
-    columns = ["video_id", "label", "start_sec", "stop_sec"]
-    labels: dict[tuple[str, int, int], str] = {}
-    for video_id, label, start_sec, stop_sec in events.loc[~point, columns].itertuples(index=False):
-        if video_id not in num_frames:
-            continue
-        start, stop = 0, num_frames[video_id]
-        if not pd.isna(start_sec):
-            start, stop = _nearest_frame(start_sec, fps), min(_nearest_frame(stop_sec, fps), stop)
-        known = labels.setdefault((video_id, start, stop), label)
-        if known != label:
-            raise DataError(
-                f"{video_id}: frames {start}-{stop} have the labels {', '.join(sorted((known, label)))}, "
-                "and a clip has one; remove one of the events"
-            )
-    return _table((video, start, stop, label, groups[video], "event") for (video, start, stop), label in labels.items())
+    starts = negative_starts(events, positive_events, positives, num_frames, fps=fps, window=window, rule=rule)
+    number = math.floor(rule.ratio * len(positives) + 0.5)
+    drawn = draw_negatives(starts, number=number, window=window, seed=seed)
+    groups = _groups(videos)
+    return _table((video, start, start + window, rule.label, groups[video], "negative") for video, start in drawn)
 
 
-def window_clips(videos: pd.DataFrame, video_ids: Iterable[str], *, fps: float, window_sec: float) -> pd.DataFrame:
-    """Windows that tile each ok video of `video_ids`, every frame in exactly one; their label is null.
+def joined(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Clips tables as one, in the order of videos and frames."""
+    clips = pd.concat([table for table in tables if len(table)] or tables[:1])
+    return clips.sort_values(["video_id", "start_frame", "stop_frame"], kind="stable", ignore_index=True)
+
+
+def window_clips(
+    videos: pd.DataFrame,
+    video_ids: Iterable[str],
+    *,
+    fps: float,
+    window_sec: float,
+    stride_sec: float | None = None,
+) -> pd.DataFrame:
+    """Windows over each ok video of `video_ids`; their label is null.
+
+    Without a stride they tile it, every frame in exactly one (see `tile`); with one, a last window ends with the video.
 
     Args:
         videos: the videos table.
         video_ids: the videos with frame labels; others have nothing to learn or to score.
         fps: of the extracted frames.
         window_sec: length of a window; see `num_window_frames`.
+        stride_sec: from the start of a window to that of the next; below the length they overlap.
     """
     groups = _groups(videos)
     num_frames = extracted_frame_counts(videos, fps=fps)
     window = num_window_frames(window_sec, fps=fps)
+    stride = None if stride_sec is None else max(1, nearest_frame(stride_sec, fps))
     rows: list[Row] = []
     for video_id in sorted(set(video_ids) & set(num_frames)):
-        for start, stop in tile(num_frames[video_id], window):
+        count = num_frames[video_id]
+        for start, stop in tile(count, window) if stride is None else slide(count, window, stride):
             rows.append((video_id, start, stop, None, groups[video_id], "window"))
     return _table(rows)
 
 
 def num_window_frames(window_sec: float, *, fps: float) -> int:
     """Length of a window in extracted frames, at least one."""
-    return max(1, _nearest_frame(window_sec, fps))
+    return max(1, nearest_frame(window_sec, fps))
 
 
 def tile(num_frames: int, window: int) -> list[tuple[int, int]]:
@@ -112,8 +144,16 @@ def tile(num_frames: int, window: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], num_frames], strict=True))
 
 
-def _nearest_frame(seconds: float, fps: float) -> int:
-    return math.floor(seconds * fps + 0.5)
+def slide(num_frames: int, window: int, stride: int) -> list[tuple[int, int]]:
+    """(start, stop) of windows every `stride` frames, and one that ends at `num_frames` if none does.
+
+    A stride above the window leaves frames between windows out on purpose, the end too.
+    """
+    last = max(0, num_frames - window)
+    starts = list(range(0, last + 1, stride))
+    if starts[-1] < last and stride <= window:
+        starts.append(last)
+    return [(start, min(start + window, num_frames)) for start in starts]
 
 
 def _groups(videos: pd.DataFrame) -> Mapping[str, str]:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kineflow.data.event_clips import Span
+from kineflow.data.negatives import redrawn_start
 from kineflow.data.preprocessing import Augment, Preprocessing, Reader, View, clip_tensor, draw_view, test_view
 
 DEFAULT_CACHE_BYTES = 2 * 1024**3
@@ -24,6 +26,7 @@ class ClipItem:
         start: first extracted frame. stop: one past the last.
         target: a class index on task clip; float32 (stop - start, K) with nan for unlabelled on task frame;
             None where it is only to be predicted.
+        redraw_starts: (first, last) of the frames where a training view of a negative may start instead.
     """
 
     clip_id: str
@@ -31,6 +34,11 @@ class ClipItem:
     start: int
     stop: int
     target: int | np.ndarray | None
+    redraw_starts: tuple[Span, ...] = ()
+
+    def moved_to(self, start: int) -> "ClipItem":
+        """The same clip, as long, elsewhere in its video."""
+        return replace(self, start=start, stop=start + self.stop - self.start)
 
 
 class Sample(NamedTuple):
@@ -122,14 +130,16 @@ class ClipDataset:
         view = View()
         if self.augment is not None:
             view = draw_view(np.random.default_rng([self.seed, epoch, index]), self.augment)
-        return self._make(index, view)
+        item = self.items[index]
+        if item.redraw_starts:
+            item = item.moved_to(redrawn_start(item.redraw_starts, seed=self.seed, epoch=epoch, index=index))
+        return self._make(item, index, view)
 
     def fixed_view(self, index: int, *, view: int) -> Sample:
         """Test-time view `view` of clip `index`."""
-        return self._make(index, test_view(view, self.preprocessing.num_views))
+        return self._make(self.items[index], index, test_view(view, self.preprocessing.num_views))
 
-    def _make(self, index: int, view: View) -> Sample:
-        item = self.items[index]
+    def _make(self, item: ClipItem, index: int, view: View) -> Sample:
         tensor = clip_tensor(self.readers[item.video_id], item.start, item.stop, self.preprocessing, view)
         return Sample(tensor, item.target, index)
 

@@ -2,28 +2,29 @@
 
 Groups are dealt to folds as wholes. Each class (each behaviour's positive frames on task frame) and the number of
 clips are balanced over the folds: a greedy deal, the heaviest groups first, then moves and swaps for as long as they
-help, from several seeded orders. Ties fall by a hash of seed and group, so the order of rows never matters.
+help, from several seeded orders; with few groups, every way to deal them is looked at. Ties fall by a hash of seed
+and group, so the order of rows never matters.
 """
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kineflow.data.partitions import Counts, best_partition, num_partitions
 from kineflow.errors import DataError
 from kineflow.tables import FOLDS
 
 TEST_FOLD = -1
+MAX_PARTITIONS = 700_000  # looked at one by one, in about a second: twelve groups in four folds
 NUM_RESTARTS = 8
 MAX_SWAP_CANDIDATES = 256  # of each group in one sweep; all of them for data sets of up to that many groups
 CONCENTRATED = 1e4  # cost of a class that would leave a training set, above any imbalance
 ABSENT = 2.0  # cost of a class that a fold or the test set lacks, beside that of its imbalance
-
-Counts = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -127,16 +128,21 @@ def _choose_test(counts: GroupCounts, test: set[str], new: list[str], missing: i
     return {counts.groups[i] for i in chosen}
 
 
-def deal_folds(counts: GroupCounts, *, num_folds: int, seed: int) -> dict[str, int]:
+def deal_folds(
+    counts: GroupCounts, *, num_folds: int, seed: int, avoid: Collection[tuple[int, ...]] = ()
+) -> dict[str, int]:
     """The validation fold of each development group, each fold with at least one group.
+
+    Where there are at most `MAX_PARTITIONS` ways to deal the groups, none balances better than the one returned.
 
     Args:
         counts: of the development groups.
         num_folds: K; fold k validates on its own groups and trains on all others.
         seed: of the restarts and ties.
+        avoid: folds of `counts.groups` that earlier repeats have dealt.
 
     Raises:
-        DataError: there are fewer groups than folds.
+        DataError: there are fewer groups than folds, or no way to deal them that is not in `avoid`.
     """
     num_groups = len(counts.groups)
     if num_groups < num_folds:
@@ -145,17 +151,68 @@ def deal_folds(counts: GroupCounts, *, num_folds: int, seed: int) -> dict[str, i
             f"lower it to at most {num_groups}, add groups, or make data.group_from finer"
         )
     fold_cost = _fold_cost(counts.counts_GK, num_folds)
-    best: tuple[float, NDArray[np.int64]] | None = None
+    best: tuple[float, list[int]] | None = None
     # Many groups balance at the first deal, and each restart costs seconds.
-    for restart in range(NUM_RESTARTS if num_groups <= MAX_SWAP_CANDIDATES else 1):
+    num_restarts = (NUM_RESTARTS if num_groups <= MAX_SWAP_CANDIDATES else 1) * (1 + len(avoid))
+    for restart in range(num_restarts):
         order = _deal_order(counts, seed, restart)
         folds_G = _deal_greedily(counts.counts_GK, order, num_folds, fold_cost)
         _improve(counts.counts_GK, folds_G, num_folds, fold_cost, np.random.default_rng([seed, restart]))
         total = round(float(fold_cost(_sums(counts.counts_GK, folds_G, num_folds)).sum()), 9)
-        if best is None or total < best[0]:
-            best = total, folds_G
-    assert best is not None
-    return dict(zip(counts.groups, _renumbered(best[1]), strict=True))
+        folds = _renumbered(folds_G)
+        if tuple(folds) not in avoid and (best is None or total < best[0]):
+            best = total, folds
+    if num_partitions(num_groups, num_folds) <= MAX_PARTITIONS:
+        exact = best_partition(counts.counts_GK, num_folds, fold_cost, avoid)
+        if exact is not None and (best is None or exact[0] < best[0]):
+            best = exact
+    if best is None:
+        raise DataError(
+            f"{num_groups} groups cannot be dealt to {num_folds} folds in {len(avoid) + 1} good ways; "
+            "lower splits.num_repeats"
+        )
+    return dict(zip(counts.groups, best[1], strict=True))
+
+
+def deal_repeats(counts: GroupCounts, *, num_folds: int, num_repeats: int, seed: int) -> list[dict[str, int]]:
+    """`deal_folds`, `num_repeats` times, each another partition of the groups and none better than those before.
+
+    Raises:
+        DataError: as `deal_folds`.
+    """
+    dealt: list[dict[str, int]] = []
+    for repeat in range(num_repeats):
+        avoid = {tuple(folds[group] for group in counts.groups) for folds in dealt}
+        dealt.append(deal_folds(counts, num_folds=num_folds, seed=seed + repeat, avoid=avoid))
+    return dealt
+
+
+def leave_one_out(counts: GroupCounts) -> dict[str, int]:
+    """A fold for each group.
+
+    Raises:
+        DataError: there are fewer than two groups.
+    """
+    if len(counts.groups) < 2:
+        raise DataError(f"leaving one group out needs two groups, and there are {len(counts.groups)} for development")
+    return {group: fold for fold, group in enumerate(counts.groups)}
+
+
+def named_test_groups(names: Collection[str], clips: pd.DataFrame) -> set[str]:
+    """The groups that `names` (of groups or videos) hold out for test, each as a whole.
+
+    Raises:
+        DataError: a name is neither, or every group would be held out.
+    """
+    groups = set(clips["group"])
+    group_of = dict(zip(clips["video_id"], clips["group"], strict=True))
+    for name in names:
+        if name not in groups and name not in group_of:
+            raise DataError(f"splits.test_names: {name!r} is no group and no video with clips; correct or remove it")
+    held_out = {name if name in groups else group_of[name] for name in names}
+    if held_out == groups:
+        raise DataError("splits.test_names holds every group out, and none is left to train on; remove some")
+    return held_out
 
 
 def _fold_cost(counts_GK: Counts, num_folds: int) -> Callable[[Counts], Counts]:
@@ -316,6 +373,17 @@ def folds_table(clips: pd.DataFrame, *, test_clips: set[str], fold_of_group: Map
             rows += [(clip_id, "val" if fold == fold_of_group[group] else "train", fold) for fold in range(num_folds)]
     rows.sort(key=lambda row: (row[2], row[0]))
     return pd.DataFrame(rows, columns=[name for name, _ in FOLDS.columns])
+
+
+def repeated(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The folds of several repeats as one table, numbered on from one to the next; test is there once."""
+    shifted: list[pd.DataFrame] = []
+    num_folds = 0
+    for table in tables:
+        development = table[table["fold"] != TEST_FOLD]
+        shifted.append(development.assign(fold=development["fold"] + num_folds))
+        num_folds += int(development["fold"].max()) + 1
+    return pd.concat([tables[0][tables[0]["fold"] == TEST_FOLD], *shifted], ignore_index=True)
 
 
 def balance_table(folds: pd.DataFrame, class_counts: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:

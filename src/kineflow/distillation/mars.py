@@ -20,7 +20,7 @@ from kineflow.errors import ParamsError
 from kineflow.models.classifier import Prediction
 from kineflow.store import file_sha256
 from kineflow.training.bundle import Bundle, Member, read_bundle
-from kineflow.training.job import Job
+from kineflow.training.job import ClassWeights, Job, classification
 from kineflow.training.objectives import Classification, Objective
 from kineflow.training.precision import autocast, to_device
 
@@ -33,13 +33,14 @@ class MarsConfig:
         teacher: the bundle of the flow model of the same fold; its first member teaches.
         store: where the teacher's stream is read.
         feature_weight: of the mean squared error between features.
-        label_smoothing: of the cross-entropy.
+        label_smoothing, class_weights: of the cross-entropy.
     """
 
     teacher: Path
     store: StreamStore
     feature_weight: float
     label_smoothing: float
+    class_weights: ClassWeights = "none"
     code: ClassVar[tuple[str, ...]] = ("kineflow.distillation",)
 
     @property
@@ -53,6 +54,7 @@ class MarsConfig:
             "store": dict(sorted(self.store.keys.items())),
             "feature_weight": self.feature_weight,
             "label_smoothing": self.label_smoothing,
+            "class_weights": self.class_weights,
         }
 
     def make(self, job: Job, preprocessing: Preprocessing, device: torch.device) -> Objective:
@@ -65,7 +67,8 @@ class MarsConfig:
         readers = ReaderCache(self.store.open)
         inputs = ClipDataset(job.train, readers, member.preprocessing, job.augment, job.recipe.seed)
         teacher = bundle.load_model(member, device)
-        return Mars(teacher, inputs, member, Classification(self.label_smoothing), self.feature_weight, device)
+        loss = classification(job, self.label_smoothing, self.class_weights)
+        return Mars(teacher, inputs, member, loss, self.feature_weight, device)
 
     def _teacher(self) -> tuple[Bundle, Member]:
         bundle = read_bundle(self.teacher)

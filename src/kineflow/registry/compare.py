@@ -9,6 +9,7 @@ import pandas as pd
 
 from kineflow import storage, tables
 from kineflow.data.frame_labels import behaviours, extracted_labels
+from kineflow.data.support import supported_labels
 from kineflow.errors import DataError
 from kineflow.evaluation.metrics import Floats, scores
 from kineflow.evaluation.predictions import Examples, make_examples
@@ -145,15 +146,25 @@ def _labels_of(data: TestData) -> Callable[[str], Floats]:
 
 
 def read_test_data(
-    task: str, *, videos: Path, clips: Path, folds: Path, frame_labels: Path, frames: Path, frames_per_sec: float
+    task: str,
+    *,
+    videos: Path,
+    clips: Path,
+    folds: Path,
+    frame_labels: Path,
+    only_supported: bool,
+    frames: Path,
+    frames_per_sec: float,
 ) -> TestData:
-    """Read the tables at these paths."""
+    """Read the tables at these paths, on request without the behaviours that lack support, as training leaves them."""
+    video_table = tables.read_table(videos, tables.VIDEOS)
+    labels = tables.read_table(frame_labels, tables.FRAME_LABELS)
     return TestData(
         task=task,
-        videos=tables.read_table(videos, tables.VIDEOS),
+        videos=video_table,
         clips=tables.read_table(clips, tables.CLIPS),
         folds=tables.read_table(folds, tables.FOLDS),
-        frame_labels=tables.read_table(frame_labels, tables.FRAME_LABELS),
+        frame_labels=supported_labels(labels, video_table)[0] if only_supported else labels,
         frames_per_sec=frames_per_sec,
         frames=frames,
     )

@@ -88,6 +88,7 @@ def _clips(found: Survey, task: str, fps: float) -> list[Change]:
         return [
             Change("clips.from", "videos"),
             Change("clips.window_sec", window_sec, reason),
+            *_plain_clips(),
             Change("clips.min_frames", 8),
             *(Change(f"streams.{stream}.sampling", "dense", "every frame of a window") for stream in ("rgb", "flow")),
             *(Change(f"streams.{stream}.num_frames", max(8, round(window_sec * fps))) for stream in ("rgb", "flow")),
@@ -100,8 +101,19 @@ def _clips(found: Survey, task: str, fps: float) -> list[Change]:
     return [
         Change("clips.from", origin, reason),
         Change("clips.window_sec", None),
+        *_plain_clips(),
         Change("clips.min_frames", max(2, min(8, shortest)), frames_reason),
         *(Change(f"streams.{stream}.num_frames", num_frames, frames_reason) for stream in ("rgb", "flow")),
+    ]
+
+
+def _plain_clips() -> list[Change]:
+    """Whole events and windows side by side; what else there is, a person decides."""
+    return [
+        Change("clips.stride_sec", None),
+        Change("clips.classes", None),
+        Change("clips.negatives", None),
+        Change("clips.without_support", "leave_out", "a class that one group alone shows cannot be validated"),
     ]
 
 

@@ -7,7 +7,7 @@ from kineflow.stages import paths
 from kineflow.stages.fold_training import RELEASE, load_dataset, plan, train_network
 from kineflow.stages.stage import StageReport
 
-PARAMS = ("task", "seed", "frames", "flow", "clips.window_sec", "train", "release.form", "streams.rgb", "distill")
+PARAMS = ("task", "seed", "frames", "flow", "clips", "train", "release.form", "streams.rgb", "distill")
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -15,7 +15,7 @@ def run(params: Params, report: StageReport) -> None:
     if not params.distill.enabled:
         paths.write_disabled(paths.MODELS / "student", "distill.enabled is false")
         return
-    dataset = load_dataset(params.task)
+    dataset = load_dataset(params)
     flow_store = StreamStore.of("flow", paths.FLOW)
 
     def objective_of(fold: int) -> MarsConfig:
@@ -25,6 +25,7 @@ def run(params: Params, report: StageReport) -> None:
             store=flow_store,
             feature_weight=params.distill.feature_weight,
             label_smoothing=params.train.label_smoothing,
+            class_weights=params.train.class_weights,
         )
 
     jobs = plan(

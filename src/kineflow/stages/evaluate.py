@@ -21,11 +21,12 @@ from kineflow.evaluation.summary import Evaluation, baseline_warnings, summary_r
 from kineflow.evaluation.test_looks import log_test_look
 from kineflow.params import Params
 from kineflow.stages import paths
+from kineflow.stages.learned_labels import read_learned_labels
 from kineflow.stages.stage import StageReport
 from kineflow.store import ResultStore, home
 from kineflow.video.frame_store import FrameReader
 
-PARAMS = ("task", "streams", "distill.enabled", "evaluate", "release", "splits", "frames.fps", "data.name")
+PARAMS = ("task", "streams", "distill.enabled", "evaluate", "release", "splits", "clips", "frames.fps", "data.name")
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -36,7 +37,7 @@ def run(params: Params, report: StageReport) -> None:
     names = [*params.streams.enabled, *(["student"] if params.distill.enabled else [])]
     summaries = {name: _model_summary(name) for name in names}
     classes = _common_classes(summaries)
-    labels_of = _labels_of_videos(classes) if params.task == "frame" else _no_labels
+    labels_of = _labels_of_videos(params, videos, classes) if params.task == "frame" else _no_labels
     evaluation = _evaluate(params, report, videos, clips, folds, names, classes, labels_of)
     metrics = evaluation.metrics()
     curves = _curves(names)
@@ -146,8 +147,8 @@ def _baseline(
     return baselines.hof_grid(rows, splits, features_of, groups_N)
 
 
-def _labels_of_videos(classes: tuple[str, ...]) -> LabelsOfVideo:
-    table = tables.read_table(paths.FRAME_LABELS, tables.FRAME_LABELS)
+def _labels_of_videos(params: Params, videos: pd.DataFrame, classes: tuple[str, ...]) -> LabelsOfVideo:
+    table = read_learned_labels(params, videos)
     found = behaviours(table)
     if tuple(found) != classes:
         raise DataError(f"{paths.FRAME_LABELS}: has the behaviours {', '.join(found)}, the models {', '.join(classes)}")

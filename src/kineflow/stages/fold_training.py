@@ -7,7 +7,7 @@ Outs, in `models/<stream>/`: `folds/<k>/` and `release/` (bundles), `oof.parquet
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median_low
 from typing import Any
@@ -15,18 +15,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kineflow.data.clips import num_window_frames
+from kineflow.data.clips import extracted_frame_counts, num_window_frames
 from kineflow.data.dataset import ClipItem
+from kineflow.data.event_clips import Span, class_events
 from kineflow.data.frame_labels import behaviours
 from kineflow.data.items import clip_classes, clip_items, window_items
+from kineflow.data.negatives import negative_starts
 from kineflow.data.preprocessing import Augment, Preprocessing, Stream
 from kineflow.data.readers import StreamStore
 from kineflow.models.describe import describe_model
 from kineflow.params import Params, StreamParams, TrainParams, as_json
 from kineflow.stages import paths
+from kineflow.stages.clip_rules import negative_rule, not_classes
+from kineflow.stages.learned_labels import read_learned_labels
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
-from kineflow.tables import CLIPS, FOLDS, FRAME_LABELS, LOGITS, VIDEOS, read_table, write_table
+from kineflow.tables import CLIPS, EVENTS, FOLDS, LOGITS, VIDEOS, read_table, write_table
 from kineflow.training.bundle import Bundle, Member, write_bundle
 from kineflow.training.folds import Resources, train_jobs
 from kineflow.training.job import Job, ObjectiveConfig, logits_table
@@ -48,6 +52,7 @@ class Dataset:
         items: every clip by clip_id.
         roles: clip ids by (fold, role), in the order of the clips table; fold -1 holds the role `test`.
         groups, sha256: of each video.
+        redraw_starts: by clip_id of a negative, where training may draw it anew; validation and test never do.
     """
 
     classes: tuple[str, ...]
@@ -55,6 +60,7 @@ class Dataset:
     roles: Mapping[tuple[int, str], list[str]]
     groups: Mapping[str, str]
     sha256: Mapping[str, str]
+    redraw_starts: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
 
     @property
     def folds(self) -> list[int]:
@@ -65,6 +71,10 @@ class Dataset:
         """The clips of a role in a fold, in a stable order."""
         return [self.items[clip_id] for clip_id in self.roles.get((fold, role), [])]
 
+    def training_clips(self, items: list[ClipItem]) -> list[ClipItem]:
+        """The same clips, with the places where negatives are drawn anew."""
+        return [replace(item, redraw_starts=self.redraw_starts.get(item.clip_id, ())) for item in items]
+
     @property
     def development(self) -> list[ClipItem]:
         """Every clip that is not for test."""
@@ -73,16 +83,16 @@ class Dataset:
         return [item for clip_id, item in self.items.items() if clip_id in in_folds - in_test]
 
 
-def load_dataset(task: str) -> Dataset:
+def load_dataset(params: Params) -> Dataset:
     """Read the tables of the workspace."""
     clips = read_table(paths.CLIPS, CLIPS)
     folds = read_table(paths.FOLDS, FOLDS)
     videos = read_table(paths.VIDEOS, VIDEOS)
-    if task == "clip":
+    if params.task == "clip":
         classes = clip_classes(clips)
         items = clip_items(clips, classes)
     else:
-        labels = read_table(paths.FRAME_LABELS, FRAME_LABELS)
+        labels = read_learned_labels(params, videos)
         classes = tuple(behaviours(labels))
         sources = {v: FrameReader(paths.FRAMES / f"{v}.zip").source_frames for v in clips["video_id"].unique()}
         items = window_items(clips, labels, sources)
@@ -92,7 +102,27 @@ def load_dataset(task: str) -> Dataset:
         roles.setdefault((int(fold), role), []).append(clip_id)
     roles = {key: sorted(ids, key=order.__getitem__) for key, ids in roles.items()}
     by_video = videos.set_index("video_id")
-    return Dataset(classes, items, roles, by_video["group"].to_dict(), by_video["sha256"].to_dict())
+    redraw_starts = _redraw_starts(params, videos, clips)
+    return Dataset(classes, items, roles, by_video["group"].to_dict(), by_video["sha256"].to_dict(), redraw_starts)
+
+
+def _redraw_starts(params: Params, videos: pd.DataFrame, clips: pd.DataFrame) -> dict[str, tuple[Span, ...]]:
+    """By clip_id of each negative: where in its video a training epoch may draw it anew; empty if none is redrawn."""
+    negatives, fps = params.clips.negatives, params.frames.fps
+    if negatives is None or not negatives.redraw:
+        return {}
+    events = read_table(paths.EVENTS, EVENTS)
+    drawn = clips["origin"] == "negative"
+    wanted = class_events(events, classes=params.clips.classes, not_classes=not_classes(params.clips))
+    num_frames = extracted_frame_counts(videos, fps=fps)
+    found: dict[str, tuple[Span, ...]] = {}
+    for window, of_length in clips[drawn].groupby(clips["stop_frame"] - clips["start_frame"]):
+        starts = negative_starts(
+            events, wanted, clips[~drawn], num_frames, fps=fps, window=int(window), rule=negative_rule(negatives)
+        )
+        pairs = zip(of_length["clip_id"], of_length["video_id"], strict=True)
+        found |= {clip_id: tuple(starts[video_id]) for clip_id, video_id in pairs}
+    return found
 
 
 def plan(
@@ -149,7 +179,7 @@ def plan(
             model=model,
             store=store,
             classes=dataset.classes,
-            train=dataset.clips(fold, "train"),
+            train=dataset.training_clips(dataset.clips(fold, "train")),
             val=dataset.clips(fold, "val"),
             test=dataset.clips(RELEASE, "test") if ensemble else [],
             preprocessing=preprocessing,
@@ -196,7 +226,7 @@ def release_job(fold_job: Job, dataset: Dataset, *, name: str, epochs: int, obje
     return replace(
         fold_job,
         name=f"{name} release",
-        train=dataset.development,
+        train=dataset.training_clips(dataset.development),
         val=[],
         test=dataset.clips(RELEASE, "test"),
         recipe=replace(fold_job.recipe, epochs=epochs, seed=fold_job.recipe.seed + 500),
@@ -354,4 +384,4 @@ def _result(folder: Path) -> dict[str, Any]:
 
 def classification_of(params: Params) -> Callable[[int], ObjectiveConfig]:
     """The plain classification objective for every fold."""
-    return lambda fold: ObjectiveConfig(params.train.label_smoothing)
+    return lambda fold: ObjectiveConfig(params.train.label_smoothing, params.train.class_weights)

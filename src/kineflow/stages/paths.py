@@ -13,6 +13,7 @@ FRAMES = Path("data/frames")
 FLOW = Path("data/flow")
 EMBEDDINGS = Path("data/embeddings")
 ASSIGNMENTS = Path("data/assignments.csv")
+FOLD_FILE = Path("data/folds.csv")
 SPLITS = Path("data/splits")
 CLIPS = SPLITS / "clips.parquet"
 FOLDS = SPLITS / "folds.parquet"

@@ -6,7 +6,7 @@ from kineflow.stages import paths
 from kineflow.stages.fold_training import classification_of, load_dataset, plan, train_network
 from kineflow.stages.stage import StageReport
 
-PARAMS = ("task", "seed", "frames", "flow", "clips.window_sec", "train", "release.form", "streams.{stream}")
+PARAMS = ("task", "seed", "frames", "flow", "clips", "train", "release.form", "streams.{stream}")
 
 
 def run(params: Params, report: StageReport, *, stream: str) -> None:
@@ -15,7 +15,7 @@ def run(params: Params, report: StageReport, *, stream: str) -> None:
     if not config.enabled:
         paths.write_disabled(paths.MODELS / stream, f"streams.{stream}.enabled is false")
         return
-    dataset = load_dataset(params.task)
+    dataset = load_dataset(params)
     source: Stream = "flow" if stream == "flow" else "rgb"
     if config.model.startswith("embedding."):
         source = "embedding"

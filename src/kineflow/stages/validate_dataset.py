@@ -4,9 +4,10 @@ from kineflow.data.clips import extracted_frame_counts
 from kineflow.errors import DataError
 from kineflow.params import Params
 from kineflow.stages import paths
+from kineflow.stages.learned_labels import read_learned_labels
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
-from kineflow.tables import CLIPS, FOLDS, FRAME_LABELS, VIDEOS, read_table
+from kineflow.tables import CLIPS, FOLDS, VIDEOS, read_table
 from kineflow.validation.catalogue import rule_names
 from kineflow.validation.dataset_rules import dataset_rules
 from kineflow.validation.gate import open_gate, run_gate
@@ -49,13 +50,13 @@ def run(params: Params, report: StageReport) -> None:
     videos = read_table(paths.VIDEOS, VIDEOS)
     clips = read_table(paths.CLIPS, CLIPS)
     folds = read_table(paths.FOLDS, FOLDS)
-    frame_labels = read_table(paths.FRAME_LABELS, FRAME_LABELS)
+    frame_labels = read_learned_labels(params, videos)
     expected = extracted_frame_counts(videos, fps=params.frames.fps)
     stores, source_frames = store_facts(expected, paths.FRAMES, paths.FLOW if with_flow else None)
     counts = class_counts(params.task, clips, frame_labels, source_frames)
     facts = {
         "stores": stores,
-        "clips": clip_facts(params.task, clips, folds, expected),
+        "clips": clip_facts(params.task, clips, folds, expected, num_repeats=params.splits.num_repeats),
         **crossing_facts(clips, folds, videos),
         "class_sizes": class_size_facts(counts),
         "support": support_facts(counts, folds),

@@ -1,7 +1,9 @@
 """The gate between the tables and everything that costs time."""
 
+from kineflow.data.event_clips import class_events
 from kineflow.params import Params
 from kineflow.stages import paths
+from kineflow.stages.clip_rules import not_classes
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
 from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, read_table
@@ -11,7 +13,7 @@ from kineflow.validation.raw_facts import raw_facts
 from kineflow.validation.raw_rules import raw_rules
 from kineflow.validation.rules import with_severities
 
-PARAMS: tuple[str, ...] = ("task", "validation")
+PARAMS: tuple[str, ...] = ("task", "clips", "validation")
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -25,11 +27,18 @@ def run(params: Params, report: StageReport) -> None:
         task=params.task,
         min_clips_per_class=params.validation.min_clips_per_class,
         max_quarantined_fraction=params.validation.max_quarantined_fraction,
+        leave_out=params.clips.without_support == "leave_out",
     )
     rules = with_severities(rules, params.validation.severity, known_names=rule_names())
     videos = read_table(paths.VIDEOS, VIDEOS)
+    events = read_table(paths.EVENTS, EVENTS)
     facts = raw_facts(
-        params.task, videos, read_table(paths.EVENTS, EVENTS), read_table(paths.FRAME_LABELS, FRAME_LABELS)
+        params.task,
+        videos,
+        events,
+        read_table(paths.FRAME_LABELS, FRAME_LABELS),
+        class_events=class_events(events, classes=params.clips.classes, not_classes=not_classes(params.clips)),
+        point_events=params.clips.window_sec is not None,
     )
     report.items = len(videos)
     report.quarantined = int((videos["status"] != "ok").sum())

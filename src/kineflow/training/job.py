@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from kineflow.training.checkpoint import save_tensors
 from kineflow.training.code_digest import code_digest
 from kineflow.training.loop import EpochResult, FitResult, Shard, fit
 from kineflow.training.model_config import ModelConfig
-from kineflow.training.objectives import Classification, Objective
+from kineflow.training.objectives import Classification, Objective, balanced_weights
 from kineflow.training.precision import choose_device
 from kineflow.training.recipe import Recipe
 from kineflow.training.scoring import as_logits, predict_probs
@@ -32,6 +32,9 @@ from kineflow.training.scoring import as_logits, predict_probs
 CODE = ("kineflow.models", "kineflow.training", "kineflow.data.preprocessing", "kineflow.data.dataset")
 RESULT_FILES = ("weights.pt", "logits.parquet", "result.json")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "opencv-contrib-python-headless")
+
+
+ClassWeights = Literal["none", "balanced"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class ObjectiveConfig:
     """
 
     label_smoothing: float
+    class_weights: ClassWeights = "none"
     code: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -50,7 +54,7 @@ class ObjectiveConfig:
 
     def make(self, job: "Job", preprocessing: Preprocessing, device: torch.device) -> Objective:
         """The objective of `job`, whose inputs are made by `preprocessing`."""
-        return Classification(self.label_smoothing)
+        return classification(job, self.label_smoothing, self.class_weights)
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,14 @@ class Job:
         model = self.model.build(seed=0)
         described = describe_model(model, num_frames=num_frames, height_px=height_px, width_px=width_px)
         return described.macs * len(self.train)
+
+
+def classification(job: Job, label_smoothing: float, class_weights: ClassWeights) -> Classification:
+    """The classification loss of `job`; balanced weights come from its training clips alone."""
+    if class_weights == "none":
+        return Classification(label_smoothing)
+    targets = [item.target for item in job.train]
+    return Classification(label_smoothing, balanced_weights(targets, num_classes=len(job.classes)))
 
 
 def run_job(
@@ -240,7 +252,8 @@ def _item_key(item: ClipItem) -> list[Any]:
         target: Any = digest(values=np.nan_to_num(item.target, nan=-1.0).astype(int).tolist())
     else:
         target = item.target
-    return [item.clip_id, item.start, item.stop, target]
+    redrawn = [list(item.redraw_starts)] if item.redraw_starts else []
+    return [item.clip_id, item.start, item.stop, target, *redrawn]
 
 
 def _weights_digest(weights: str | None) -> str | None:

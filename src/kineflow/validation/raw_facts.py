@@ -7,7 +7,13 @@ from kineflow.data.frame_labels import behaviours
 
 
 def raw_facts(
-    task: str, videos: pd.DataFrame, events: pd.DataFrame, frame_labels: pd.DataFrame
+    task: str,
+    videos: pd.DataFrame,
+    events: pd.DataFrame,
+    frame_labels: pd.DataFrame,
+    *,
+    class_events: pd.DataFrame | None = None,
+    point_events: bool = False,
 ) -> dict[str, pd.DataFrame]:
     """All tables of facts of the gate `raw`, by name; rows in the order of `item`.
 
@@ -16,14 +22,18 @@ def raw_facts(
         videos: the videos table.
         events: the events table.
         frame_labels: the frame_labels table; empty on task clip.
+        class_events: those of the events whose label is a class; None: all.
+        point_events: whether clips are made of them too.
     """
+    labelling = events if class_events is None else class_events
+    labelling = labelling if point_events else labelling[_whole_or_state(labelling)]
     ok_ids = set(videos.loc[videos["status"] == "ok", "video_id"])
     if task == "clip":
-        classes = class_facts(events[events["video_id"].isin(ok_ids)], videos)
+        classes = class_facts(labelling[labelling["video_id"].isin(ok_ids)], videos)
     else:
         classes = behaviour_facts(frame_labels[frame_labels["video_id"].isin(ok_ids)], videos)
     return {
-        "videos": video_facts(task, videos, events, frame_labels),
+        "videos": video_facts(videos, labelling if task == "clip" else frame_labels),
         "events": event_facts(events, videos),
         "labelled_videos": labelled_video_facts(frame_labels, videos),
         "classes": classes,
@@ -31,14 +41,13 @@ def raw_facts(
     }
 
 
-def video_facts(task: str, videos: pd.DataFrame, events: pd.DataFrame, frame_labels: pd.DataFrame) -> pd.DataFrame:
+def video_facts(videos: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     """One row for each video; all but `status` and `reason` is null where it is quarantined."""
     videos = videos.sort_values("video_id", ignore_index=True)
     ok = videos["status"] == "ok"
     duration = videos["duration_sec"].astype("float64")
     header_rate = videos["fps_num"].astype("float64") / videos["fps_den"].astype("float64")
     decoded_rate = videos["num_frames"].astype("float64") / duration.where(duration > 0)
-    labels = events[_whole_or_state(events)] if task == "clip" else frame_labels
     num_labels = videos["video_id"].map(labels["video_id"].value_counts()).fillna(0)
     across, within = _copies(videos[ok])
     return pd.DataFrame(
@@ -130,9 +139,9 @@ def labelled_video_facts(frame_labels: pd.DataFrame, videos: pd.DataFrame) -> pd
 
 
 def class_facts(events: pd.DataFrame, videos: pd.DataFrame) -> pd.DataFrame:
-    """Task clip: one row for each label of whole-video and state events, with its distinct events and its groups."""
+    """Task clip: one row for each label of the events that clips are made of, with its distinct events and groups."""
     groups = dict(zip(videos["video_id"], videos["group"], strict=True))
-    distinct = events[_whole_or_state(events)].drop_duplicates(["video_id", "label", "start_sec", "stop_sec"])
+    distinct = events.drop_duplicates(["video_id", "label", "start_sec", "stop_sec"])
     rows = [
         (f"class {label}", len(of_label), len({groups[video_id] for video_id in of_label["video_id"]}))
         for label, of_label in distinct.groupby("label")

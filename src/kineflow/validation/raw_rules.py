@@ -1,14 +1,36 @@
 """The rules of the gate `raw`, on the tables that `ingest` makes."""
 
+from dataclasses import replace
+
 from kineflow.validation.rules import Rule, absent, at_least, at_most, between_exclusive, equal_to
 
 FRAME_RATES = (0.5, 1000.0)  # per second, exclusive: beyond them a container's clock is wrong
 
 
-def raw_rules(*, task: str, min_clips_per_class: int, max_quarantined_fraction: float) -> tuple[Rule, ...]:
-    """The rules for `task`, with their default severities; the first broken one is the one that is told."""
+SUPPORT = (
+    "class_has_enough_events",
+    "class_in_two_groups",
+    "behaviour_shown",
+    "behaviour_in_two_groups",
+)
+
+
+def raw_rules(
+    *, task: str, min_clips_per_class: int, max_quarantined_fraction: float, leave_out: bool = False
+) -> tuple[Rule, ...]:
+    """The rules for `task`, with their default severities; the first broken one is the one that is told.
+
+    Args:
+        min_clips_per_class, max_quarantined_fraction: as in params.
+        leave_out: classes without support are left out later, and so only reported here.
+    """
     of_task = _clip_rules(min_clips_per_class) if task == "clip" else _frame_rules()
-    return (*_video_rules(max_quarantined_fraction), *_event_rules(), *of_task)
+    rules = (*_video_rules(max_quarantined_fraction), *_event_rules(), *of_task)
+    return tuple(_left_out(rule) if leave_out and rule.name in SUPPORT else rule for rule in rules)
+
+
+def _left_out(rule: Rule) -> Rule:
+    return replace(rule, remedy=f"{rule.remedy}; make_splits leaves it out if its clips are too few", severity="warn")
 
 
 def _video_rules(max_quarantined_fraction: float) -> tuple[Rule, ...]:

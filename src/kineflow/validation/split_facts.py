@@ -11,7 +11,9 @@ from kineflow.data.frame_labels import behaviours, extracted_labels
 from kineflow.data.splits import TEST_FOLD, label_counts
 
 
-def clip_facts(task: str, clips: pd.DataFrame, folds: pd.DataFrame, expected_frames: Mapping[str, int]) -> pd.DataFrame:
+def clip_facts(
+    task: str, clips: pd.DataFrame, folds: pd.DataFrame, expected_frames: Mapping[str, int], *, num_repeats: int = 1
+) -> pd.DataFrame:
     """One row for each clip of either table: its frames against those of its video, and its roles.
 
     Args:
@@ -19,6 +21,7 @@ def clip_facts(task: str, clips: pd.DataFrame, folds: pd.DataFrame, expected_fra
         clips: the clips table.
         folds: the folds table.
         expected_frames: extracted frames of each ok video, by the tables.
+        num_repeats: of the folds; a clip is validated once in each.
     """
     num_frames = clips["video_id"].map(expected_frames).fillna(0).astype("int64")
     outside = np.maximum(-clips["start_frame"], clips["stop_frame"] - num_frames).clip(lower=0)
@@ -34,14 +37,14 @@ def clip_facts(task: str, clips: pd.DataFrame, folds: pd.DataFrame, expected_fra
             ],
         }
     )
-    problems = _role_problems(set(clips["clip_id"]), folds)
+    problems = _role_problems(set(clips["clip_id"]), folds, num_repeats)
     facts = facts.merge(pd.DataFrame({"item": sorted(problems)}), on="item", how="outer")
     facts["role_problem"] = facts["item"].map(problems).astype("object")
     return facts.sort_values("item", kind="stable", ignore_index=True)
 
 
-def _role_problems(clip_ids: set[str], folds: pd.DataFrame) -> dict[str, str]:
-    """What is wrong with the roles of a clip: it is either in test, or in every fold once and validated in one."""
+def _role_problems(clip_ids: set[str], folds: pd.DataFrame, num_repeats: int) -> dict[str, str]:
+    """What is wrong with the roles of a clip: it is in test, or once in every fold and validated once a repeat."""
     num_folds = int(folds["fold"].max()) + 1 if len(folds) else 0
     roles: dict[str, list[tuple[int, str]]] = {clip_id: [] for clip_id in clip_ids}
     for clip_id, role, fold in folds[["clip_id", "role", "fold"]].itertuples(index=False):
@@ -57,7 +60,7 @@ def _role_problems(clip_ids: set[str], folds: pd.DataFrame) -> dict[str, str]:
         elif in_folds != list(range(num_folds)) or any(role == "test" for _, role in of_clip):
             found = f"in the folds {', '.join(map(str, in_folds))}" if in_folds else "in no fold"
             problems[clip_id] = f"{found} of {num_folds}"
-        elif validated != 1:
+        elif validated != num_repeats:
             problems[clip_id] = f"validated in {validated} folds"
     return problems
 

@@ -1,0 +1,125 @@
+"""Negatives of long videos: windows that show no class, drawn where the rule allows them.
+
+A window may start wherever it lies inside the state events that the rule names (anywhere, if it names none) and
+keeps its distance to every event of a class.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kineflow.data.event_clips import Span, nearest_frame
+
+Starts = Mapping[str, Sequence[Span]]  # by video: (first, last) of the frames where a negative may start
+
+
+@dataclass(frozen=True)
+class NegativeRule:
+    """Where negatives may be and how many.
+
+    Args:
+        label: the class that they are given.
+        ratio: negatives for each positive clip.
+        within: labels of state events; a negative lies inside one of them. Empty: anywhere.
+        min_distance_sec: of a negative to every event of a class and to every positive clip.
+    """
+
+    label: str
+    ratio: float
+    within: tuple[str, ...]
+    min_distance_sec: float
+
+
+def negative_starts(
+    events: pd.DataFrame,
+    positive_events: pd.DataFrame,
+    positive_clips: pd.DataFrame,
+    num_frames: Mapping[str, int],
+    *,
+    fps: float,
+    window: int,
+    rule: NegativeRule,
+) -> dict[str, list[Span]]:
+    """Where a negative of `window` frames may start in each video that has room for one.
+
+    Args:
+        events: the events table; holds the state events of `rule.within`.
+        positive_events: those of it whose label is a class; also those that no clip was made of.
+        positive_clips: video_id, start_frame, stop_frame.
+        num_frames: extracted frames of each ok video.
+    """
+    allowed = _by_video(events[events["label"].isin(rule.within) & events["stop_sec"].notna()], fps)
+    positive = _by_video(positive_events, fps)
+    for video_id, start, stop in positive_clips[["video_id", "start_frame", "stop_frame"]].itertuples(index=False):
+        positive.setdefault(video_id, []).append((start, stop))
+    distance = nearest_frame(rule.min_distance_sec, fps)
+    starts: dict[str, list[Span]] = {}
+    for video_id, count in sorted(num_frames.items()):
+        free_N = np.full(count, not rule.within)
+        for start, stop in allowed.get(video_id, []):
+            free_N[max(0, start) : max(0, stop)] = True
+        for start, stop in positive.get(video_id, []):
+            free_N[max(0, start - distance) : max(0, stop + distance)] = False
+        spans = [(start, stop - window) for start, stop in _runs(free_N) if stop - start >= window]
+        if spans:
+            starts[video_id] = spans
+    return starts
+
+
+def draw_negatives(starts: Starts, *, number: int, window: int, seed: int) -> list[tuple[str, int]]:
+    """Video and first frame of up to `number` windows that do not overlap, uniform over all starts; sorted.
+
+    Each start has a priority by seed, video and frame; the first that fit are taken. So the order of videos does
+    not matter, and a new video replaces few of the windows of the others.
+    """
+    videos, frames, priorities = list[str](), list[NDArray[np.int64]](), list[NDArray[np.float64]]()
+    for video_id in sorted(starts):
+        of_video_S = np.concatenate([np.arange(first, last + 1) for first, last in starts[video_id]])
+        named = int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8], "big")
+        drawn_N = np.random.default_rng([seed, named]).random(int(of_video_S[-1]) + 1)
+        videos += [video_id] * len(of_video_S)
+        frames.append(of_video_S)
+        priorities.append(drawn_N[of_video_S])
+    if not videos:
+        return []
+    frames_S, chosen = np.concatenate(frames), list[tuple[str, int]]()
+    taken: dict[str, list[int]] = {}
+    for at in np.argsort(np.concatenate(priorities), kind="stable"):
+        if len(chosen) == number:
+            break
+        video_id, start = videos[at], int(frames_S[at])
+        if all(abs(start - other) >= window for other in taken.get(video_id, [])):
+            taken.setdefault(video_id, []).append(start)
+            chosen.append((video_id, start))
+    return sorted(chosen)
+
+
+def redrawn_start(starts: Sequence[Span], *, seed: int, epoch: int, index: int) -> int:
+    """The start that epoch `epoch` gives clip `index`, uniform over `starts`."""
+    sizes = np.array([last - first + 1 for first, last in starts])
+    ends = np.cumsum(sizes)
+    at = int(np.random.default_rng([seed, epoch, index, 1]).integers(ends[-1]))
+    span = int(np.searchsorted(ends, at, side="right"))
+    return int(starts[span][1] - (ends[span] - 1 - at))
+
+
+def _by_video(events: pd.DataFrame, fps: float) -> dict[str, list[Span]]:
+    """The frames of each event; of a point event its one frame, of a whole-video event all."""
+    spans: dict[str, list[Span]] = {}
+    for video_id, start_sec, stop_sec in events[["video_id", "start_sec", "stop_sec"]].itertuples(index=False):
+        if pd.isna(start_sec):
+            span = (0, np.iinfo(np.int64).max // 2)
+        else:
+            start = nearest_frame(start_sec, fps)
+            span = (start, start + 1 if pd.isna(stop_sec) else nearest_frame(stop_sec, fps))
+        spans.setdefault(video_id, []).append(span)
+    return spans
+
+
+def _runs(free_N: NDArray[np.bool_]) -> list[Span]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], free_N, [False]]).astype(np.int8)))
+    return [(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]

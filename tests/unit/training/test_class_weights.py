@@ -1,0 +1,49 @@
+"""Weights of the loss by equation 4.1 of the mouse thesis, by hand-computed values."""
+
+import numpy as np
+import pytest
+import torch
+
+from kineflow.data.dataset import Batch
+from kineflow.models.classifier import Prediction
+from kineflow.training.objectives import Classification, balanced_weights, masked_binary_cross_entropy
+
+NA = float("nan")
+
+
+def test_frames_weigh_by_equation_4_1() -> None:
+    # first behaviour: 10 labelled frames, 2 positive: 10 / (2 * 8) and 10 / (2 * 2). Second: 4 labelled, none positive.
+    first = [1, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+    second = [0, 0, 0, 0, NA, NA, NA, NA, NA, NA]
+    frames_NK = np.array([first, second], np.float32).T
+    weights_2K = balanced_weights([frames_NK[:3], frames_NK[3:]], num_classes=2)
+    assert weights_2K.tolist() == [[0.625, 0.5], [2.5, 1.0]]
+
+
+def test_the_mouse_thesis_grooming_weights() -> None:
+    # table 3.1: 12077 positive frames are 10.76% of 17 videos of 6600 frames
+    frames_NK = np.zeros((17 * 6600, 1), np.float32)
+    frames_NK[:12077] = 1
+    assert 12077 / len(frames_NK) == pytest.approx(0.1076, abs=5e-5)
+    weights = balanced_weights([frames_NK], num_classes=1)
+    assert weights[:, 0].tolist() == pytest.approx([112200 / (2 * 100123), 112200 / (2 * 12077)])
+
+
+def test_clips_weigh_by_how_rare_their_class_is() -> None:
+    # eight clips, four classes: 8 / (4 * 4), 8 / (4 * 2), 8 / (4 * 2); the last never occurs
+    assert balanced_weights([0, 0, 0, 0, 1, 1, 2, 2], num_classes=4).tolist() == [0.5, 1.0, 1.0, 1.0]
+
+
+def test_the_weighted_loss_of_frames() -> None:
+    logits = torch.zeros(1, 4, 1)  # a loss of ln 2 each
+    targets = torch.tensor([[[1.0], [0.0], [0.0], [NA]]])
+    weights = torch.tensor([[0.75], [1.5]])
+    loss = masked_binary_cross_entropy(logits, targets, weights)
+    assert float(loss) == pytest.approx(np.log(2) * (1.5 + 0.75 + 0.75) / 3)
+
+
+def test_the_weighted_loss_of_clips() -> None:
+    batch = Batch(np.zeros((2, 1, 1, 1, 1), np.float32), np.array([0, 1]), np.arange(2), np.ones(2))
+    prediction = Prediction(torch.zeros(2, 2), torch.zeros(2, 1))
+    loss = Classification(0.0, np.array([0.5, 3.0]))(prediction, batch, epoch=0)
+    assert float(loss) == pytest.approx(np.log(2) * (0.5 + 3.0) / 2)
