@@ -13,6 +13,7 @@ from kineflow.store import ResultStore, digest, file_sha256, home
 from kineflow.tables import VIDEOS, read_table
 from kineflow.video.extract import CODE_VERSION, FrameSize, extract_frames
 from kineflow.video.resample import num_extracted_frames
+from kineflow.video.sampling import VideoLength
 
 PARAMS = ("frames",)
 
@@ -29,6 +30,7 @@ class ExtractTask:
     fps: float
     size: FrameSize
     jpeg_quality: int
+    length: VideoLength  # as ingest decoded it
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -47,7 +49,8 @@ def run(params: Params, report: StageReport) -> None:
         result = VideoResult(video.video_id, key, num_extracted_frames(video.duration_sec, params.frames.fps))
         results.append(result)
         work = float(video.num_frames) * video.width * video.height
-        tasks.append((result, _task(video.uri, video.sha256, key, store, params.frames), work))
+        length = VideoLength(int(video.num_frames), float(video.duration_sec))
+        tasks.append((result, _task(video.uri, video.sha256, key, store, params.frames, length), work))
     compute_missing(extract_into_store, tasks, store=store, report=report)
     link_results(paths.FRAMES, results, store=store, suffix="zip")
 
@@ -62,10 +65,14 @@ def extract_into_store(task: ExtractTask) -> int:
     if not storage.is_s3(task.uri) and file_sha256(path) != task.sha256:
         raise DataError(f"{task.uri} changed since sync; run sync again")
     with ResultStore(task.store_root).writing(task.key) as target:
-        return extract_frames(path, target, fps=task.fps, size=task.size, jpeg_quality=task.jpeg_quality)
+        return extract_frames(
+            path, target, fps=task.fps, size=task.size, jpeg_quality=task.jpeg_quality, length=task.length
+        )
 
 
-def _task(uri: str, sha256: str, key: str, store: ResultStore, frames: FramesParams) -> ExtractTask:
+def _task(
+    uri: str, sha256: str, key: str, store: ResultStore, frames: FramesParams, length: VideoLength
+) -> ExtractTask:
     return ExtractTask(
         uri=uri if storage.is_s3(uri) else str(Path(uri).absolute()),
         sha256=sha256,
@@ -75,4 +82,5 @@ def _task(uri: str, sha256: str, key: str, store: ResultStore, frames: FramesPar
         fps=frames.fps,
         size=FrameSize(frames.height_px, frames.width_px, frames.short_side_px),
         jpeg_quality=frames.jpeg_quality,
+        length=length,
     )

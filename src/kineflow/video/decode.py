@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.container import InputContainer
+from av.container import Flags, InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -51,8 +51,9 @@ def open_video(path: Path, *, num_threads: int = 1) -> Iterator[tuple[InputConta
         uri, options = f"file:{path.absolute()}", {"protocol_whitelist": "file"}
         container = av.open(uri, options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError, OverflowError) as err:
-        raise DecodeError(f"the container cannot be read: {_reason(err)}") from err
+        raise DecodeError(f"the container cannot be read: {reason_of(err)}") from err
     with container:
+        container.flags &= ~Flags.gen_pts.value  # times that PyAV would have FFmpeg invent, unlike its own tools
         streams = [stream for stream in container.streams.video if not _is_cover(stream)]
         if not streams:
             raise DecodeError("the file has no video stream")
@@ -77,10 +78,10 @@ def decode_frames(container: InputContainer, stream: VideoStream) -> Iterator[De
     try:
         for image in container.decode(stream):
             timestamp_sec, duration_sec = timeline.add(image.pts, image.dts, image.duration)
-            yield DecodedFrame(index, timestamp_sec, duration_sec, _rotation_deg(image), image)
+            yield DecodedFrame(index, timestamp_sec, duration_sec, rotation_deg(image), image)
             index += 1
     except (av.FFmpegError, ValueError, OverflowError) as err:
-        raise DecodeError(f"decoding fails after {index} frames: {_reason(err)}") from err
+        raise DecodeError(f"decoding fails after {index} frames: {reason_of(err)}") from err
 
 
 def frame_rate(stream: VideoStream) -> Fraction | None:
@@ -89,16 +90,22 @@ def frame_rate(stream: VideoStream) -> Fraction | None:
     return Fraction(rate) if rate else None
 
 
-def _is_cover(stream: VideoStream) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+def rotation_deg(image: VideoFrame) -> int:
+    """By how much `image` is to be turned, counter-clockwise: 0, 90, 180 or 270.
 
-
-def _rotation_deg(image: VideoFrame) -> int:
+    Raises:
+        DecodeError: its metadata ask for another angle.
+    """
     angle = image.rotation % 360
     if angle not in RIGHT_ANGLES_DEG:
         raise DecodeError(f"its metadata ask for a rotation by {image.rotation} degrees; only right angles are read")
     return int(angle)
 
 
-def _reason(err: Exception) -> str:
+def reason_of(err: Exception) -> str:
+    """What FFmpeg says of an error, as the end of a sentence."""
     return str(getattr(err, "strerror", None) or err).rstrip(".")
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
