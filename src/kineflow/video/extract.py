@@ -11,6 +11,7 @@ from av.video.reformatter import VideoReformatter
 from kineflow.video.decode import DecodedFrame
 from kineflow.video.frame_store import writing_frames
 from kineflow.video.jpeg import encode_frame
+from kineflow.video.roi import Cutter, Region, cutter
 from kineflow.video.sampling import PlanError, VideoLength, frames_to_extract, plan_sampling
 
 # Rises whenever the same video and params would give other pixels or another file; guarded by a golden test.
@@ -38,7 +39,14 @@ class FrameSize:
 
 
 def extract_frames(
-    source: Path, target: Path, *, fps: float, size: FrameSize, jpeg_quality: int, length: VideoLength | None = None
+    source: Path,
+    target: Path,
+    *,
+    fps: float,
+    size: FrameSize,
+    jpeg_quality: int,
+    region: Region | None = None,
+    length: VideoLength | None = None,
 ) -> int:
     """Write the frame store of the video `source` to `target`.
 
@@ -46,6 +54,7 @@ def extract_frames(
         fps: extracted frames per second, chosen by time (see `resample`).
         size: of the frames, after the video's rotation.
         jpeg_quality: 1 to 100.
+        region: what is looked at; None for the whole frame.
         length: what `probe` found; with it, frames that are not extracted are left undecoded where that is safe. The
             store is the same.
 
@@ -54,29 +63,46 @@ def extract_frames(
 
     Raises:
         DecodeError: the video cannot be read, has no frames, or breaks midway.
+        DataError: the region does not lie in the video, or ends before it does.
     """
     plan = None if length is None else plan_sampling(source, fps=fps, length=length)
     if plan is not None:
         with suppress(PlanError):
             frames = frames_to_extract(source, fps=fps, plan=plan)
-            return _write_all(frames, target, fps=fps, size=size, quality=jpeg_quality)
+            return _write_all(frames, target, fps=fps, size=size, quality=jpeg_quality, region=region)
     frames = frames_to_extract(source, fps=fps, plan=None)
-    return _write_all(frames, target, fps=fps, size=size, quality=jpeg_quality)
+    return _write_all(frames, target, fps=fps, size=size, quality=jpeg_quality, region=region)
 
 
-def _write_all(frames: Iterator[DecodedFrame], target: Path, *, fps: float, size: FrameSize, quality: int) -> int:
+def _write_all(
+    frames: Iterator[DecodedFrame], target: Path, *, fps: float, size: FrameSize, quality: int, region: Region | None
+) -> int:
     first = next(frames)
-    turned = first.rotation_deg in (90, 270)
-    shape = (first.image.height, first.image.width)
-    height, width = size.of(*(shape[::-1] if turned else shape))
+    cut = _cutter(first, size, region)
     scaler = VideoReformatter()
     jpeg, jpeg_of = b"", -1
-    with writing_frames(target, fps=fps, height=height, width=width, quality=quality) as writer:
+    with writing_frames(target, fps=fps, height=cut.height, width=cut.width, quality=quality) as writer:
         for frame in chain([first], frames):
+            corner = cut.corner(frame.index)
             if frame.index != jpeg_of:  # else it is repeated
                 jpeg_of = frame.index
                 jpeg = encode_frame(
-                    frame.image, scaler, height=height, width=width, rotation_deg=frame.rotation_deg, quality=quality
+                    frame.image,
+                    scaler,
+                    height=cut.scaled_height,
+                    width=cut.scaled_width,
+                    rotation_deg=frame.rotation_deg,
+                    quality=quality,
+                    window=None if region is None else (*corner, cut.width, cut.height),
                 )
-            writer.append(jpeg, source_frame=frame.index, timestamp_sec=frame.timestamp_sec)
+            writer.append(jpeg, source_frame=frame.index, timestamp_sec=frame.timestamp_sec, corner_xy=corner)
         return len(writer.source_frames)
+
+
+def _cutter(first: DecodedFrame, size: FrameSize, region: Region | None) -> Cutter:
+    height, width = first.image.height, first.image.width
+    if first.rotation_deg in (90, 270):
+        height, width = width, height
+    looked_at = (height, width) if region is None else (region.height_px, region.width_px)
+    out_height, out_width = size.of(*looked_at)
+    return cutter(region, height=out_height, width=out_width, shown_height=height, shown_width=width)
