@@ -97,8 +97,10 @@ def sample(
 def init(
     videos: Annotated[str, typer.Option(help="folder or s3:// prefix of the videos")],
     annotations: Annotated[str, typer.Option(help="annotation file or folder")],
-    format_: Annotated[str, typer.Option("--format", help="class_folders, manifest, ucf101, frame_csv or boris_csv")],
     task: Annotated[str, typer.Option(help="clip: a label for each clip; frame: labels for every frame")],
+    format_: Annotated[
+        str | None, typer.Option("--format", help="manifest, boris_csv, ...; guessed, with the reason, if not given")
+    ] = None,
     group_from: Annotated[
         str | None, typer.Option(help="annotations, video, folder, column:NAME or regex:PATTERN; default: best found")
     ] = None,
@@ -107,7 +109,7 @@ def init(
 ) -> None:
     """Check your videos against their annotations, choose params that fit them, and write params.yaml.
 
-    Example: kineflow init --videos ~/rats --annotations ~/rats/events.csv --format boris_csv --task clip
+    Example: kineflow init --videos ~/rats --annotations ~/rats/events.csv --task clip
     """
     from kineflow.errors import DataError
     from kineflow.setup.init import init_project, print_init_report
@@ -116,6 +118,66 @@ def init(
     print_init_report(report)
     if report.written is None:
         raise DataError(f"{out} was not written: mend the {len(report.found.problems)} problems above and run again")
+
+
+@app.command("convert")
+def convert_(
+    annotations: Annotated[Path, typer.Argument(help="annotation file or folder")],
+    videos: Annotated[str, typer.Option(help="folder or s3:// prefix of the videos")],
+    to: Annotated[str, typer.Option(help="boris_csv, frame_csv or manifest")],
+    out: Annotated[Path, typer.Option(help="file to write; for frame_csv the folder to make")],
+    from_: Annotated[str | None, typer.Option("--from", metavar="FORMAT", help="guessed if not given")] = None,
+) -> None:
+    """Write annotations in another format; what it cannot hold is said.
+
+    Example: kineflow convert project.boris --videos ~/rats --to boris_csv --out events.csv
+
+    Example: kineflow convert events.csv --from boris_csv --videos ~/rats --to frame_csv --out labels
+    """
+    from kineflow.setup.convert import convert
+
+    done = convert(annotations, videos, from_, to, out)
+    print(f"{annotations}: {done.source_format} ({done.reason})")
+    for note in done.notes:
+        print(f"note: {note}")
+    print(f"{out}: {done.num_files} file{'s' if done.num_files > 1 else ''} written")
+
+
+@app.command("contact-sheet")
+def contact_sheet(
+    videos: Annotated[str | None, typer.Option(help="folder or s3:// prefix; default: that of params.yaml")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="file or folder; default: that of params.yaml")] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="guessed if not given")] = None,
+    group_from: Annotated[str | None, typer.Option(help="rule for groups; default: best found")] = None,
+    out: Annotated[Path, typer.Option(help="picture to write")] = Path("contact_sheet.png"),
+    frames: Annotated[int, typer.Option(min=1, max=12, help="frames of each clip")] = 3,
+    max_groups: Annotated[int, typer.Option(min=1, help="columns")] = 10,
+    max_classes: Annotated[int, typer.Option(min=1, help="rows")] = 30,
+) -> None:
+    """Draw a clip of every class and group, to be looked at before training.
+
+    Example: kineflow contact-sheet
+
+    Example: kineflow contact-sheet --videos ~/rats --annotations ~/rats/events.csv --out rats.png
+    """
+    from kineflow.errors import ParamsError
+    from kineflow.params import load_params
+    from kineflow.setup.contact_sheet import draw_contact_sheet
+
+    if (videos is None) != (annotations is None):
+        raise ParamsError("--videos and --annotations belong together; give both, or neither for those of params.yaml")
+    if videos is None or annotations is None:
+        data = load_params(Path("params.yaml")).data
+        if data.annotations.startswith("s3://"):
+            raise ParamsError(f"{data.annotations}: fetch them and name them by --annotations and --videos")
+        videos, annotations = data.source, Path(data.annotations)
+        format_, group_from = format_ or data.format, group_from or data.group_from
+    sheet = draw_contact_sheet(
+        videos, annotations, format_, group_from, out, num_frames=frames, max_groups=max_groups, max_classes=max_classes
+    )
+    for note in sheet.notes:
+        print(f"note: {note}")
+    print(f"{out}: {sheet.num_classes} classes by {sheet.num_groups} groups, {sheet.num_empty} cells empty")
 
 
 @app.command()

@@ -47,7 +47,20 @@ class DataParams(Section):
     name: str  # of the data set: in the registry and in data/assignments.csv
     source: str  # a folder, or an s3://bucket/prefix
     annotations: str  # a file or folder, or an s3:// URI; format-dependent
-    format: Literal["class_folders", "manifest", "ucf101", "frame_csv", "boris_csv"]
+    format: Literal[
+        "class_folders",
+        "manifest",
+        "ucf101",
+        "frame_csv",
+        "boris_csv",
+        "boris_project",
+        "hmdb51",
+        "path_label",
+        "activitynet",
+        "kinetics",
+        "something_something",
+        "via_csv",
+    ]
     group_from: str  # annotations | video | folder | column:NAME | regex:PATTERN (first group, on the video's key)
     keep: Literal["reference", "dvc"]  # leave raw videos where they are, or put them under DVC
 

@@ -286,15 +286,15 @@ def test_the_architecture_shows_every_stage() -> None:
 
 
 def examples() -> dict[str, list[tuple[str, str, str]]]:
-    """(file name, videos, content) of the examples in own-data.md, by format."""
+    """(file name, videos, content) of the examples in formats.md, by format."""
     found: dict[str, list[tuple[str, str, str]]] = {}
-    for name, file, videos, content in EXAMPLE.findall((ROOT / "docs/how-to/own-data.md").read_text()):
+    for name, file, videos, content in EXAMPLE.findall((ROOT / "docs/reference/formats.md").read_text()):
         found.setdefault(name, []).append((file, videos, content))
     return found
 
 
 def test_every_format_is_shown() -> None:
-    text = (ROOT / "docs/how-to/own-data.md").read_text()
+    text = (ROOT / "docs/reference/formats.md").read_text()
     assert [known.name for known in annotations.FORMATS if f"### `{known.name}`" not in text] == []
     assert {known.name for known in annotations.FORMATS if known.suffixes} == set(examples())
 
@@ -325,7 +325,7 @@ def test_the_example_tables_can_be_read(name: str, tmp_path: Path) -> None:
 
 def test_class_folders_are_read_as_shown() -> None:
     videos = ["jump/a.mp4", "jump/day2/b.mp4", "run/c.mp4"]
-    text = (ROOT / "docs/how-to/own-data.md").read_text()
+    text = (ROOT / "docs/reference/formats.md").read_text()
     assert all(f"videos/{video}\n" in text for video in videos)
     found = annotations.read("class_folders", Path("unused"), videos=videos)
     assert [event.label for event in found.events] == ["jump", "jump", "run"]

@@ -5,7 +5,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kineflow.annotations import boris_csv, class_folders, frame_csv, manifest, ucf101
+from kineflow.annotations import (
+    activitynet,
+    boris_csv,
+    boris_project,
+    class_folders,
+    frame_csv,
+    hmdb51,
+    kinetics,
+    manifest,
+    path_label,
+    something_something,
+    ucf101,
+    via_csv,
+)
 from kineflow.annotations.matching import VIDEO_SUFFIXES
 from kineflow.annotations.model import Annotations, Event, FrameTable, MalformedAnnotationsError
 from kineflow.errors import ParamsError
@@ -31,8 +44,8 @@ class Format:
         name: as in `data.format`.
         summary: one line for `kineflow init` and the docs.
         suffixes: of the files that belong to it where the annotations are a folder; none: no file is read.
-        beside: names of the files that are read beside the annotation file of a name.
         read: the annotations of the videos with these keys.
+        beside: names or patterns (`*`) of the files that are read beside the annotation file of a name.
     """
 
     name: str
@@ -48,6 +61,19 @@ FORMATS: tuple[Format, ...] = (
     Format("ucf101", "an official train list beside its test list", (".txt",), ucf101.read, ucf101.files_beside),
     Format("frame_csv", "a folder with a CSV of 0 and 1 per frame for each video", (".csv", ".tsv"), frame_csv.read),
     Format("boris_csv", "events exported by BORIS as CSV or TSV", (".csv", ".tsv"), boris_csv.read),
+    Format("boris_project", "a BORIS project", (".boris",), boris_project.read),
+    Format("hmdb51", "official lists of one split, a file for each class", (".txt",), hmdb51.read, hmdb51.files_beside),
+    Format("path_label", "a list of `path label` lines", (".txt", ".csv"), path_label.read, path_label.files_beside),
+    Format("activitynet", "ActivityNet JSON: segments and subsets", (".json",), activitynet.read),
+    Format("kinetics", "the CSV of Kinetics", (".csv",), kinetics.read),
+    Format(
+        "something_something",
+        "Something-Something JSON beside its labels.json",
+        (".json",),
+        something_something.read,
+        something_something.files_beside,
+    ),
+    Format("via_csv", "temporal segments exported by VIA 3 as CSV", (".csv",), via_csv.read),
 )
 
 

@@ -1,6 +1,8 @@
 """Which files of a source are its videos, and which files its annotations are."""
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path, PurePosixPath
 
 from kineflow import storage
@@ -37,8 +39,9 @@ def list_annotations(format_: Format, annotations: str) -> list[FileInfo]:
         found = storage.list_files(annotations)
     else:
         name = PurePosixPath(annotations).name
-        wanted = (name, *format_.beside(name))
-        found = [info for info in storage.list_files(annotation_root(annotations)) if info.key in wanted]
+        wanted = (escape(name), *format_.beside(name))
+        listed = storage.list_files(annotation_root(annotations))
+        found = [info for info in listed if any(fnmatchcase(info.key, name) for name in wanted)]
     if not found:
         raise DataError(f"{annotations} holds no {format_.name} annotations ({' or '.join(format_.suffixes)})")
     return found
@@ -81,7 +84,7 @@ def fetch_annotations(annotations: str, hashes: Mapping[str, str], *, home: Path
 
 def _names_a_file(annotations: str) -> bool:
     if storage.is_s3(annotations):
-        return _suffix(annotations) in (".csv", ".tsv", ".txt")
+        return _suffix(annotations) in (".csv", ".tsv", ".txt", ".json", ".boris")
     return Path(annotations).is_file()
 
 

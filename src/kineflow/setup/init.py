@@ -6,7 +6,10 @@ from pathlib import Path
 
 import yaml
 
+from kineflow import storage
 from kineflow.annotations import find_format
+from kineflow.annotations.guess import guess_format
+from kineflow.annotations.locate import list_videos
 from kineflow.errors import ParamsError
 from kineflow.params import parse_params
 from kineflow.setup.choices import choose, look_at_machine, reasons
@@ -26,17 +29,20 @@ class InitReport:
         found: of the videos and annotations.
         choices: value and reason by key of params.yaml.
         written: the file, or None where problems must be solved first.
+        format: that was read, and `format_reason`: why.
     """
 
     found: Survey
     choices: Mapping[str, tuple[object, str]]
     written: Path | None
+    format: str
+    format_reason: str
 
 
 def init_project(
     videos: str,
     annotations: str,
-    format: str,
+    format: str | None,
     task: str,
     out: Path,
     group_from: str | None = None,
@@ -48,7 +54,7 @@ def init_project(
     Args:
         videos: a folder or `s3://bucket/prefix`.
         annotations: a file or folder, as the format has it; anything for class folders.
-        format: one of `kineflow.annotations.FORMATS`.
+        format: one of `kineflow.annotations.FORMATS`; guessed if None.
         task: `clip` or `frame`.
         out: usually `params.yaml`.
         group_from: rule for groups; chosen from what is found if None.
@@ -64,14 +70,15 @@ def init_project(
     """
     if task not in ("clip", "frame"):
         raise ParamsError(f"task {task!r} is unknown; known: clip, frame")
+    format, reason = (format, "as given") if format else _guess(videos, annotations)
     found = survey(videos, annotations, find_format(format), task=task, group_from=group_from)
     if found.problems:
-        return InitReport(found, {}, None)
+        return InitReport(found, {}, None, format, reason)
     changes = [*choose(found, look_at_machine(), task=task), _background(format)]
     text = _params_text(found, changes, videos=videos, annotations=annotations, format=format, task=task)
     parse_params(yaml.safe_load(text), where=str(out))
     write_params(out, text, force=force)
-    return InitReport(found, reasons(changes), out)
+    return InitReport(found, reasons(changes), out, format, reason)
 
 
 def print_init_report(report: InitReport) -> None:
@@ -80,6 +87,7 @@ def print_init_report(report: InitReport) -> None:
     from rich.table import Table
 
     console, found = Console(highlight=False), report.found
+    console.print(f"annotations: {report.format} ({report.format_reason})", markup=False)
     console.print(
         f"{found.num_videos} videos, {found.total_sec / 3600:.2f} hours, {found.width}x{found.height} at "
         f"{found.fps:g} fps in the median; {len(found.group_sizes)} groups ({found.group_rule}: {found.group_reason})",
@@ -107,8 +115,15 @@ def print_init_report(report: InitReport) -> None:
     console.print(f"{report.written} is written; `make retrain` runs it", markup=False)
 
 
+def _guess(videos: str, annotations: str) -> tuple[str, str]:
+    if storage.is_s3(annotations):
+        raise ParamsError("the format of annotations on S3 is not guessed; choose it by --format")
+    known, reason = guess_format(Path(annotations), [info.key for info in list_videos(videos)])
+    return known.name, f"guessed: {reason}"
+
+
 def _background(format: str) -> Change:
-    if format in ("boris_csv", "frame_csv"):
+    if format in ("boris_csv", "boris_project", "frame_csv"):
         return Change("streams.rgb.subtract_background", True, "behaviour is filmed by a fixed camera; false if not")
     return Change("streams.rgb.subtract_background", False, "the camera may move; true if it never does")
 

@@ -11,6 +11,7 @@ from statistics import median
 from kineflow import annotations as annotation_formats
 from kineflow import storage
 from kineflow.annotations import Annotations, Format, MalformedAnnotationsError
+from kineflow.annotations.boris_project import OBSERVATION
 from kineflow.annotations.groups import assign_groups
 from kineflow.annotations.locate import annotation_root, fetch_annotations, list_annotations, list_videos
 from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames
@@ -120,6 +121,9 @@ def choose_group_rule(keys: Sequence[str], found: Annotations) -> tuple[str, str
         values = {found.columns.get(key, {}).get(name, "") for key in annotated}
         if "" not in values and len(values) > 1:
             return f"column:{name}", f"the column {name} has {len(values)} values"
+    observations = {found.columns.get(key, {}).get(OBSERVATION, "") for key in annotated}
+    if "" not in observations and 1 < len(observations) < len(annotated):
+        return f"column:{OBSERVATION}", f"{len(annotated)} videos come from {len(observations)} observations"
     if all(re.search(UCF_GROUP, key) for key in keys):
         return f"regex:{UCF_GROUP}", "the names hold gNN as those of UCF-101 do"
     folders = {key.rpartition("/")[0] for key in annotated or keys}

@@ -137,3 +137,10 @@ def test_choices_follow_the_data_and_the_machine() -> None:
 def test_names() -> None:
     assert data_name("/x/My Fish-2/videos/") == "my_fish_2"
     assert data_name("s3://bucket/Mice") == "mice"
+
+
+def test_the_format_is_guessed_and_the_reason_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = init_project("fish", "list.csv", None, "clip", project / "params.yaml")
+    print_init_report(report)
+    assert "annotations: manifest (guessed: it has the columns path and label)" in capsys.readouterr().out
+    assert load_params(project / "params.yaml").data.format == "manifest"

@@ -1,0 +1,63 @@
+"""Kinetics CSV: `label,youtube_id,time_start,time_end,split`, one file or a folder of them.
+
+Clips are trimmed, so each is a whole video. It is named `<id>_<start>_<end>` with six digits each, as the usual
+downloaders write it, or just `<id>`. `split` (train, val or validate, test) becomes the role.
+
+Source: Kay et al., "The Kinetics Human Action Video Dataset", arXiv:1705.06950, and the CSV files published with it.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from kineflow.annotations.delimited import Row, read_rows, require_columns, unique_header
+from kineflow.annotations.listed import ROLES, Listed
+from kineflow.annotations.matching import VideoIndex
+from kineflow.annotations.model import Annotations
+from kineflow.errors import AnnotationError
+
+COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
+
+
+def read(path: Path, videos: Sequence[str]) -> Annotations:
+    """Labels and roles of trimmed clips.
+
+    Raises:
+        AnnotationError: a column is missing, or a row is malformed or names an unknown video.
+    """
+    listed = Listed(VideoIndex(videos))
+    files = sorted(item for item in path.glob("*.csv") if item.name[0] != ".") if path.is_dir() else [path]
+    if not files:
+        raise AnnotationError(f"{path}: holds no .csv; put the files of Kinetics there")
+    for file in files:
+        rows = read_rows(file)
+        first = next(rows, None)
+        if first is None:
+            raise AnnotationError(f"{file.name}: the file is empty; take it from Kinetics again")
+        header = unique_header(first)
+        require_columns(first, header, COLUMNS)
+        for row in rows:
+            _add(row, header, listed)
+    return listed.annotations()
+
+
+def _add(row: Row, header: dict[str, int], listed: Listed) -> None:
+    if len(row.cells) != len(header):
+        listed.problems.add(row.source, f"{len(row.cells)} columns where the header has {len(header)}; correct the row")
+        return
+    label, video, start, end, split = (row.cells[header[name]] for name in COLUMNS)
+    try:
+        times_sec = (float(start), float(end))
+    except ValueError:
+        times_sec = (math.nan, math.nan)
+    if not label:
+        listed.problems.add(row.source, "no label; fill it in or remove the row")
+    elif split.lower() not in ROLES:
+        listed.problems.add(row.source, f"split {split!r}; write train, val or test")
+    elif not all(map(math.isfinite, times_sec)):
+        listed.problems.add(row.source, f"time_start {start!r} or time_end {end!r} is no number; correct it")
+    elif times_sec[1] <= times_sec[0]:
+        listed.problems.add(row.source, f"time_end {end} is not after time_start {start}; correct it")
+    else:
+        names = (f"{video}_{int(times_sec[0]):06d}_{int(times_sec[1]):06d}", video)
+        listed.add(names, label, row.source, role=ROLES[split.lower()])
