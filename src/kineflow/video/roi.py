@@ -128,7 +128,9 @@ def follow(
     return Region(side_px, side_px, smooth_T2 - side_px / 2)
 
 
-def hold_crop(before_HW: NDArray[Pixel], after_HW: NDArray[Pixel], step_xy: Sequence[int] | NDArray[np.integer]) -> NDArray[Pixel]:
+def hold_crop(
+    before_HW: NDArray[Pixel], after_HW: NDArray[Pixel], step_xy: Sequence[int] | NDArray[np.integer]
+) -> NDArray[Pixel]:
     """The second of two crops as the first crop would have seen it, had it stayed.
 
     Where only the first one looked, it is taken to stand still: its own pixels are repeated there.
