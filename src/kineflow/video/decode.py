@@ -51,7 +51,7 @@ def open_video(path: Path, *, num_threads: int = 1) -> Iterator[tuple[InputConta
         uri, options = f"file:{path.absolute()}", {"protocol_whitelist": "file"}
         container = av.open(uri, options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError, OverflowError) as err:
-        raise DecodeError(f"the container cannot be read: {reason_of(err)}") from err
+        raise DecodeError(f"the container cannot be read: {_reason(err)}") from err
     with container:
         container.flags &= ~Flags.gen_pts.value  # times that PyAV would have FFmpeg invent, unlike its own tools
         streams = [stream for stream in container.streams.video if not _is_cover(stream)]
@@ -81,7 +81,7 @@ def decode_frames(container: InputContainer, stream: VideoStream) -> Iterator[De
             yield DecodedFrame(index, timestamp_sec, duration_sec, rotation_deg(image), image)
             index += 1
     except (av.FFmpegError, ValueError, OverflowError) as err:
-        raise DecodeError(f"decoding fails after {index} frames: {reason_of(err)}") from err
+        raise DecodeError(f"decoding fails after {index} frames: {_reason(err)}") from err
 
 
 def frame_rate(stream: VideoStream) -> Fraction | None:
@@ -102,10 +102,9 @@ def rotation_deg(image: VideoFrame) -> int:
     return int(angle)
 
 
-def reason_of(err: Exception) -> str:
-    """What FFmpeg says of an error, as the end of a sentence."""
-    return str(getattr(err, "strerror", None) or err).rstrip(".")
-
-
 def _is_cover(stream: VideoStream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _reason(err: Exception) -> str:
+    return str(getattr(err, "strerror", None) or err).rstrip(".")

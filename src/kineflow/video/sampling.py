@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from kineflow.errors import DecodeError
-from kineflow.video.decode import DecodedFrame, decode_frames, frame_rate, open_video, reason_of, rotation_deg
+from kineflow.video.decode import DecodedFrame, decode_frames, frame_rate, open_video, rotation_deg
 from kineflow.video.resample import resample
 from kineflow.video.timeline import Timeline
 
@@ -135,5 +135,5 @@ def _decode_planned(source: Path, plan: SamplingPlan) -> Iterator[DecodedFrame]:
                             return
                         wanted = following
         except (av.FFmpegError, ValueError, OverflowError) as err:
-            raise DecodeError(f"decoding fails before frame {wanted}: {reason_of(err)}") from err
+            raise PlanError(f"decoding fails before frame {wanted}") from err  # decoding everything says why
     raise PlanError(f"frame {wanted} wanted, the video ended")
