@@ -82,6 +82,8 @@ class RoiParams(Section):
         for name in ("path", *of_pose):
             if (getattr(self, name) is not None) != (name in wanted):
                 raise ValueError(f"kind: {self.kind} wants {name} {'given' if name in wanted else 'null'}")
+        if self.path is not None and self.path.startswith("s3://"):
+            raise ValueError("path must be a local file or folder")
         if self.smooth_frames is not None and self.smooth_frames % 2 == 0:
             raise ValueError("smooth_frames must be odd")
         return self
