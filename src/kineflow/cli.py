@@ -202,6 +202,24 @@ def use(
 
 
 @app.command()
+def roi(
+    video: Annotated[Path, typer.Argument(help="video file")],
+    out: Annotated[Path, typer.Option(help="picture to write, .png or .jpg")] = Path("roi.png"),
+    at_sec: Annotated[float, typer.Option(min=0, help="which moment, in seconds")] = 0.0,
+    box: Annotated[tuple[int, int, int, int] | None, typer.Option(help="X Y WIDTH HEIGHT to draw on it")] = None,
+) -> None:
+    """Draw a frame with a grid and coordinates, to choose a box of the CSV of frames.roi from.
+
+    Example: kineflow roi cage1.mp4 --at-sec 12 --box 120 80 400 400
+    """
+    from kineflow.annotations.roi_boxes import Box
+    from kineflow.video.roi_picture import write_roi_picture
+
+    height, width = write_roi_picture(video, out, at_sec=at_sec, box=None if box is None else Box(*box))
+    print(f"{out}: {width}x{height} pixels; a row of the CSV is video,x,y,width,height")
+
+
+@app.command()
 def models() -> None:
     """List the models by name, with the tasks that they serve.
 

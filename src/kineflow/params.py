@@ -78,6 +78,30 @@ class DataParams(Section):
     keep: Literal["reference", "dvc"]  # leave raw videos where they are, or put them under DVC
 
 
+class RoiParams(Section):
+    """What of each frame is looked at. A key that its kind does not use is null."""
+
+    kind: Literal["full", "boxes", "pose"]  # all; a fixed box for each video; a crop that follows a body part
+    path: str | None  # boxes: a CSV; pose: a folder with one file of keypoints for each video
+    bodypart: str | None  # pose: what is followed
+    side_px: PositiveInt | None  # pose: of the square crop, in pixels of the video
+    min_likelihood: Fraction | None  # pose: keypoints below it are not believed
+    smooth_frames: PositiveInt | None  # pose: frames of the video that are averaged; odd, 1 does not smooth
+
+    @model_validator(mode="after")
+    def _keys_of_its_kind(self) -> Self:
+        of_pose = ("bodypart", "side_px", "min_likelihood", "smooth_frames")
+        wanted = {"full": (), "boxes": ("path",), "pose": ("path", *of_pose)}[self.kind]
+        for name in ("path", *of_pose):
+            if (getattr(self, name) is not None) != (name in wanted):
+                raise ValueError(f"kind: {self.kind} wants {name} {'given' if name in wanted else 'null'}")
+        if self.path is not None and self.path.startswith("s3://"):
+            raise ValueError("path must be a local file or folder")
+        if self.smooth_frames is not None and self.smooth_frames % 2 == 0:
+            raise ValueError("smooth_frames must be odd")
+        return self
+
+
 class FramesParams(Section):
     """How frames are extracted. Either both `height_px` and `width_px`, or `short_side_px`."""
 
@@ -86,6 +110,7 @@ class FramesParams(Section):
     width_px: PositiveInt | None
     short_side_px: PositiveInt | None
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    roi: RoiParams
 
     @model_validator(mode="after")
     def _one_way_to_size(self) -> Self:

@@ -45,6 +45,27 @@ def test_wrong_values_are_refused_by_key(section, change, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "boxes"}, "kind: boxes wants path given"),
+        ({"path": "boxes.csv"}, "kind: full wants path null"),
+        ({"kind": "boxes", "path": "boxes.csv", "side_px": 64}, "kind: boxes wants side_px null"),
+        ({"kind": "pose", "path": "pose"}, "kind: pose wants bodypart given"),
+        ({"kind": "boxes", "path": "s3://bucket/boxes.csv"}, "path must be a local file or folder"),
+        (
+            {"kind": "pose", "path": "p", "bodypart": "b", "side_px": 9, "min_likelihood": 0.5, "smooth_frames": 4},
+            "smooth_frames must be odd",
+        ),
+    ],
+)
+def test_regions_of_interest_take_the_keys_of_their_kind(change, message):
+    values = sample()
+    values["frames"]["roi"] |= change
+    with pytest.raises(ParamsError, match=rf"frames\.roi: {message}"):
+        parse_params(values, where="params.yaml")
+
+
 def test_a_missing_key_is_named():
     values = sample()
     del values["train"]["batch_size"]

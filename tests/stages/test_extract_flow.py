@@ -12,6 +12,7 @@ import yaml
 from kineflow.errors import DataError, DecodeError, ParamsError
 from kineflow.params import Params, only, parse_params
 from kineflow.stages import compute_flow, embed, extract_frames, paths
+from kineflow.stages.source_manifest import write_sources
 from kineflow.stages.stage import StageReport
 from kineflow.stages.video_results import read_index
 from kineflow.store import file_sha256
@@ -240,3 +241,58 @@ def test_embed_is_disabled_or_refuses_what_it_does_not_know(project: Path, repos
     assert set(contents(paths.EMBEDDINGS)) == {"disabled"}
     with pytest.raises(ParamsError, match="there is no backbone 'resnet1'"):
         run(embed, embed_params(repository, embed__backbone="resnet1"))
+
+
+def boxes_csv(boxes: dict[str, tuple[int, int, int, int]]) -> None:
+    rows = [",".join(map(str, (name, *box))) for name, box in boxes.items()]
+    Path("boxes.csv").write_text("\n".join(["video,x,y,width,height", *rows, ""]))
+
+
+BOXES_PARAMS = {"frames__roi__kind": "boxes", "frames__roi__path": "boxes.csv"}
+
+
+def test_a_changed_box_makes_one_video_again(project: Path, repository: Path) -> None:
+    params = make_params(repository, **BOXES_PARAMS)
+    boxes = dict.fromkeys(NAMES, (8, 8, 32, 32))
+    boxes_csv(boxes)
+    assert run(extract_frames, params).skipped == 0
+    before = contents(paths.FRAMES)
+    boxes_csv(boxes | {NAMES[1]: (16, 8, 32, 32)})
+    assert run(extract_frames, params).skipped == 2
+    after = contents(paths.FRAMES)
+    assert {name for name in before if before[name] != after[name]} == {f"{NAMES[1]}.zip", "index.tsv"}
+    boxes_csv({NAMES[0]: (8, 8, 32, 32)})
+    with pytest.raises(DataError, match=r"no box for .* \(2 videos lack one\)"):
+        run(extract_frames, params)
+    boxes_csv(boxes | {NAMES[0]: (40, 8, 32, 32)})
+    with pytest.raises(DataError, match=r"a\.mp4: the region of 32x32 pixels at 40,8 leaves the video of 64x64"):
+        run(extract_frames, params)
+
+
+def keypoints_csv(path: Path, xy: list[tuple[float, float]]) -> None:
+    """As DeepLabCut writes it."""
+    rows = ["scorer,net,net,net", "bodyparts,nose,nose,nose", "coords,x,y,likelihood"]
+    rows += [f"{frame},{x},{y},0.99" for frame, (x, y) in enumerate(xy)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([*rows, ""]))
+
+
+def test_a_crop_follows_deeplabcuts_keypoints(project: Path, repository: Path) -> None:
+    for name in NAMES:
+        keypoints_csv(
+            Path("pose") / f"{name.rpartition('.')[0]}DLC_resnet50.csv", [(24.0 + 2 * i, 32.0) for i in range(9)]
+        )
+    names = ("bodypart", "side_px", "min_likelihood", "smooth_frames")
+    values = dict(zip(names, ("nose", 32, 0.6, 1), strict=True))
+    of_crop = {f"frames__roi__{name}": value for name, value in values.items()}
+    size = {"frames__height_px": 32, "frames__width_px": 32}
+    params = make_params(repository, frames__roi__kind="pose", frames__roi__path="pose", **of_crop, **size)
+    write_sources(paths.SOURCES, [])
+    run(extract_frames, params)
+    reader = FrameReader(paths.FRAMES / "a.mp4.zip")
+    np.testing.assert_array_equal(reader.crop_steps_T2, [[2, 0]] * 8)
+    keypoints_csv(Path("pose/aDLC_resnet50.csv"), [(30.0, 32.0)] * 9)
+    assert run(extract_frames, params).skipped == 2
+    (Path("pose") / "aDLC_other.csv").write_text("")
+    with pytest.raises(DataError, match=r"several files .* for a\.mp4"):
+        run(extract_frames, params)

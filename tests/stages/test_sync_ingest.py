@@ -1,3 +1,4 @@
+import hashlib
 import os
 import shutil
 import subprocess
@@ -121,6 +122,25 @@ def test_a_file_written_just_now_is_not_trusted(project: Path, repository: Path)
     params = make_params(repository)
     run_sync(params)
     assert run_sync(params).skipped == 0  # within two seconds of being written
+
+
+def test_the_files_of_a_region_of_interest_are_sources(project: Path, repository: Path) -> None:
+    values = yaml.safe_load((repository / "params" / "sample.yaml").read_text()) | {"sample": None}
+    values["data"] |= {"source": "videos", "annotations": "videos", "format": "class_folders", "group_from": "video"}
+    values["frames"]["roi"] |= {"kind": "boxes", "path": "cages/boxes.csv"}
+    params = parse_params(values, where="test")
+    with pytest.raises(DataError, match=r"cages/boxes\.csv"):
+        run_sync(params)
+    (project / "cages").mkdir()
+    (project / "cages" / "notes.txt").write_text("not read")
+    for text in ("video,x,y,width,height\n", "video,x,y,width,height\nsit/c.avi,0,0,16,16\n"):
+        (project / "cages" / "boxes.csv").write_text(text)
+        run_sync(params)
+        found = [source for source in read_sources(paths.SOURCES) if source.kind == "roi"]
+        assert [(source.key, source.sha256) for source in found] == [
+            ("boxes.csv", hashlib.sha256(text.encode()).hexdigest())
+        ]
+    assert run_ingest(params).items == 3  # a CSV of boxes is no annotation
 
 
 def test_annotation_files_are_sources(project: Path, repository: Path) -> None:

@@ -121,7 +121,7 @@ def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as ended:
         main(["decoding"])
     assert ended.value.code == 2
-    assert "known: decode, flow, loading, train_step, overhead" in capsys.readouterr().err
+    assert "known: decode, containers, flow, loading, train_step, overhead" in capsys.readouterr().err
 
 
 def test_help_imports_no_benchmark() -> None:

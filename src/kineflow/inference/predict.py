@@ -22,7 +22,9 @@ from kineflow.video.flow import compute_flow
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.pack import is_pack
+from kineflow.video.region_files import find_regions
 
+WHOLE = {"kind": "full"}  # bundles made before regions of interest say nothing of them
 BATCH_SIZE = 8
 
 
@@ -92,12 +94,21 @@ def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
     frames = preprocessing.frames
     sha256 = video.sha256 or file_sha256(video.path)
     store = ResultStore(home() / "store" / "predict", is_whole=is_pack)
-    frames_key = digest(sha256=sha256, frames=frames, code=FRAMES_CODE_VERSION)
+    sizes = {name: value for name, value in frames.items() if name != "roi"}
+    region = find_regions(frames.get("roi", WHOLE), [video.video_id])[video.video_id]
+    content = None if region is None else region.content({})
+    frames_key = digest(sha256=sha256, frames=sizes, region=content, code=FRAMES_CODE_VERSION)
     if frames_key not in store:
-        size = FrameSize(frames["height_px"], frames["width_px"], frames["short_side_px"])
         try:
             with store.writing(frames_key) as target:
-                extract_frames(video.path, target, fps=frames["fps"], size=size, jpeg_quality=frames["jpeg_quality"])
+                extract_frames(
+                    video.path,
+                    target,
+                    fps=frames["fps"],
+                    size=FrameSize(frames["height_px"], frames["width_px"], frames["short_side_px"]),
+                    jpeg_quality=frames["jpeg_quality"],
+                    region=None if region is None else region.read(),
+                )
         except DecodeError as err:
             raise DecodeError(f"{video.video_id} cannot be labelled: {err}") from err
     if preprocessing.stream == "rgb":

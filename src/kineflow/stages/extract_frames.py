@@ -7,13 +7,16 @@ from kineflow import storage
 from kineflow.errors import DataError
 from kineflow.params import FramesParams, Params, as_json
 from kineflow.stages import paths
+from kineflow.stages.source_manifest import read_sources
 from kineflow.stages.stage import StageReport
 from kineflow.stages.video_results import VideoResult, compute_missing, link_results
 from kineflow.store import ResultStore, digest, file_sha256, home
 from kineflow.tables import VIDEOS, read_table
 from kineflow.video.extract import CODE_VERSION, FrameSize, extract_frames
 from kineflow.video.pack import is_pack
+from kineflow.video.region_files import RegionSource, find_regions
 from kineflow.video.resample import num_extracted_frames
+from kineflow.video.sampling import VideoLength
 
 PARAMS = ("frames",)
 
@@ -30,6 +33,8 @@ class ExtractTask:
     fps: float
     size: FrameSize
     jpeg_quality: int
+    region: RegionSource | None
+    length: VideoLength  # as ingest decoded it
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -37,18 +42,27 @@ def run(params: Params, report: StageReport) -> None:
 
     Raises:
         DecodeError: a video that ingest could decode cannot be decoded; it is named.
-        DataError: a video is gone or changed since sync.
+        DataError: a video is gone or changed since sync, or its region of interest is missing or wrong.
     """
     videos = read_table(paths.VIDEOS, VIDEOS)
     report.quarantined = int((videos["status"] != "ok").sum())
     store = ResultStore(home() / "store" / "frames", is_whole=is_pack)
+    is_followed = params.frames.roi.kind == "pose"
+    sources = read_sources(paths.SOURCES) if is_followed else []
+    hashes = {source.key: source.sha256 for source in sources if source.kind == "roi"}
+    good = videos[videos["status"] == "ok"]
+    values = as_json(params.frames)
+    regions = find_regions(values.pop("roi"), list(good["video_id"]))
     results, tasks = [], []
-    for video in videos[videos["status"] == "ok"].itertuples():
-        key = digest(kind="frames", code=CODE_VERSION, sha256=video.sha256, params=as_json(params.frames))
+    for video in good.itertuples():
+        region = regions[video.video_id]
+        content = None if region is None else region.content(hashes)
+        key = digest(kind="frames", code=CODE_VERSION, sha256=video.sha256, params=values, region=content)
         result = VideoResult(video.video_id, key, num_extracted_frames(video.duration_sec, params.frames.fps))
         results.append(result)
         work = float(video.num_frames) * video.width * video.height
-        tasks.append((result, _task(video.uri, video.sha256, key, store, params.frames), work))
+        length = VideoLength(int(video.num_frames), float(video.duration_sec))
+        tasks.append((result, _task(video.uri, video.sha256, key, store, params.frames, region, length), work))
     compute_missing(extract_into_store, tasks, store=store, report=report)
     link_results(paths.FRAMES, results, store=store, suffix="zip")
 
@@ -63,10 +77,26 @@ def extract_into_store(task: ExtractTask) -> int:
     if not storage.is_s3(task.uri) and file_sha256(path) != task.sha256:
         raise DataError(f"{task.uri} changed since sync; run sync again")
     with ResultStore(task.store_root).writing(task.key) as target:
-        return extract_frames(path, target, fps=task.fps, size=task.size, jpeg_quality=task.jpeg_quality)
+        return extract_frames(
+            path,
+            target,
+            fps=task.fps,
+            size=task.size,
+            jpeg_quality=task.jpeg_quality,
+            region=None if task.region is None else task.region.read(),
+            length=task.length,
+        )
 
 
-def _task(uri: str, sha256: str, key: str, store: ResultStore, frames: FramesParams) -> ExtractTask:
+def _task(
+    uri: str,
+    sha256: str,
+    key: str,
+    store: ResultStore,
+    frames: FramesParams,
+    region: RegionSource | None,
+    length: VideoLength,
+) -> ExtractTask:
     return ExtractTask(
         uri=uri if storage.is_s3(uri) else str(Path(uri).absolute()),
         sha256=sha256,
@@ -76,4 +106,6 @@ def _task(uri: str, sha256: str, key: str, store: ResultStore, frames: FramesPar
         fps=frames.fps,
         size=FrameSize(frames.height_px, frames.width_px, frames.short_side_px),
         jpeg_quality=frames.jpeg_quality,
+        region=region,
+        length=length,
     )

@@ -22,8 +22,9 @@ from kineflow.stages.source_manifest import Source, write_sources
 from kineflow.stages.stage import StageReport
 from kineflow.storage import FileInfo
 from kineflow.store import digest, home
+from kineflow.video.region_files import list_region_files
 
-PARAMS = ("data", "sample")
+PARAMS = ("data", "sample", "frames.roi")
 # A file may change again within one tick of a coarse clock, with its size and time unchanged.
 SETTLED_NS = 2_000_000_000
 NUM_THREADS = 8
@@ -46,6 +47,7 @@ def run(params: Params, report: StageReport) -> None:
     annotations = list_annotations(format_, params.data.annotations)
     rows = [("video", params.data.source, info) for info in videos]
     rows += [("annotation", annotation_root(params.data.annotations), info) for info in annotations]
+    rows += [("roi", root, info) for root, info in list_region_files(params.frames.roi.path)]
     hashes, num_hashed = _hash_all([(root, info) for _, root, info in rows])
     sources = [
         Source(kind, info.key, info.num_bytes, sha256) for (kind, _, info), sha256 in zip(rows, hashes, strict=True)

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.container import InputContainer
+from av.container import Flags, InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -53,6 +53,7 @@ def open_video(path: Path, *, num_threads: int = 1) -> Iterator[tuple[InputConta
     except (av.FFmpegError, ValueError, OverflowError) as err:
         raise DecodeError(f"the container cannot be read: {_reason(err)}") from err
     with container:
+        container.flags &= ~Flags.gen_pts.value  # times that PyAV would have FFmpeg invent, unlike its own tools
         streams = [stream for stream in container.streams.video if not _is_cover(stream)]
         if not streams:
             raise DecodeError("the file has no video stream")
@@ -77,7 +78,7 @@ def decode_frames(container: InputContainer, stream: VideoStream) -> Iterator[De
     try:
         for image in container.decode(stream):
             timestamp_sec, duration_sec = timeline.add(image.pts, image.dts, image.duration)
-            yield DecodedFrame(index, timestamp_sec, duration_sec, _rotation_deg(image), image)
+            yield DecodedFrame(index, timestamp_sec, duration_sec, rotation_deg(image), image)
             index += 1
     except (av.FFmpegError, ValueError, OverflowError) as err:
         raise DecodeError(f"decoding fails after {index} frames: {_reason(err)}") from err
@@ -89,15 +90,20 @@ def frame_rate(stream: VideoStream) -> Fraction | None:
     return Fraction(rate) if rate else None
 
 
-def _is_cover(stream: VideoStream) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+def rotation_deg(image: VideoFrame) -> int:
+    """By how much `image` is to be turned, counter-clockwise: 0, 90, 180 or 270.
 
-
-def _rotation_deg(image: VideoFrame) -> int:
+    Raises:
+        DecodeError: its metadata ask for another angle.
+    """
     angle = image.rotation % 360
     if angle not in RIGHT_ANGLES_DEG:
         raise DecodeError(f"its metadata ask for a rotation by {image.rotation} degrees; only right angles are read")
     return int(angle)
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _reason(err: Exception) -> str:

@@ -1,19 +1,21 @@
 """A video file to a frame store, frame by frame: memory does not grow with its length."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from av.video.reformatter import VideoReformatter
 
-from kineflow.errors import DecodeError
-from kineflow.video.decode import DecodedFrame, decode_frames, open_video
-from kineflow.video.frame_store import FrameWriter, writing_frames
+from kineflow.video.decode import DecodedFrame
+from kineflow.video.frame_store import writing_frames
 from kineflow.video.jpeg import encode_frame
-from kineflow.video.resample import resample
+from kineflow.video.roi import Cutter, Region, cutter
+from kineflow.video.sampling import PlanError, VideoLength, frames_to_extract, plan_sampling
 
 # Rises whenever the same video and params would give other pixels or another file; guarded by a golden test.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -36,54 +38,71 @@ class FrameSize:
         return (self.short_side_px, long_px) if height < width else (long_px, self.short_side_px)
 
 
-def extract_frames(source: Path, target: Path, *, fps: float, size: FrameSize, jpeg_quality: int) -> int:
+def extract_frames(
+    source: Path,
+    target: Path,
+    *,
+    fps: float,
+    size: FrameSize,
+    jpeg_quality: int,
+    region: Region | None = None,
+    length: VideoLength | None = None,
+) -> int:
     """Write the frame store of the video `source` to `target`.
 
     Args:
         fps: extracted frames per second, chosen by time (see `resample`).
         size: of the frames, after the video's rotation.
         jpeg_quality: 1 to 100.
+        region: what is looked at; None for the whole frame.
+        length: what `probe` found; with it, frames that are not extracted are left undecoded where that is safe. The
+            store is the same.
 
     Returns:
         the number of extracted frames.
 
     Raises:
         DecodeError: the video cannot be read, has no frames, or breaks midway.
+        DataError: the region does not lie in the video, or ends before it does.
     """
-    with open_video(source) as (container, stream):
-        decoded = decode_frames(container, stream)
-        first = next(decoded, None)
-        if first is None:
-            raise DecodeError("the video stream has no frames")
-        turned = first.rotation_deg in (90, 270)
-        shape = (first.image.height, first.image.width)
-        height, width = size.of(*(shape[::-1] if turned else shape))
-        with writing_frames(target, fps=fps, height=height, width=width, quality=jpeg_quality) as writer:
-            _write_all(first, decoded, writer, fps=fps, height=height, width=width, quality=jpeg_quality)
-            return len(writer.source_frames)
+    plan = None if length is None else plan_sampling(source, fps=fps, length=length)
+    if plan is not None:
+        with suppress(PlanError):
+            frames = frames_to_extract(source, fps=fps, plan=plan)
+            return _write_all(frames, target, fps=fps, size=size, quality=jpeg_quality, region=region)
+    frames = frames_to_extract(source, fps=fps, plan=None)
+    return _write_all(frames, target, fps=fps, size=size, quality=jpeg_quality, region=region)
 
 
 def _write_all(
-    first: DecodedFrame,
-    rest: Iterator[DecodedFrame],
-    writer: FrameWriter,
-    *,
-    fps: float,
-    height: int,
-    width: int,
-    quality: int,
-) -> None:
-    def timed() -> Iterator[tuple[float, float, DecodedFrame]]:
-        yield first.timestamp_sec, first.duration_sec, first
-        for frame in rest:
-            yield frame.timestamp_sec, frame.duration_sec, frame
-
+    frames: Iterator[DecodedFrame], target: Path, *, fps: float, size: FrameSize, quality: int, region: Region | None
+) -> int:
+    first = next(frames)
+    cut = _cutter(first, size, region)
     scaler = VideoReformatter()
     jpeg, jpeg_of = b"", -1
-    for source_frame, frame in resample(timed(), fps=fps):
-        if source_frame != jpeg_of:  # else it is repeated
-            rotation_deg, jpeg_of = frame.rotation_deg, source_frame
-            jpeg = encode_frame(
-                frame.image, scaler, height=height, width=width, rotation_deg=rotation_deg, quality=quality
-            )
-        writer.append(jpeg, source_frame=source_frame, timestamp_sec=frame.timestamp_sec)
+    with writing_frames(target, fps=fps, height=cut.height, width=cut.width, quality=quality) as writer:
+        for frame in chain([first], frames):
+            corner = cut.corner(frame.index)
+            if frame.index != jpeg_of:  # else it is repeated
+                jpeg_of = frame.index
+                jpeg = encode_frame(
+                    frame.image,
+                    scaler,
+                    height=cut.scaled_height,
+                    width=cut.scaled_width,
+                    rotation_deg=frame.rotation_deg,
+                    quality=quality,
+                    window=None if region is None else (*corner, cut.width, cut.height),
+                )
+            writer.append(jpeg, source_frame=frame.index, timestamp_sec=frame.timestamp_sec, corner_xy=corner)
+        return len(writer.source_frames)
+
+
+def _cutter(first: DecodedFrame, size: FrameSize, region: Region | None) -> Cutter:
+    height, width = first.image.height, first.image.width
+    if first.rotation_deg in (90, 270):
+        height, width = width, height
+    looked_at = (height, width) if region is None else (region.height_px, region.width_px)
+    out_height, out_width = size.of(*looked_at)
+    return cutter(region, height=out_height, width=out_width, shown_height=height, shown_width=width)

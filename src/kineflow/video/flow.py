@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kineflow.errors import DataError
 from kineflow.video.flow_store import FlowRule, writing_flow
 from kineflow.video.frame_store import FrameReader
+from kineflow.video.roi import hold_crop
 
 # Rises whenever the same frames and params would give other flow or another file; guarded by a golden test.
 CODE_VERSION = 1
@@ -58,6 +59,8 @@ def create_flow(method: str) -> FlowFunction:
 def compute_flow(frames: Path, target: Path, *, method: str, bound_px: float, jpeg_quality: int | None) -> int:
     """Write the flow store of the frame store `frames` to `target`: N - 1 flows for N frames.
 
+    A crop that moves is held between the two frames of each flow (see `hold_crop`).
+
     Args:
         method: a name of `METHODS`.
         bound_px: displacements beyond it are clipped.
@@ -83,7 +86,7 @@ def compute_flow(frames: Path, target: Path, *, method: str, bound_px: float, jp
             before = reader.read_gray(0)
             for item in range(1, reader.num_frames):
                 after = reader.read_gray(item)
-                writer.append(flow_between(before, after))
+                writer.append(flow_between(before, hold_crop(before, after, reader.crop_steps_T2[item - 1])))
                 before = after
         return reader.num_frames - 1
 

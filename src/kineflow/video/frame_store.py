@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kineflow.video.pack import PackReader, PackWriter, writing_pack
 
 KIND = "frames"
-VERSION = 1
+VERSION = 2  # 1 did not say where a moving crop was
 
 
 class FrameWriter:
@@ -22,12 +22,20 @@ class FrameWriter:
         self._pack = pack
         self.source_frames: list[int] = []
         self.timestamps_sec: list[float] = []
+        self.corners_xy: list[tuple[int, int]] = []
 
-    def append(self, jpeg: bytes, *, source_frame: int, timestamp_sec: float) -> None:
-        """Add the next extracted frame: frame `source_frame` of the video, shown at `timestamp_sec` there."""
+    def append(
+        self, jpeg: bytes, *, source_frame: int, timestamp_sec: float, corner_xy: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Add the next extracted frame: frame `source_frame` of the video, shown at `timestamp_sec` there.
+
+        Args:
+            corner_xy: upper left corner of what is kept, in pixels of the whole frame at the scale of the store.
+        """
         self._pack.append(jpeg)
         self.source_frames.append(source_frame)
         self.timestamps_sec.append(timestamp_sec)
+        self.corners_xy.append(corner_xy)
 
 
 @contextmanager
@@ -37,7 +45,12 @@ def writing_frames(path: Path, *, fps: float, height: int, width: int, quality: 
         writer = FrameWriter(pack)
         yield writer
         index = {"kind": KIND, "version": VERSION, "fps": fps, "height": height, "width": width, "quality": quality}
-        pack.finish(index | {"timestamps_sec": writer.timestamps_sec, "source_frames": writer.source_frames})
+        moves = len(set(writer.corners_xy)) > 1
+        pack.finish(
+            index
+            | {"timestamps_sec": writer.timestamps_sec, "source_frames": writer.source_frames}
+            | {"corners_xy": writer.corners_xy if moves else None}
+        )
 
 
 class FrameReader:
@@ -52,6 +65,7 @@ class FrameReader:
         quality: of the JPEGs.
         timestamps_sec: float64 (num_frames,), when the source frame is shown, after the first one.
         source_frames: int64 (num_frames,), which frame of the video each is.
+        crop_steps_T2: int64 (num_frames - 1, 2), x then y: how far the crop moved from each frame to the next.
 
     Raises:
         DataError: the file is missing, cut off, or of another kind or version.
@@ -66,6 +80,8 @@ class FrameReader:
         self.fps, self.quality = float(index["fps"]), int(index["quality"])
         self.timestamps_sec: NDArray[np.float64] = np.array(index["timestamps_sec"], np.float64)
         self.source_frames: NDArray[np.int64] = np.array(index["source_frames"], np.int64)
+        corners_xy = index["corners_xy"] or [(0, 0)] * self.num_frames
+        self.crop_steps_T2: NDArray[np.int64] = np.diff(np.array(corners_xy, np.int64).reshape(-1, 2), axis=0)
 
     def __len__(self) -> int:
         return self.num_frames

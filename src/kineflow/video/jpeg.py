@@ -11,15 +11,23 @@ Pixels = NDArray[np.uint8]
 
 
 def encode_frame(
-    image: VideoFrame, scaler: VideoReformatter, *, height: int, width: int, rotation_deg: int, quality: int
+    image: VideoFrame,
+    scaler: VideoReformatter,
+    *,
+    height: int,
+    width: int,
+    rotation_deg: int,
+    quality: int,
+    window: tuple[int, int, int, int] | None = None,
 ) -> bytes:
-    """Scale, turn and encode a frame, as a colour JPEG of 4:2:0.
+    """Scale, turn, cut and encode a frame, as a colour JPEG of 4:2:0.
 
     Args:
         scaler: one for all frames of a video; it keeps the tables that FFmpeg builds for a pair of sizes.
-        height, width: in pixels, after the rotation.
+        height, width: of the whole frame in pixels, after the rotation.
         rotation_deg: counter-clockwise, a multiple of 90.
         quality: 1 to 100.
+        window: what to keep of the scaled frame, (x, y, width, height) with even x and y; None for all.
     """
     h, w = (width, height) if rotation_deg in (90, 270) else (height, width)
     shrinks = h * w < image.height * image.width
@@ -33,7 +41,10 @@ def encode_frame(
         dst_color_range=ColorRange.JPEG,
         threads=1,
     )
-    planes = [_with_margin(np.rot90(_pixels(plane), rotation_deg // 90)) for plane in scaled.planes]
+    turned = [np.rot90(_pixels(plane), rotation_deg // 90) for plane in scaled.planes]
+    if window is not None:
+        turned = [_cut(plane, window, step) for plane, step in zip(turned, (1, 2, 2), strict=True)]
+    planes = [_with_margin(plane) for plane in turned]
     jpeg: bytes = simplejpeg.encode_jpeg_yuv_planes(*planes, quality=quality)
     return jpeg
 
@@ -41,6 +52,11 @@ def encode_frame(
 def _pixels(plane: VideoPlane) -> Pixels:
     values = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # its stub hides that it is a buffer
     return values.reshape(-1, plane.line_size)[: plane.height, : plane.width]
+
+
+def _cut(plane: Pixels, window: tuple[int, int, int, int], step: int) -> Pixels:
+    x, y, width, height = window
+    return plane[y // step : (y + height + step - 1) // step, x // step : (x + width + step - 1) // step]
 
 
 def _with_margin(plane: Pixels) -> Pixels:

@@ -15,7 +15,7 @@ from kineflow.parallel import map_tasks
 from kineflow.store import ResultStore, digest
 from kineflow.video.probe import probe
 
-CODE_VERSION = 1  # rises with every change of what `probe` returns or of how it is kept
+CODE_VERSION = 2  # rises with every change of what `probe` returns or of how it is kept
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,3 @@
-import csv
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,25 +8,6 @@ import pytest
 from kineflow.errors import DecodeError
 from kineflow.video.probe import probe
 from kineflow.video.timeline import Timeline
-
-ODD_CLIPS = Path(__file__).parents[4] / "shared" / "data" / "odd_clips"
-
-PROBE_ALL = """
-import json, sys, time
-from pathlib import Path
-from kineflow.errors import DecodeError
-from kineflow.video.probe import probe
-for line in sys.stdin:
-    path = Path(line.rstrip("\\n"))
-    started = time.monotonic()
-    try:
-        info = probe(path)
-        found = dict(frames=info.num_frames, width=info.width, height=info.height, codec=info.codec,
-                     rate=info.fps_num / info.fps_den, variable=info.variable_rate, duration=info.duration_sec)
-    except DecodeError as err:
-        found = dict(reason=str(err))
-    print(json.dumps(found | dict(seconds=time.monotonic() - started)), flush=True)
-"""
 
 
 def write_video(path: Path, ticks: list[int], *, tick: Fraction, size: tuple[int, int] = (32, 48)) -> None:
@@ -102,55 +78,3 @@ def test_frames_without_any_time_follow_the_stated_rate_or_are_refused() -> None
     assert unknown.add(None, None, None) == (0.0, 0.0)
     with pytest.raises(DecodeError, match="no timestamps"):
         unknown.add(None, None, None)
-
-
-@pytest.fixture(scope="module")
-def odd_clips() -> Iterator[list[tuple[dict[str, str], dict[str, object]]]]:
-    if not ODD_CLIPS.is_dir():
-        pytest.skip("the folder of odd clips is not there")
-    with (ODD_CLIPS / "MANIFEST.tsv").open() as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    paths = "".join(f"{ODD_CLIPS / row['path']}\n" for row in rows)
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE_ALL], input=paths, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, f"crashed at {rows[len(done.stdout.splitlines())]['path']}: {done.stderr}"
-    yield list(zip(rows, map(json.loads, done.stdout.splitlines()), strict=True))
-
-
-def test_every_odd_clip_has_the_frames_of_its_manifest_or_a_reason(
-    odd_clips: list[tuple[dict[str, str], dict[str, object]]],
-) -> None:
-    assert len(odd_clips) == 133
-    wrong = [
-        (row["path"], row["frames"], found)
-        for row, found in odd_clips
-        if "reason" not in found and found["frames"] != int(row["frames"])
-    ]
-    assert wrong == []
-
-
-def test_an_odd_clip_is_quarantined_just_where_the_manifest_tells_of_an_error_or_no_frames(
-    odd_clips: list[tuple[dict[str, str], dict[str, object]]],
-) -> None:
-    expected = {row["path"] for row, _ in odd_clips if row["frames"] == "0" or row["error"]}
-    assert {row["path"] for row, found in odd_clips if "reason" in found} == expected
-
-
-def test_odd_clips_sizes_rates_and_time_limits(odd_clips: list[tuple[dict[str, str], dict[str, object]]]) -> None:
-    for row, found in odd_clips:
-        assert float(str(found["seconds"])) < 20, row["path"]
-        if "reason" in found:
-            continue
-        size = [int(row["width"]), int(row["height"])]
-        turned = any(mark in row["label"] for mark in ("rotation_90", "rotation_-90"))
-        assert [found["width"], found["height"]] == (size[::-1] if turned else size), row["path"]
-        if row["fps"]:
-            assert found["rate"] == pytest.approx(float(row["fps"]), abs=0.001), row["path"]
-
-
-def test_the_odd_clip_that_breaks_midway_says_after_how_many_frames(
-    odd_clips: list[tuple[dict[str, str], dict[str, object]]],
-) -> None:
-    found = {row["path"]: found for row, found in odd_clips}
-    assert "after 28 frames" in str(found["decord/corrupted.mp4"]["reason"])

@@ -1,0 +1,128 @@
+"""Which region of each video is looked at, from the files that say so: a CSV of boxes, or a folder of keypoints."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from kineflow.annotations.pose import POSE_FORMATS, read_pose
+from kineflow.annotations.roi_boxes import Box, read_boxes
+from kineflow.errors import DataError
+from kineflow.storage import FileInfo, list_files
+from kineflow.store import file_sha256
+from kineflow.video.roi import Region, follow
+
+POSE_SUFFIXES = tuple(suffix for known in POSE_FORMATS for suffix in known.suffixes)
+
+
+@dataclass(frozen=True)
+class RegionSource:
+    """Where the region of one video is read from.
+
+    Args:
+        roi: the section `frames.roi` of params.
+        box: of kind boxes.
+        keypoints: of kind pose: the video's file.
+    """
+
+    roi: Mapping[str, Any]
+    box: Box | None = None
+    keypoints: Path | None = None
+
+    def read(self) -> Region:
+        """The region.
+
+        Raises:
+            AnnotationError: the keypoints cannot be read.
+            DataError: they lack the body part, are of several animals, or none is believed.
+        """
+        if self.box is not None:
+            corner = np.array([[self.box.x_px, self.box.y_px]], np.float64)
+            return Region(self.box.width_px, self.box.height_px, corner)
+        assert self.keypoints is not None
+        track, name = read_pose(self.keypoints), self.roi["bodypart"]
+        if name not in track.bodyparts:
+            known = ", ".join(track.bodyparts)
+            raise DataError(f"{self.keypoints}: no body part {name!r} (it has {known}); correct frames.roi.bodypart")
+        if len(track.individuals) != 1:
+            raise DataError(f"{self.keypoints}: {len(track.individuals)} individuals; a crop can follow only one")
+        part = track.bodyparts.index(name)
+        return follow(
+            track.xy_px[:, 0, part],
+            track.likelihood[:, 0, part],
+            side_px=self.roi["side_px"],
+            min_likelihood=self.roi["min_likelihood"],
+            smooth=self.roi["smooth_frames"],
+        )
+
+    def content(self, hashes: Mapping[str, str]) -> dict[str, Any]:
+        """What the region depends on, as JSON values; nothing of where it lies.
+
+        Args:
+            hashes: SHA-256 of files of keypoints by their place in the folder; a missing one is computed.
+        """
+        if self.box is not None:
+            return asdict(self.box)
+        assert self.keypoints is not None
+        key = self.keypoints.relative_to(self.roi["path"]).as_posix()
+        settings = {name: value for name, value in self.roi.items() if name != "path"}
+        return settings | {"keypoints": hashes.get(key) or file_sha256(self.keypoints)}
+
+
+def find_regions(roi: Mapping[str, Any], video_ids: Sequence[str]) -> dict[str, RegionSource | None]:
+    """Where each video's region is read from; None for whole frames.
+
+    Args:
+        roi: the section `frames.roi` of params: kind, path and, for poses, the settings of the crop.
+
+    Raises:
+        AnnotationError: the CSV of boxes is malformed; names the row.
+        DataError: a video has no box or no keypoints, or more than one file of them.
+    """
+    if roi["kind"] == "full":
+        return dict.fromkeys(video_ids)
+    path = Path(roi["path"])
+    if roi["kind"] == "boxes":
+        boxes = read_boxes(path)
+        missing = [video_id for video_id in video_ids if video_id not in boxes]
+        if missing:
+            raise DataError(f"{path}: no box for {missing[0]} ({len(missing)} videos lack one); add a row for each")
+        return {video_id: RegionSource(roi, box=boxes[video_id]) for video_id in video_ids}
+    by_folder: dict[str, list[str]] = {}
+    for _, info in list_region_files(str(path)):
+        by_folder.setdefault(PurePosixPath(info.key).parent.as_posix(), []).append(info.key)
+    return {video_id: RegionSource(roi, keypoints=path / _match(video_id, by_folder, path)) for video_id in video_ids}
+
+
+def list_region_files(path: str | None) -> list[tuple[str, FileInfo]]:
+    """The files that say what is looked at, each with the folder that its key counts from.
+
+    Raises:
+        DataError: the path is not there, or holds none.
+    """
+    if path is None:
+        return []
+    given = Path(path)
+    if given.is_file():
+        folder = str(given.parent)
+        return [(folder, info) for info in list_files(folder) if info.key == given.name]
+    found = [(path, info) for info in list_files(path) if PurePosixPath(info.key).suffix.lower() in POSE_SUFFIXES]
+    if not found:
+        raise DataError(f"{path} holds no keypoints ({' or '.join(POSE_SUFFIXES)}); correct frames.roi.path")
+    return found
+
+
+def _match(video_id: str, by_folder: Mapping[str, Sequence[str]], path: Path) -> str:
+    """The file named as the video, or as DeepLabCut names its own: the video's name, `DLC`, the network."""
+    video = PurePosixPath(video_id)
+    named = [
+        key
+        for key in by_folder.get(video.parent.as_posix(), ())
+        if PurePosixPath(key).stem == video.stem or PurePosixPath(key).name.startswith(f"{video.stem}DLC")
+    ]
+    if len(named) != 1:
+        found = "no keypoints" if not named else f"several files ({', '.join(named)})"
+        raise DataError(f"{path}: {found} for {video_id}; give one, named {video.with_suffix('').as_posix()}DLC*.csv")
+    return named[0]

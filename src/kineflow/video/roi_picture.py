@@ -1,0 +1,73 @@
+"""A picture of a video with a grid and coordinates on it, to read a box from."""
+
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from kineflow.annotations.roi_boxes import Box
+from kineflow.errors import DataError
+from kineflow.video.decode import DecodedFrame, decode_frames, open_video
+
+NUM_LINES = 12  # about so many across the longer side
+STEPS_PX = (10, 20, 25, 50, 100, 200, 250, 500, 1000)
+GRID, BORDER, BOX = (90, 220, 90), (0, 0, 0), (60, 60, 255)  # BGR
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def write_roi_picture(source: Path, target: Path, *, at_sec: float, box: Box | None = None) -> tuple[int, int]:
+    """Write the frame shown at `at_sec` after the first, as shown, with coordinates in pixels of the video.
+
+    Args:
+        target: its suffix chooses the format.
+        box: drawn on it.
+
+    Returns:
+        (height, width) of the video as shown; that of the picture without its margin.
+
+    Raises:
+        DataError: the video ends before that time, or OpenCV does not write such pictures.
+        DecodeError: the video cannot be read.
+    """
+    image = _shown(_frame_at(source, at_sec))
+    height, width = image.shape[:2]
+    size = max(0.35, max(height, width) / 1600)
+    margin_px = round(40 * size) + 8
+    picture = cv2.copyMakeBorder(image, margin_px, 0, margin_px + 12, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+    left, top = margin_px + 12, margin_px
+    step_px = next((step for step in STEPS_PX if max(height, width) / step <= NUM_LINES), STEPS_PX[-1])
+    for x in range(0, width, step_px):
+        cv2.line(picture, (left + x, top), (left + x, top + height), GRID, 1)
+        cv2.putText(picture, str(x), (left + x, top - 6), FONT, size, BORDER, 1, cv2.LINE_AA)
+    for y in range(0, height, step_px):
+        cv2.line(picture, (left, top + y), (left + width, top + y), GRID, 1)
+        cv2.putText(picture, str(y), (2, top + y + 6), FONT, size, BORDER, 1, cv2.LINE_AA)
+    if box is not None:
+        corner = (left + box.x_px, top + box.y_px)
+        cv2.rectangle(picture, corner, (corner[0] + box.width_px - 1, corner[1] + box.height_px - 1), BOX, 2)
+    partial = target.with_name(f".partial-{target.name}")
+    try:
+        written = cv2.imwrite(str(partial), picture)
+    except cv2.error:
+        written = False
+    if not written:
+        raise DataError(f"{target} cannot be written; name a .png or .jpg in a folder that is there")
+    partial.replace(target)
+    return height, width
+
+
+def _frame_at(source: Path, at_sec: float) -> DecodedFrame:
+    with open_video(source) as (container, stream):
+        frames = decode_frames(container, stream)
+        found = next(islice((frame for frame in frames if frame.timestamp_sec >= at_sec), 1), None)
+        if found is None:
+            raise DataError(f"{source} ends before {at_sec:g} s; choose an earlier time")
+        return found
+
+
+def _shown(frame: DecodedFrame) -> NDArray[np.uint8]:
+    image = VideoReformatter().reformat(frame.image, format="bgr24", threads=1).to_ndarray()
+    return np.ascontiguousarray(np.rot90(image, frame.rotation_deg // 90))

@@ -1,0 +1,78 @@
+"""Extraction holds a few frames, whatever the video's length: 5 and 20 minutes of 1080p60 in the same memory."""
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+MAX_MB = 600
+MAX_SLOPE_MB_PER_MIN = 1.0
+FPS = 60
+LOOP_SEC = 10
+
+# A process of its own for each length; ru_maxrss is its peak, in KiB.
+EXTRACT = """
+import json, resource, sys
+from pathlib import Path
+from kineflow.video.extract import FrameSize, extract_frames
+from kineflow.video.sampling import VideoLength
+num_frames = int(sys.argv[3])
+length = VideoLength(num_frames, num_frames / 60) if sys.argv[4] == "dropping" else None
+size = FrameSize(short_side_px=256)
+found = extract_frames(Path(sys.argv[1]), Path(sys.argv[2]), fps=10.0, size=size, jpeg_quality=95, length=length)
+print(json.dumps([found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+"""
+
+
+def write_loop(path: Path, *, num_minutes: int) -> int:
+    """So many minutes of 1080p60 H.264, ten seconds over and over; returns the number of frames."""
+    noise = np.random.default_rng(0).integers(0, 256, (1080, 2048), np.uint8)
+    chroma = np.full((540, 1920), 128, np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("h264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
+        stream.options = {"preset": "ultrafast", "bf": "2", "crf": "35"}
+        stream.codec_context.gop_size = FPS
+        frames = []
+        for index in range(FPS * LOOP_SEC):
+            smooth = np.repeat(np.repeat(noise[: 1080 // 40, index % 64 : index % 64 + 48], 40, 0), 40, 1)
+            image = np.concatenate([smooth, chroma])
+            frames += stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="yuv420p"))
+        frames += stream.encode(None)
+        ticks = round(Fraction(LOOP_SEC) / frames[0].time_base)
+        kept = [(bytes(frame), frame.pts, frame.dts, frame.duration, frame.is_keyframe) for frame in frames]
+        time_base = frames[0].time_base
+        for turn in range(num_minutes * 60 // LOOP_SEC):
+            for data, pts, dts, duration, is_keyframe in kept:
+                packet = av.Packet(data)
+                packet.stream, packet.time_base = stream, time_base
+                packet.pts, packet.dts, packet.duration = pts + turn * ticks, dts + turn * ticks, duration
+                packet.is_keyframe = is_keyframe
+                container.mux(packet)
+    return FPS * 60 * num_minutes
+
+
+def peak_mb(source: Path, *, num_frames: int, way: str) -> float:
+    command = [sys.executable, "-c", EXTRACT, str(source), str(source.with_suffix(".zip")), str(num_frames), way]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found, megabytes = json.loads(done.stdout)
+    assert found == num_frames // 6
+    return float(megabytes)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("way", ["dropping", "everything"])
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path, way: str) -> None:
+    peaks = {}
+    for num_minutes in (5, 20):
+        num_frames = write_loop(tmp_path / f"{num_minutes}.mp4", num_minutes=num_minutes)
+        peaks[num_minutes] = peak_mb(tmp_path / f"{num_minutes}.mp4", num_frames=num_frames, way=way)
+    slope = (peaks[20] - peaks[5]) / 15
+    print(f"{way}: {peaks[5]:.0f} MB at 5 minutes, {peaks[20]:.0f} MB at 20, {slope:.2f} MB a minute")
+    assert max(peaks.values()) < MAX_MB
+    assert slope < MAX_SLOPE_MB_PER_MIN
