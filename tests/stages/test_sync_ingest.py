@@ -101,6 +101,21 @@ def test_sync_lists_content_and_reads_it_once(project: Path, repository: Path) -
     assert paths.SOURCES.read_bytes() == first
 
 
+def test_sync_sees_another_checkpoint_under_the_same_name(project: Path, repository: Path) -> None:
+    values = make_params(repository).model_dump(mode="json", by_alias=True)
+    values["streams"]["rgb"]["weights"] = "start.pt"
+    params = parse_params(values, where="test")
+    with pytest.raises(ParamsError, match=r"start\.pt"):
+        run_sync(params)
+    listed = []
+    for content in (b"one", b"two"):
+        (project / "start.pt").write_bytes(content)
+        run_sync(params)
+        listed.append(paths.WEIGHTS.read_text())
+    digests = [hashlib.sha256(content).hexdigest() for content in (b"one", b"two")]
+    assert listed == [f"key\tweights\tsha256\nstreams.rgb.weights\tstart.pt\t{digest}\n" for digest in digests]
+
+
 def test_sync_sees_change_removal_and_same_size_edits(project: Path, repository: Path) -> None:
     params = make_params(repository)
     settle(project / "videos")

@@ -31,7 +31,7 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
     behaviours: tuple[str, ...] | None = None
     for table_path in tables:
         try:
-            key = index.find(table_path.stem)
+            key = _find_video(index, table_path, path)
         except UnknownVideoError as err:
             problems.add(table_path.name, str(err))
             continue
@@ -49,6 +49,16 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
             problems.add(f"{table_path.name}:1", f"{text}; give all tables the same (-1 where unlabelled)")
     problems.raise_if_any()
     return Annotations(frame_tables=found, classes=behaviours)
+
+
+def _find_video(index: VideoIndex, table: Path, root: Path) -> str:
+    """By its place in the folder where that mirrors the videos' folders, else by its bare name."""
+    if table != root:
+        try:
+            return index.find(table.relative_to(root).with_suffix("").as_posix())
+        except UnknownVideoError:
+            pass
+    return index.find(table.stem)
 
 
 def parse_table(path: Path, problems: Problems) -> FrameTable:

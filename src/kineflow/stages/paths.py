@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 SOURCES = Path("data/sources.tsv")
+WEIGHTS = Path("data/weights.tsv")
 RAW = Path("data/raw")
 TABLES = Path("data/tables")
 VIDEOS = TABLES / "videos.parquet"

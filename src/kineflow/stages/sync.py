@@ -20,11 +20,12 @@ from kineflow.params import Params, SampleParams, as_json
 from kineflow.stages import paths
 from kineflow.stages.source_manifest import Source, write_sources
 from kineflow.stages.stage import StageReport
+from kineflow.stages.weights_manifest import write_weights
 from kineflow.storage import FileInfo
 from kineflow.store import digest, home
 from kineflow.video.region_files import list_region_files
 
-PARAMS = ("data", "sample", "frames.roi")
+PARAMS = ("data", "sample", "frames.roi", "embed.weights", "streams.rgb.weights", "streams.flow.weights")
 # A file may change again within one tick of a coarse clock, with its size and time unchanged.
 SETTLED_NS = 2_000_000_000
 NUM_THREADS = 8
@@ -33,10 +34,11 @@ OUTS = (paths.RAW, paths.TABLES, paths.FRAMES, paths.FLOW, paths.EMBEDDINGS, pat
 
 
 def run(params: Params, report: StageReport) -> None:
-    """Write `data/sources.tsv`.
+    """Write `data/sources.tsv` and `data/weights.tsv`.
 
     Raises:
         DataError: the source or the annotations are missing, or the source holds no video.
+        ParamsError: a checkpoint that params name is not there.
         ServiceError: S3 is out of reach.
     """
     check_apart(params.data.source, params.data.annotations)
@@ -53,6 +55,7 @@ def run(params: Params, report: StageReport) -> None:
         Source(kind, info.key, info.num_bytes, sha256) for (kind, _, info), sha256 in zip(rows, hashes, strict=True)
     ]
     write_sources(paths.SOURCES, sources)
+    write_weights(paths.WEIGHTS, params)
     report.items = len(sources)
     report.skipped = len(sources) - num_hashed
     report.note(f"{len(videos)} videos and {len(annotations)} annotation files, {num_hashed} read")

@@ -27,6 +27,17 @@ def test_reads_index_background_and_unlabelled(tmp_path: Path) -> None:
     assert found.frame_tables["day1/a.mp4"].values.dtype == np.int8
 
 
+def test_tables_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for day, text in (("day1", "groom\n0\n"), ("day2", "groom\n1\n")):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "a.csv").write_text(text)
+    found = annotations.read("frame_csv", tmp_path, videos=["day1/a.mp4", "day2/a.mp4"])
+    assert {key: table.values.tolist() for key, table in found.frame_tables.items()} == {
+        "day1/a.mp4": [[0]],
+        "day2/a.mp4": [[1]],
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
