@@ -1,4 +1,5 @@
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,17 @@ def test_what_a_result_depends_on_makes_it_again(
     assert run(compute_flow, make_params(repository)).skipped == 0  # other frames
     monkeypatch.setattr(extract_frames, "CODE_VERSION", 99)
     assert run(extract_frames, make_params(repository)).skipped == 0
+
+
+def test_what_was_cut_off_in_the_store_is_made_again(project: Path, repository: Path) -> None:
+    params = make_params(repository)
+    for stage, out in ((extract_frames, paths.FRAMES), (compute_flow, paths.FLOW)):
+        run(stage, params)
+        before = contents(out)
+        cut = next(path for path in Path(".kineflow/store", out.name).glob("??/*") if path.is_file())
+        os.truncate(cut, cut.stat().st_size // 2)
+        assert run(stage, params).skipped == 2
+        assert contents(out) == before
 
 
 def test_two_videos_of_the_same_content_are_computed_once(project: Path, repository: Path) -> None:

@@ -1,4 +1,4 @@
-"""`data/weights.tsv`: the checkpoints that params name, by content, so that another file under the same name is seen."""
+"""`data/weights.tsv`: the checkpoints that params name, by content: another file under the same name is seen."""
 
 from pathlib import Path
 
