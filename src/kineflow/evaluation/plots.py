@@ -125,6 +125,13 @@ def curve_plot(curves: pd.DataFrame, *, css_class: str, name: str, y_max: float)
         ys = bottom - known[column].clip(upper=y_max) / y_max * (bottom - top)
         return " ".join(f"{_n(px)},{_n(py)}" for px, py in zip(xs, ys, strict=True))
 
+    def drawn(rows: pd.DataFrame, column: str, style: str) -> str:
+        placed = points(rows, column)
+        if " " in placed or not placed:
+            return f'<polyline class="{css_class} line{style}" points="{placed}"/>'
+        x, y = placed.split(",")  # a line through one point would not be seen
+        return f'<circle class="{css_class} line{style}" cx="{x}" cy="{y}" r="2.5"/>'
+
     parts = []
     for i in range(5):
         y = bottom - i / 4 * (bottom - top)
@@ -132,10 +139,10 @@ def curve_plot(curves: pd.DataFrame, *, css_class: str, name: str, y_max: float)
         parts.append(f'<text class="muted" x="{left - 6}" y="{_n(y + 4)}" text-anchor="end">{y_max * i / 4:.1f}</text>')
     for fold, rows in curves.groupby("fold"):
         if fold >= 0:
-            parts.append(f'<polyline class="{css_class} line thin" points="{points(rows, "val_loss")}"/>')
+            parts.append(drawn(rows, "val_loss", " thin"))
     mean = curves[curves["fold"] >= 0].groupby("epoch", as_index=False)[["train_loss", "val_loss"]].mean()
-    parts.append(f'<polyline class="{css_class} line dashed" points="{points(mean, "train_loss")}"/>')
-    parts.append(f'<polyline class="{css_class} line" points="{points(mean, "val_loss")}"/>')
+    parts.append(drawn(mean, "train_loss", " dashed"))
+    parts.append(drawn(mean, "val_loss", ""))
     parts.append(f'<text class="muted" x="{left}" y="{bottom + 18}">{first}</text>')
     parts.append(f'<text class="muted" x="{right}" y="{bottom + 18}" text-anchor="end">epoch {last}</text>')
     return _svg(345, bottom + 26, parts, f"loss of {name} over the epochs")
