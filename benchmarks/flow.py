@@ -12,6 +12,7 @@ from benchmarks.clips import real_clips, write_clip
 from benchmarks.timing import Comparison, compare
 from kineflow.video.extract import FrameSize, extract_frames
 from kineflow.video.flow import compute_flow
+from kineflow.video.flow_store import FlowRule
 from kineflow.video.frame_store import FrameReader
 
 SOLVERS = {
@@ -58,7 +59,7 @@ def _compare(label: str, frames: Path, root: Path, *, method: str, jpeg_quality:
         grays = [reader.read_gray(index).copy() for index in range(reader.num_frames)]
 
     def ours() -> int:
-        return compute_flow(frames, root / "flow.zip", method=method, bound_px=20.0, jpeg_quality=jpeg_quality)
+        return compute_flow(frames, root / "flow.zip", rule=FlowRule(method, 20.0), jpeg_quality=jpeg_quality)
 
     stored = "PNG" if jpeg_quality is None else f"JPEG {jpeg_quality}"
     return compare(
