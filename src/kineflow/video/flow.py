@@ -15,9 +15,6 @@ from kineflow.video.frame_store import FrameReader
 CODE_VERSION = 2
 
 MIN_SIDE_PX = 12  # DIS refuses smaller frames
-# TV-L1 from the flow of DIS on, at full size only: docs/decisions/2026-11-21-tvl1-starts-from-dis.md
-TVL1 = {"useInitialFlow": True, "nscales": 1, "warps": 2, "epsilon": 0.02}
-
 FARNEBACK = {
     "pyr_scale": 0.5,
     "levels": 4,
@@ -51,7 +48,8 @@ def _farneback() -> FlowFunction:
 
 def _tvl1() -> FlowFunction:
     initial = _dis_medium()
-    solver = cv2.optflow.DualTVL1OpticalFlow.create(**TVL1)  # type: ignore[call-overload]
+    # at full size only: docs/decisions/2026-11-21-tvl1-starts-from-dis.md
+    solver = cv2.optflow.DualTVL1OpticalFlow.create(useInitialFlow=True, nscales=1, warps=2, epsilon=0.02)
 
     def flow_between(before: Gray, after: Gray) -> Flow:
         flow: Flow = solver.calc(before, after, initial(before, after))
