@@ -30,6 +30,8 @@ def sample() -> dict:
         ("frames", {"short_side_px": 64}, "frames: give either height_px and width_px, or short_side_px"),
         ("splits", {"kind": "official"}, "splits: kind: official and test: official go together"),
         ("clips", {"window_sec": 2.0}, "clips.window_sec is for task frame"),
+        ("flow", {"method": "raft_small"}, "flow: method raft_small needs weights"),
+        ("flow", {"weights": "raft.pth"}, "flow: weights are for raft_small and raft_large"),
         ("release", {"stream": "pose"}, "release.stream: input should be"),
     ],
 )
