@@ -11,7 +11,8 @@ import numpy as np
 from benchmarks.clips import real_clips, write_clip
 from benchmarks.timing import Comparison, compare
 from kineflow.video.extract import FrameSize, extract_frames
-from kineflow.video.flow import compute_flow
+from kineflow.video.flow import compute_flow, opencv_flows
+from kineflow.video.flow_store import FlowReader, FlowRule
 from kineflow.video.frame_store import FrameReader
 
 SOLVERS = {
@@ -47,10 +48,27 @@ def main() -> list[Comparison]:
             _compare(label, root / f"{label}.zip", root, method=method, jpeg_quality=jpeg_quality)
             for label, method, jpeg_quality in cases
         ]
+        for label, _ in sources[1:]:
+            print_storage(root / f"{label}.zip", root / "flow.zip")
         short = root / "short.zip"
         clip = write_clip(root / "short.mp4", codec="h264", height=240, width=320, fps=30, num_frames=3)
         extract_frames(clip, short, fps=30.0, size=FrameSize(240, 320), jpeg_quality=95)
         return [*found, _compare("generated", short, root, method="tvl1", jpeg_quality=90)]
+
+
+def print_storage(frames: Path, target: Path, *, bound_px: float = 20.0, jpeg_quality: int = 90) -> None:
+    """What 8 bits and JPEG cost: the endpoint error of stored flow against float32, and the bytes of a pair."""
+    compute_flow(frames, target, rule=FlowRule("dis_medium", bound_px), jpeg_quality=jpeg_quality)
+    errors_px = []
+    with FrameReader(frames) as reader, FlowReader(target) as stored:
+        for item, flow in enumerate(opencv_flows(reader, "dis_medium")):
+            errors_px.append(float(np.linalg.norm(stored.read([item])[0] - flow, axis=-1).mean()))
+    kilobytes = target.stat().st_size / len(errors_px) / 1000
+    error_px = np.mean(errors_px)
+    print(
+        f"flow stored at +-{bound_px:g} px, JPEG {jpeg_quality}: {error_px:.3f} px, {kilobytes:.1f} KB a pair",
+        flush=True,
+    )
 
 
 def _compare(label: str, frames: Path, root: Path, *, method: str, jpeg_quality: int | None) -> Comparison:
@@ -58,7 +76,7 @@ def _compare(label: str, frames: Path, root: Path, *, method: str, jpeg_quality:
         grays = [reader.read_gray(index).copy() for index in range(reader.num_frames)]
 
     def ours() -> int:
-        return compute_flow(frames, root / "flow.zip", method=method, bound_px=20.0, jpeg_quality=jpeg_quality)
+        return compute_flow(frames, root / "flow.zip", rule=FlowRule(method, 20.0), jpeg_quality=jpeg_quality)
 
     stored = "PNG" if jpeg_quality is None else f"JPEG {jpeg_quality}"
     return compare(

@@ -87,7 +87,7 @@ def make_stores(root: Path, *, num_videos: int = NUM_VIDEOS) -> list[ClipItem]:
     for video_id in ids:
         frames, flow = (root / stream / f"{video_id}.zip" for stream in ("frames", "flow"))
         extract_frames(source, frames, fps=float(FPS), size=FrameSize(HEIGHT_PX, WIDTH_PX), jpeg_quality=95)
-        compute_flow(frames, flow, method=RULE.method, bound_px=RULE.bound_px, jpeg_quality=90)
+        compute_flow(frames, flow, rule=RULE, jpeg_quality=90)
         for stream, pack in (("rgb", frames), ("flow", flow)):
             with ZipFile(pack) as archive:
                 archive.extractall(root / "images" / stream / video_id)

@@ -12,9 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kineflow.errors import KineflowError, ServiceError
+
+if TYPE_CHECKING:
+    import psutil
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -147,27 +150,33 @@ def ray_session() -> Iterator[None]:
         }
     else:
         options |= {"address": address}
+    strangers = _children()
     try:
         with _environment(dict.fromkeys(THREAD_VARIABLES, "1")):  # the workers of a local cluster inherit it
             ray.init(**options)
     except (ConnectionError, RuntimeError, TimeoutError) as err:
         raise ServiceError(f"Ray ({address or 'a local cluster'}) cannot be reached: {err}") from err
-    with _ended_with_this_process() if address is None else nullcontext():
+    started = {child for child in _children() if child not in strangers}
+    with _ended_with_this_process(started) if address is None else nullcontext():
         try:
             yield
         finally:
             ray.shutdown()
 
 
+def _children() -> "set[psutil.Process]":
+    import psutil
+
+    return set(psutil.Process().children(recursive=True))
+
+
 @contextmanager
-def _ended_with_this_process() -> Iterator[None]:
+def _ended_with_this_process(started: "set[psutil.Process]") -> Iterator[None]:
     """See to it that a local cluster ends with us even after `kill -9`: Ray's agents alone would stay for a minute."""
     if sys.platform != "linux":
         yield
         return
-    import psutil
-
-    stats = [(child.pid, Path(f"/proc/{child.pid}/stat")) for child in psutil.Process().children(recursive=True)]
+    stats = [(child.pid, Path(f"/proc/{child.pid}/stat")) for child in started]
     words = [f"{pid} {stat.read_text().rpartition(')')[2].split()[19]}" for pid, stat in stats if stat.exists()]
     command = [sys.executable, "-S", "-E", "-c", REAPER]
     reaper = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)

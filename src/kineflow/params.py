@@ -123,9 +123,18 @@ class FramesParams(Section):
 class FlowParams(Section):
     """How optical flow is computed and quantised to 8 bits (zero is 128, the bound is 127 steps away)."""
 
-    method: Literal["dis_fast", "dis_medium", "tvl1"]
+    method: Literal["dis_fast", "dis_medium", "farneback", "tvl1", "raft_small", "raft_large"]
+    weights: str | None  # of RAFT: a local file or `torchvision:NAME`; null for the other methods
     bound_px: PositiveFloat  # displacements beyond it are clipped
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None  # null: lossless PNG
+
+    @model_validator(mode="after")
+    def _weights_of_networks(self) -> Self:
+        if self.method.startswith("raft_") and self.weights is None:
+            raise ValueError(f"method {self.method} needs weights: a local file, or torchvision:{self.method}")
+        if not self.method.startswith("raft_") and self.weights is not None:
+            raise ValueError(f"weights are for raft_small and raft_large; write null for {self.method}")
+        return self
 
 
 class EmbedParams(Section):

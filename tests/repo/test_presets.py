@@ -34,6 +34,8 @@ def sample() -> dict:
         ("clips", {"stride_sec": 1.0}, "clips: stride_sec needs a window_sec"),
         ("splits", {"kind": "file"}, "splits: kind: file and test: file go together"),
         ("splits", {"test_names": ["a"]}, "splits: test: named and test_names go together"),
+        ("flow", {"method": "raft_small"}, "flow: method raft_small needs weights"),
+        ("flow", {"weights": "raft.pth"}, "flow: weights are for raft_small and raft_large"),
         ("release", {"stream": "pose"}, "release.stream: input should be"),
     ],
 )

@@ -141,6 +141,14 @@ def test_a_task_that_kills_every_worker_is_an_error(session: None) -> None:
     assert outcome == {0: 0, 2: 2}
 
 
+def test_a_session_ends_no_process_that_it_did_not_start() -> None:
+    program = "from kineflow.parallel import ray_session\nimport subprocess, sys, time\n"
+    program += "own = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)\n"
+    program += "with ray_session(): pass\ntime.sleep(1)\nprint(own.poll())\nown.communicate(b'.')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "None", done.stdout + done.stderr
+
+
 def test_leaving_early_cancels_what_runs(session: None, tmp_path: Path) -> None:
     def slow(item: int) -> int:
         if item == 0:

@@ -15,7 +15,7 @@ import numpy as np
 from kineflow.errors import DataError
 
 Stream = Literal["rgb", "flow", "embedding"]
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RGB_MEAN, RGB_STD = 0.45, 0.225  # of 0..1 values, for every channel
 FLOW_CLAMP = 6.0  # in units of flow_scale_px
 TEST_WINDOW = 0.85  # of a clip, where it is looked at in several views
@@ -40,7 +40,8 @@ class Preprocessing:
         stream: rgb, flow or embedding.
         fps: of the extracted frames.
         frames: the params section that the frames were extracted with.
-        flow: the params section of the flow, for stream flow.
+        flow: for stream flow, the `rule` that it was computed and stored by (its zero, steps and bound among it),
+            `jpeg_quality` and `weights`.
         sampling: segments (over the whole clip: the mean flow, or one frame, of each) or dense.
         num_frames: length of the tensor on task clip; of a full window on task frame, whose every frame is taken.
         frame_stride: between sampled frames, dense sampling only.

@@ -1,7 +1,7 @@
 """Label videos with a release model, from the video file on: the same extraction, flow and tensors as in training."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from kineflow.data.clips import tile
 from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
 from kineflow.data.preprocessing import Preprocessing, Reader
 from kineflow.errors import DataError, DecodeError
+from kineflow.models.flow import compute_flow
 from kineflow.store import ResultStore, digest, file_sha256, home
 from kineflow.training.bundle import Bundle, Member, read_bundle
 from kineflow.training.precision import choose_device
@@ -18,8 +19,7 @@ from kineflow.training.scoring import predict_probs
 from kineflow.video.extract import CODE_VERSION as FRAMES_CODE_VERSION
 from kineflow.video.extract import FrameSize, extract_frames
 from kineflow.video.flow import CODE_VERSION as FLOW_CODE_VERSION
-from kineflow.video.flow import compute_flow
-from kineflow.video.flow_store import FlowReader
+from kineflow.video.flow_store import FlowReader, FlowRule
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.pack import is_pack
 from kineflow.video.region_files import find_regions
@@ -115,10 +115,12 @@ def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
         return FrameReader(store.path(frames_key))
     if preprocessing.stream == "embedding" or preprocessing.flow is None:
         raise DataError(f"{video.video_id}: models on embeddings cannot label new videos yet; train one on frames")
-    flow_key = digest(frames=frames_key, flow=preprocessing.flow, code=FLOW_CODE_VERSION)
+    rule, jpeg_quality = FlowRule(**preprocessing.flow["rule"]), preprocessing.flow["jpeg_quality"]
+    flow_key = digest(frames=frames_key, rule=asdict(rule), jpeg_quality=jpeg_quality, code=FLOW_CODE_VERSION)
     if flow_key not in store:
         with store.writing(flow_key) as target:
-            compute_flow(store.path(frames_key), target, **preprocessing.flow)
+            weights = preprocessing.flow["weights"]
+            compute_flow(store.path(frames_key), target, rule=rule, jpeg_quality=jpeg_quality, weights=weights)
     return _checked(FlowReader(store.path(flow_key)), video)
 
 

@@ -1,14 +1,16 @@
 """Frames to optical flow: one file for each video; only what changed is computed."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kineflow.params import FlowParams, Params, as_json
+from kineflow.models.flow import compute_flow, flow_rule
+from kineflow.params import FlowParams, Params
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
 from kineflow.stages.video_results import VideoResult, compute_missing, link_results, read_index
 from kineflow.store import ResultStore, digest, home
-from kineflow.video.flow import CODE_VERSION, compute_flow
+from kineflow.video.flow import CODE_VERSION
+from kineflow.video.flow_store import FlowRule
 from kineflow.video.pack import is_pack
 
 PARAMS = ("flow", "streams.flow.enabled", "evaluate.baselines")
@@ -21,6 +23,7 @@ class FlowTask:
     frames: Path
     key: str
     store_root: Path
+    rule: FlowRule
     params: FlowParams
 
 
@@ -28,20 +31,25 @@ def run(params: Params, report: StageReport) -> None:
     """Write `data/flow`, or its disabled form where neither the flow stream nor a baseline needs it.
 
     Raises:
-        DataError: the frames are missing, or too small for flow.
+        ParamsError: the weights of the network are not on this machine.
+        DataError: the frames are missing, or too small for flow; or the weights do not fit.
     """
     if not params.streams.flow.enabled and "hof" not in params.evaluate.baselines:
         paths.write_disabled(paths.FLOW, "streams.flow.enabled is false and evaluate.baselines has no hof")
         report.note("disabled: neither the flow stream nor the hof baseline is enabled")
         return
     store = ResultStore(home() / "store" / "flow", is_whole=is_pack)
+    rule = flow_rule(params.flow.method, bound_px=params.flow.bound_px, weights=params.flow.weights)
+    described = {"rule": asdict(rule), "jpeg_quality": params.flow.jpeg_quality}
     results, tasks = [], []
     for frames in read_index(paths.FRAMES):
-        key = digest(kind="flow", code=CODE_VERSION, frames=frames.key, params=as_json(params.flow))
+        key = digest(kind="flow", code=CODE_VERSION, frames=frames.key, params=described)
         result = VideoResult(frames.video_id, key, frames.num_frames - 1)
         source = (paths.FRAMES / f"{frames.video_id}.zip").absolute()
         results.append(result)
-        tasks.append((result, FlowTask(source, key, store.root.absolute(), params.flow), float(frames.num_frames)))
+        tasks.append(
+            (result, FlowTask(source, key, store.root.absolute(), rule, params.flow), float(frames.num_frames))
+        )
     compute_missing(flow_into_store, tasks, store=store, report=report)
     link_results(paths.FLOW, results, store=store, suffix="zip")
 
@@ -56,7 +64,7 @@ def flow_into_store(task: FlowTask) -> int:
         return compute_flow(
             task.frames,
             target,
-            method=task.params.method,
-            bound_px=task.params.bound_px,
+            rule=task.rule,
             jpeg_quality=task.params.jpeg_quality,
+            weights=task.params.weights,
         )

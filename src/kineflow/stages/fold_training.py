@@ -37,6 +37,7 @@ from kineflow.training.job import Job, ObjectiveConfig, logits_table
 from kineflow.training.model_config import ModelConfig
 from kineflow.training.precision import choose_device, choose_precision
 from kineflow.training.recipe import Recipe
+from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
 
 RELEASE = -1
@@ -152,7 +153,7 @@ def plan(
         stream=stream,
         fps=params.frames.fps,
         frames=as_json(params.frames),
-        flow=as_json(params.flow) if stream == "flow" else None,
+        flow=_flow_of(store, params) if stream == "flow" else None,
         sampling=config.sampling,
         num_frames=_num_frames(params, config),
         frame_stride=config.frame_stride,
@@ -192,6 +193,12 @@ def plan(
         )
         for fold in dataset.folds
     ]
+
+
+def _flow_of(store: StreamStore, params: Params) -> dict[str, Any]:
+    """How the stored flow was made, as its files say."""
+    rule = FlowReader(store.root / f"{next(iter(store.keys))}.zip").rule
+    return {"rule": asdict(rule), "jpeg_quality": params.flow.jpeg_quality, "weights": params.flow.weights}
 
 
 def _num_frames(params: Params, config: StreamParams) -> int:

@@ -1,6 +1,6 @@
 """Optical flow between consecutive extracted frames, by OpenCV on one thread: processes scale, its threads do not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -13,13 +13,22 @@ from kineflow.video.frame_store import FrameReader
 from kineflow.video.roi import hold_crop
 
 # Rises whenever the same frames and params would give other flow or another file; guarded by a golden test.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 MIN_SIDE_PX = 12  # DIS refuses smaller frames
-TVL1_EPSILON = 0.03  # where the solver stops: OpenCV's 0.01 takes several times as long and is no closer to the truth
+FARNEBACK = {
+    "pyr_scale": 0.5,
+    "levels": 4,
+    "winsize": 15,
+    "iterations": 3,
+    "poly_n": 5,
+    "poly_sigma": 1.2,
+    "flags": 0,
+}
 
 Gray = NDArray[np.uint8]
-FlowFunction = Callable[[Gray, Gray], NDArray[np.float32]]
+Flow = NDArray[np.float32]
+FlowFunction = Callable[[Gray, Gray], Flow]
 
 
 def _dis_fast() -> FlowFunction:
@@ -30,14 +39,31 @@ def _dis_medium() -> FlowFunction:
     return _bind(cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
 
 
+def _farneback() -> FlowFunction:
+    def flow_between(before: Gray, after: Gray) -> Flow:
+        flow: Flow = cv2.calcOpticalFlowFarneback(before, after, None, **FARNEBACK)  # type: ignore[call-overload]
+        return flow
+
+    return flow_between
+
+
 def _tvl1() -> FlowFunction:
-    return _bind(cv2.optflow.DualTVL1OpticalFlow.create(epsilon=TVL1_EPSILON))
+    initial = _dis_medium()
+    # at full size only: docs/decisions/2026-11-21-tvl1-starts-from-dis.md
+    solver = cv2.optflow.DualTVL1OpticalFlow.create(useInitialFlow=True, nscales=1, warps=2, epsilon=0.02)
+
+    def flow_between(before: Gray, after: Gray) -> Flow:
+        flow: Flow = solver.calc(before, after, initial(before, after))
+        return flow
+
+    return flow_between
 
 
 METHODS: tuple[tuple[str, Callable[[], FlowFunction]], ...] = (
     ("dis_fast", _dis_fast),  # Kroeger 2016
     ("dis_medium", _dis_medium),
-    ("tvl1", _tvl1),  # Zach 2007, as in Sanchez 2013
+    ("farneback", _farneback),  # Farneback 2003
+    ("tvl1", _tvl1),  # Zach 2007, as in Sanchez 2013, begun from DIS
 )
 
 
@@ -56,15 +82,33 @@ def create_flow(method: str) -> FlowFunction:
     return known[method]()
 
 
-def compute_flow(frames: Path, target: Path, *, method: str, bound_px: float, jpeg_quality: int | None) -> int:
+def opencv_flows(reader: FrameReader, method: str) -> Iterator[Flow]:
+    """The flow of each frame to the next, float32 (H, W, 2), one after the other."""
+    cv2.setNumThreads(1)
+    flow_between = create_flow(method)
+    before = reader.read_gray(0)
+    for item in range(1, reader.num_frames):
+        after = reader.read_gray(item)
+        yield flow_between(before, hold_crop(before, after, reader.crop_steps_T2[item - 1]))
+        before = after
+
+
+def compute_flow(
+    frames: Path,
+    target: Path,
+    *,
+    rule: FlowRule,
+    jpeg_quality: int | None,
+    flows_of: Callable[[FrameReader], Iterator[Flow]] | None = None,
+) -> int:
     """Write the flow store of the frame store `frames` to `target`: N - 1 flows for N frames.
 
     A crop that moves is held between the two frames of each flow (see `hold_crop`).
 
     Args:
-        method: a name of `METHODS`.
-        bound_px: displacements beyond it are clipped.
+        rule: names the method, and how displacements become 8-bit.
         jpeg_quality: of the 8-bit images, or None for lossless PNG.
+        flows_of: computes the flow of each frame to the next; None for OpenCV by a name of `METHODS`.
 
     Returns:
         the number of flows.
@@ -72,28 +116,23 @@ def compute_flow(frames: Path, target: Path, *, method: str, bound_px: float, jp
     Raises:
         DataError: the frames are missing, cut off, or smaller than MIN_SIDE_PX.
     """
-    cv2.setNumThreads(1)
     with FrameReader(frames) as reader:
         if min(reader.height, reader.width) < MIN_SIDE_PX:
             size = f"{reader.width}x{reader.height} pixels"
             raise DataError(f"flow needs frames of at least {MIN_SIDE_PX} pixels a side, these have {size}")
-        flow_between = create_flow(method)
-        rule = FlowRule(method, bound_px)
+        flows = opencv_flows(reader, rule.method) if flows_of is None else flows_of(reader)
         store = writing_flow(
             target, rule=rule, fps=reader.fps, height=reader.height, width=reader.width, jpeg_quality=jpeg_quality
         )
         with store as writer:
-            before = reader.read_gray(0)
-            for item in range(1, reader.num_frames):
-                after = reader.read_gray(item)
-                writer.append(flow_between(before, hold_crop(before, after, reader.crop_steps_T2[item - 1])))
-                before = after
+            for flow in flows:
+                writer.append(flow)
         return reader.num_frames - 1
 
 
 def _bind(solver: "cv2.DenseOpticalFlow") -> FlowFunction:
-    def flow_between(before: Gray, after: Gray) -> NDArray[np.float32]:
-        flow: NDArray[np.float32] = solver.calc(before, after, None)
+    def flow_between(before: Gray, after: Gray) -> Flow:
+        flow: Flow = solver.calc(before, after, None)
         return flow
 
     return flow_between

@@ -1,4 +1,9 @@
-"""The optical flow of one video in one file: a pack of 8-bit images and the rule that they were quantised by."""
+"""The optical flow of one video in one file: a pack of 8-bit images and the rule that they were quantised by.
+
+Alignment, everywhere: N frames have N - 1 flows, and flow i maps frame i to frame i + 1. What is at (x, y) in frame i
+is at (x, y) + flow in frame i + 1; x points right, y down, in pixels per extracted frame. A clip of L flows spans
+L + 1 frames. Mirroring a clip mirrors its flow and negates x (`horizontal_flip`).
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,14 +32,18 @@ class FlowRule:
     no displacement is exactly `zero`, and the error inside the bound is at most bound_px / steps / 2.
 
     Args:
-        method: as `kineflow.video.flow` knows it.
+        method: as `kineflow.models.flow` knows it.
         bound_px: displacements beyond it are clipped.
+        zero: the 8-bit value of no displacement.
+        steps: between no displacement and the bound.
+        weights_sha256: of the network's weights file; None for methods without a network.
     """
 
     method: str
     bound_px: float
     zero: int = 128
     steps: int = 127
+    weights_sha256: str | None = None
 
     def quantise(self, flow_HWC: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Flow (H, W, 2) as uint8 (2 H, W): x above y."""

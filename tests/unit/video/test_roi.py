@@ -9,7 +9,7 @@ import pytest
 from kineflow.errors import DataError
 from kineflow.video.extract import FrameSize, extract_frames
 from kineflow.video.flow import compute_flow
-from kineflow.video.flow_store import FlowReader
+from kineflow.video.flow_store import FlowReader, FlowRule
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.roi import Region, cutter, follow, hold_crop
 
@@ -131,7 +131,7 @@ def test_a_static_texture_under_a_moving_crop_gives_no_flow(tmp_path: Path, meth
     reader = extract(source, region, FrameSize(side_px, side_px))
     assert np.abs(reader.crop_steps_T2).max() >= 8
     assert np.abs(reader.read_gray(0).astype(int) - reader.read_gray(7)).mean() > 10  # the crop does move
-    compute_flow(reader.path, tmp_path / "flow.zip", method=method, bound_px=8.0, jpeg_quality=None)
+    compute_flow(reader.path, tmp_path / "flow.zip", rule=FlowRule(method, 8.0), jpeg_quality=None)
     flow = FlowReader(tmp_path / "flow.zip").read(np.arange(7))
     assert np.abs(flow).mean() < 0.03  # not 0: JPEG differs a little between two cuts, and some solvers see it
     assert np.percentile(np.abs(flow), 99) < 0.5
@@ -143,7 +143,7 @@ def test_what_moves_keeps_its_flow_under_a_moving_crop(tmp_path: Path) -> None:
     centres_T2 = np.stack([50 + 6.0 * np.arange(6), np.full(6, 60.0)], axis=1)
     region = follow(centres_T2, np.ones(6), side_px=64, min_likelihood=0.5, smooth=1)
     reader = extract(source, region, FrameSize(64, 64))
-    compute_flow(reader.path, tmp_path / "flow.zip", method="dis_medium", bound_px=8.0, jpeg_quality=None)
+    compute_flow(reader.path, tmp_path / "flow.zip", rule=FlowRule("dis_medium", 8.0), jpeg_quality=None)
     flow = FlowReader(tmp_path / "flow.zip").read(np.arange(5))
     assert np.median(flow[..., 0]) == pytest.approx(2.0, abs=0.15)  # of the scene, not 2 - 6
     assert np.median(flow[..., 1]) == pytest.approx(0.0, abs=0.1)
