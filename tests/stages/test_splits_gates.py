@@ -265,6 +265,16 @@ def test_a_leak_and_a_lost_frame_close_the_gate(bench: Bench) -> None:
     assert "frames_stored is broken by g3/rest.mp4 (unreadable: " in error_of("validate_dataset")
 
 
+def test_a_mistyped_model_is_refused_before_anything_is_trained(bench: Bench) -> None:
+    bench.params["streams"]["rgb"]["model"] = "r3d_mini.lstmm"
+    bench.write_tables()
+    bench.write_stores()
+    assert main("validate_raw") == 0
+    assert main("make_splits") == 0
+    assert main("validate_dataset") == 2
+    assert "there is no pooling 'lstmm'" in error_of("validate_dataset")
+
+
 def test_flow_is_judged_only_where_it_is_enabled(bench: Bench) -> None:
     bench.write_tables()
     bench.write_stores()

@@ -107,6 +107,20 @@ def find_model(name: str) -> ModelSpec:
     raise ParamsError(f"unknown model {name!r}: {problem}; known: {_nearest_first(name, known_names)}")
 
 
+def check_model(name: str, *, task: Task, options: Options) -> None:
+    """Refuse what `create_model` would refuse of these, without building anything.
+
+    Raises:
+        ParamsError: the model is unknown, does not serve the task, or has no such option.
+    """
+    find_model(name)
+    backbone_name, _, pooling_name = name.partition(".")
+    backbone = next(spec for spec in BACKBONES if spec.name == backbone_name)
+    pooling = next(spec for spec in POOLINGS if spec.name == pooling_name)
+    _check_task(name, backbone, pooling, task)
+    _merge_options(name, {**backbone.options, **pooling.options}, options)
+
+
 def _build(
     backbone: BackboneSpec,
     pooling: PoolingSpec,

@@ -2,6 +2,7 @@
 
 from kineflow.data.clips import extracted_frame_counts
 from kineflow.errors import DataError
+from kineflow.models.registry import check_model
 from kineflow.params import Params
 from kineflow.stages import paths
 from kineflow.stages.learned_labels import read_learned_labels
@@ -32,8 +33,11 @@ def run(params: Params, report: StageReport) -> None:
     Raises:
         GateError: a rule of severity `stop` is broken.
         DataError: the flow store is disabled, but something needs it.
-        ParamsError: `validation.severity` names an unknown rule.
+        ParamsError: `validation.severity` names an unknown rule, or a stream an unknown model.
     """
+    for name in params.streams.enabled:  # before anything is trained
+        stream = getattr(params.streams, name)
+        check_model(stream.model, task=params.task, options=stream.options)
     with_flow = not paths.is_disabled(paths.FLOW)
     if not with_flow and (params.streams.flow.enabled or "hof" in params.evaluate.baselines):
         raise DataError(
