@@ -5,13 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from kineflow.errors import ParamsError
 from kineflow.registry import tracking
+from kineflow.registry.compare import TestData
 from kineflow.registry.decide import Rule
 from kineflow.registry.lineage import Lineage
-from kineflow.registry.promote import history, promote_challenger, rollback
+from kineflow.registry.promote import history, promote_by_hand, promote_challenger, rollback
 from kineflow.registry.register import register_bundle
 
 RULE = Rule("video_top1_acc", min_gain=0.05, min_clips=20, beat_baselines=True)
@@ -84,6 +86,25 @@ def test_rollback_goes_to_the_champion_before_and_stays_there(registry: Path, re
     assert rollback("m", reason="again").version == "1"
     assert champion() == "1"
     assert [entry.kind for entry in history("m")] == ["promote"] * 3 + ["rollback"] * 2
+
+
+def test_a_damaged_champion_neither_stops_a_run_nor_stays_for_ever(
+    registry: Path, register: Callable[[float], str]
+) -> None:
+    register(0.70)
+    promote()
+    register(0.80)
+    (stored, _) = sorted(registry.rglob("artifacts/**/rgb/weights.pt"), key=lambda path: path.stat().st_mtime)
+    stored.write_text("0.71")  # as long as before
+    nothing = pd.DataFrame()
+    today = TestData("clip", nothing, nothing, nothing, nothing, 10.0, registry)
+    outcome = promote_challenger("m", RULE, data=today, release_stream="rgb")
+    assert not outcome.decision.promote
+    assert "the champion cannot be scored on today's test clips: m version 1" in outcome.decision.reason
+    assert promote_by_hand("m", "challenger", reason="the champion is lost").previous == "1"
+    assert champion() == "2"
+    with pytest.raises(ParamsError, match="is the champion already"):
+        promote_by_hand("m", "2", reason="again")
 
 
 def test_without_a_challenger_there_is_nothing_to_promote(registry: Path) -> None:
