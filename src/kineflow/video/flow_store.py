@@ -48,13 +48,12 @@ class FlowRule:
     def quantise(self, flow_HWC: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Flow (H, W, 2) as uint8 (2 H, W): x above y."""
         height, width, _ = flow_HWC.shape
-        steps = np.empty((2 * height, width), np.float32)
-        steps[:height], steps[height:] = flow_HWC[:, :, 0], flow_HWC[:, :, 1]
-        steps *= self.steps / self.bound_px
-        np.rint(steps, out=steps)
-        np.clip(steps, -self.steps, self.steps, out=steps)
-        steps += self.zero
-        return steps.astype(np.uint8)
+        # one pass instead of five: scaled, moved to zero, rounded half to even and saturated
+        image_HWC = cv2.addWeighted(flow_HWC, self.steps / self.bound_px, flow_HWC, 0, self.zero, dtype=cv2.CV_8U)
+        np.clip(image_HWC, self.zero - self.steps, self.zero + self.steps, out=image_HWC)
+        image = np.empty((2 * height, width), np.uint8)
+        cv2.split(image_HWC, [image[:height], image[height:]])
+        return image
 
     def table(self) -> NDArray[np.float32]:
         """Displacement in pixels of each 8-bit value, float32 (256,); values beyond the bound are the bound."""
