@@ -109,7 +109,8 @@ def print_init_report(report: InitReport) -> None:
     if report.written is None:
         console.print(f"{len(found.problems)} problems: solve them and run init again; nothing was written")
         return
-    choices = Table("params", "value", Column("why", overflow="fold"))
+    keys = Column("params", min_width=max(map(len, report.choices)), no_wrap=True)
+    choices = Table(keys, "value", Column("why", overflow="fold"))
     for key, (value, reason) in report.choices.items():
         choices.add_row(Text(key), Text(str(value)), Text(reason))
     console.print(choices, soft_wrap=False)
