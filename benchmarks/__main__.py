@@ -2,17 +2,19 @@
 
 import argparse
 import importlib
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.accuracy import ErrorComparison
 from benchmarks.machine import facts
 from benchmarks.timing import Comparison
 
-NAMES = ("decode", "containers", "flow", "loading", "train_step", "overhead")
-HEADER = ("", "times as fast", "ours", "reference", "rounds")
+Row = Comparison | ErrorComparison
+
+NAMES = ("decode", "containers", "flow", "flow_accuracy", "loading", "train_step", "overhead")
+HEADER = ("", "times as good", "ours", "reference", "rounds")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in given.names if name not in NAMES]
     if unknown:
         parser.error(f"unknown benchmark {unknown[0]!r}; known: {', '.join(NAMES)}")
-    found: dict[str, list[Comparison]] = {}
+    found: dict[str, Sequence[Row]] = {}
     for name in given.names or NAMES:
         found[name] = importlib.import_module(f"benchmarks.{name}").main()
     machine = facts()
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def print_table(found: Mapping[str, Sequence[Comparison]], machine: Mapping[str, str]) -> None:
+def print_table(found: Mapping[str, Sequence[Row]], machine: Mapping[str, str]) -> None:
     """Print every ratio, and what it was measured on."""
     from rich.console import Console
     from rich.table import Table
@@ -46,38 +48,21 @@ def print_table(found: Mapping[str, Sequence[Comparison]], machine: Mapping[str,
     table = Table(*HEADER, title="ours against a bare reference", title_justify="left")
     for comparisons in found.values():
         for comparison in comparisons:
-            table.add_row(*cells(comparison))
+            table.add_row(*comparison.cells)
         table.add_section()
     console.print(table)
     for name, value in machine.items():
         console.print(f"{name:<13} {value}", soft_wrap=True, markup=False)
 
 
-def markdown(found: Mapping[str, Sequence[Comparison]], machine: Mapping[str, str], names: Sequence[str]) -> str:
+def markdown(found: Mapping[str, Sequence[Row]], machine: Mapping[str, str], names: Sequence[str]) -> str:
     """The same as a page that can be kept."""
     lines = ["# Benchmarks", "", f"`{' '.join(['python -m benchmarks', *names])}`", ""]
     lines += [f"- {name}: {value}" for name, value in machine.items()]
     for name, comparisons in found.items():
         lines += ["", f"## {name}", "", f"| {' | '.join(HEADER)} |", "|---|" + "---:|" * (len(HEADER) - 1)]
-        lines += [f"| {' | '.join(cells(comparison))} |" for comparison in comparisons]
+        lines += [f"| {' | '.join(comparison.cells)} |" for comparison in comparisons]
     return "\n".join([*lines, ""])
-
-
-def cells(comparison: Comparison) -> tuple[str, ...]:
-    """One row: what, the median ratio, the median seconds of both, and the number of rounds."""
-    ours, reference = statistics.median(comparison.ours_sec), statistics.median(comparison.reference_sec)
-    rate = "" if comparison.num_items is None else f" ({comparison.num_items / ours:,.0f} {comparison.unit}/s)"
-    return (
-        comparison.name,
-        f"{comparison.ratio:.2f}",
-        f"{_sec(ours)}{rate}",
-        _sec(reference),
-        str(len(comparison.ours_sec)),
-    )
-
-
-def _sec(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
 """Extraction against the `ffmpeg` tool and the loop that one writes first: PyAV to BGR, scaled and kept by OpenCV."""
 
-import multiprocessing
 import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import av
 import cv2
 
 from benchmarks.clips import real_clips, write_clip
+from benchmarks.processes import two_processes
 from benchmarks.timing import Comparison, compare
 from kineflow.video.extract import FrameSize, extract_frames
 from kineflow.video.probe import probe
@@ -124,43 +124,14 @@ def _compare(
     return found
 
 
-def _extract_loop(source: Path, target: Path, num_times: int, barrier: "multiprocessing.synchronize.Barrier") -> None:
-    info = probe(source)
-    length = VideoLength(info.num_frames, info.duration_sec)
-    size = FrameSize(short_side_px=256)
-    barrier.wait()
-    for _ in range(num_times):
-        extract_frames(source, target, fps=10.0, size=size, jpeg_quality=QUALITY, length=length)
-    barrier.wait()
+def _extract(source: Path, length: VideoLength, target: Path) -> None:
+    extract_frames(source, target, fps=10.0, size=FrameSize(short_side_px=256), jpeg_quality=QUALITY, length=length)
 
 
 def _two_processes(source: Path, root: Path) -> Comparison:
-    """Six videos by two processes against one, by the clock on the wall."""
-    context = multiprocessing.get_context("spawn")
-
-    def wall_sec(num_processes: int) -> float:
-        barrier = context.Barrier(num_processes + 1)
-        processes = [
-            context.Process(
-                target=_extract_loop, args=(source, root / f"{index}.zip", 6 // num_processes, barrier), daemon=True
-            )
-            for index in range(num_processes)
-        ]
-        for process in processes:
-            process.start()
-        barrier.wait()
-        started = time.perf_counter()
-        barrier.wait()
-        elapsed = time.perf_counter() - started
-        for process in processes:
-            process.join()
-        return elapsed
-
-    rounds = [(wall_sec(2), wall_sec(1)) for _ in range(5)]
-    two_sec, one_sec = zip(*rounds, strict=True)
-    comparison = Comparison("extract 1080p60 H.264 in two processes; in one", two_sec, one_sec)
-    print(comparison, flush=True)
-    return comparison
+    info = probe(source)
+    work = partial(_extract, source, VideoLength(info.num_frames, info.duration_sec))
+    return two_processes("extract 1080p60 H.264", work, root, num_times=6)
 
 
 if __name__ == "__main__":

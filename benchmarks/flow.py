@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import cv2
 import numpy as np
 
 from benchmarks.clips import real_clips, write_clip
+from benchmarks.processes import two_processes
 from benchmarks.timing import Comparison, compare
 from kineflow.video.extract import FrameSize, extract_frames
-from kineflow.video.flow import compute_flow, opencv_flows
-from kineflow.video.flow_store import FlowReader, FlowRule
+from kineflow.video.flow import compute_flow
+from kineflow.video.flow_store import FlowRule
 from kineflow.video.frame_store import FrameReader
 
 SOLVERS = {
@@ -48,27 +50,16 @@ def main() -> list[Comparison]:
             _compare(label, root / f"{label}.zip", root, method=method, jpeg_quality=jpeg_quality)
             for label, method, jpeg_quality in cases
         ]
-        for label, _ in sources[1:]:
-            print_storage(root / f"{label}.zip", root / "flow.zip")
         short = root / "short.zip"
         clip = write_clip(root / "short.mp4", codec="h264", height=240, width=320, fps=30, num_frames=3)
         extract_frames(clip, short, fps=30.0, size=FrameSize(240, 320), jpeg_quality=95)
-        return [*found, _compare("generated", short, root, method="tvl1", jpeg_quality=90)]
+        found.append(_compare("generated", short, root, method="tvl1", jpeg_quality=90))
+        work = partial(_store_flow, root / "generated.zip")
+        return [*found, two_processes("dis_medium flow 240x320 and JPEG 90", work, root, num_times=8)]
 
 
-def print_storage(frames: Path, target: Path, *, bound_px: float = 20.0, jpeg_quality: int = 90) -> None:
-    """What 8 bits and JPEG cost: the endpoint error of stored flow against float32, and the bytes of a pair."""
-    compute_flow(frames, target, rule=FlowRule("dis_medium", bound_px), jpeg_quality=jpeg_quality)
-    errors_px = []
-    with FrameReader(frames) as reader, FlowReader(target) as stored:
-        for item, flow in enumerate(opencv_flows(reader, "dis_medium")):
-            errors_px.append(float(np.linalg.norm(stored.read([item])[0] - flow, axis=-1).mean()))
-    kilobytes = target.stat().st_size / len(errors_px) / 1000
-    error_px = np.mean(errors_px)
-    print(
-        f"flow stored at +-{bound_px:g} px, JPEG {jpeg_quality}: {error_px:.3f} px, {kilobytes:.1f} KB a pair",
-        flush=True,
-    )
+def _store_flow(frames: Path, target: Path) -> None:
+    compute_flow(frames, target, rule=FlowRule("dis_medium", 20.0), jpeg_quality=90)
 
 
 def _compare(label: str, frames: Path, root: Path, *, method: str, jpeg_quality: int | None) -> Comparison:

@@ -73,10 +73,10 @@ def warped_pair(
 
 
 def known_sequence(
-    canvas: NDArray[np.float32], amplitude_px: float, *, height: int, width: int, num_pairs: int
+    canvas: NDArray[np.float32], amplitude_px: float, *, height: int, width: int, num_pairs: int, first: int = 0
 ) -> Iterator[KnownPair]:
-    """Noisy pairs whose fields drift from one to the next, as those of a video do."""
-    for number in range(num_pairs):
+    """Noisy pairs, numbered from `first`, whose fields drift from one to the next, as those of a video do."""
+    for number in range(first, first + num_pairs):
         flow = smooth_field(amplitude_px, height=height, width=width, phase=0.1 * number)
         yield warped_pair(canvas, flow, noise_levels=NOISE_LEVELS, seed=number)
 

@@ -29,11 +29,16 @@ class Comparison:
         pairs = zip(self.reference_sec, self.ours_sec, strict=True)
         return statistics.median(reference / ours for reference, ours in pairs)
 
-    def __str__(self) -> str:
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What, the median ratio, the median seconds of both, and the number of rounds."""
         ours, reference = statistics.median(self.ours_sec), statistics.median(self.reference_sec)
-        text = f"{self.name:<58} {self.ratio:5.2f}x   ours {_sec(ours)}, reference {_sec(reference)}"
-        rate = "" if self.num_items is None else f", {self.num_items / ours:,.0f} {self.unit}/s"
-        return f"{text}{rate} (median of {len(self.ours_sec)})"
+        rate = "" if self.num_items is None else f" ({self.num_items / ours:,.0f} {self.unit}/s)"
+        return self.name, f"{self.ratio:.2f}", f"{_sec(ours)}{rate}", _sec(reference), str(len(self.ours_sec))
+
+    def __str__(self) -> str:
+        name, ratio, ours, reference, num_rounds = self.cells
+        return f"{name:<58} {ratio:>6}x   ours {ours}, reference {reference}, median of {num_rounds}"
 
 
 def compare(
@@ -79,4 +84,4 @@ def elapsed_sec(function: Callable[[], object], *, clock: Callable[[], float] = 
 
 
 def _sec(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -220,6 +220,30 @@ def roi(
 
 
 @app.command()
+def view(
+    video: Annotated[str, typer.Argument(help="id of an extracted video, or a video file")],
+    flow: Annotated[bool, typer.Option("--flow", help="its optical flow beside the frames")] = False,
+    at_sec: Annotated[float | None, typer.Option(min=0, help="one moment, as a .png")] = None,
+    out: Annotated[Path | None, typer.Option(help="default: view.mp4, or view.png with --at-sec")] = None,
+) -> None:
+    """Show a video as training sees it: the extracted frames, and their flow in colours.
+
+    Example: kineflow view arena0/groom_000.mp4 --flow
+
+    Example: kineflow view ~/rats/new.mp4 --flow --at-sec 12.5 --out moment.png
+    """
+    from kineflow.params import load_params
+    from kineflow.setup.view import view as draw
+    from kineflow.stages import paths
+
+    target = out or Path("view.mp4" if at_sec is None else "view.png")
+    params = load_params(Path("params.yaml"))
+    done = draw(video, target, params, stores=(paths.FRAMES, paths.FLOW), flow=flow, at_sec=at_sec)
+    frames = "1 frame" if done.num_frames == 1 else f"{done.num_frames} frames"
+    print(f"{target}: {frames} of {done.width_px}x{done.height_px} pixels, from {done.origin}")
+
+
+@app.command()
 def models() -> None:
     """List the models by name, with the tasks that they serve.
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import loading, overhead, train_step
-from benchmarks.__main__ import cells, main, markdown
+from benchmarks.__main__ import main, markdown
 from benchmarks.timing import Comparison, compare
 from kineflow.training.loop import epoch_batches
 
@@ -110,7 +110,7 @@ def test_overhead_names_stages_of_the_graph(repository: Path) -> None:
 
 def test_the_result_page_holds_every_ratio() -> None:
     comparison = Comparison("load clips", (0.5,), (1.0,), num_items=10, unit="clips")
-    assert cells(comparison) == ("load clips", "2.00", "500 ms (20 clips/s)", "1.00 s", "1")
+    assert comparison.cells == ("load clips", "2.00", "500 ms (20 clips/s)", "1.00 s", "1")
     page = markdown({"loading": [comparison]}, {"processor": "two cores"}, ["loading"])
     assert "`python -m benchmarks loading`" in page
     assert "| load clips | 2.00 | 500 ms (20 clips/s) | 1.00 s | 1 |" in page
@@ -121,7 +121,7 @@ def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as ended:
         main(["decoding"])
     assert ended.value.code == 2
-    assert "known: decode, containers, flow, loading, train_step, overhead" in capsys.readouterr().err
+    assert "known: decode, containers, flow, flow_accuracy, loading, train_step, overhead" in capsys.readouterr().err
 
 
 def test_help_imports_no_benchmark() -> None:

@@ -50,7 +50,9 @@ class FlowRule:
         height, width, _ = flow_HWC.shape
         # one pass instead of five: scaled, moved to zero, rounded half to even and saturated
         image_HWC = cv2.addWeighted(flow_HWC, self.steps / self.bound_px, flow_HWC, 0, self.zero, dtype=cv2.CV_8U)
-        np.clip(image_HWC, self.zero - self.steps, self.zero + self.steps, out=image_HWC)
+        np.maximum(image_HWC, self.zero - self.steps, out=image_HWC)  # four times as fast as np.clip
+        if self.zero + self.steps < 255:
+            np.minimum(image_HWC, self.zero + self.steps, out=image_HWC)
         image = np.empty((2 * height, width), np.uint8)
         cv2.split(image_HWC, [image[:height], image[height:]])
         return image
