@@ -139,7 +139,7 @@ def one_epoch(precision: Precision) -> Recipe:
 
 def fit_premade(model: nn.Module, clips: PremadeClips, recipe: Recipe) -> dict[str, Tensor]:
     """Train by `fit`, and return the weights."""
-    objective = Classification(recipe.label_smoothing)
+    objective = Classification("exclusive", recipe.label_smoothing)
     train_set = cast(ClipDataset, clips)
     return fit(model, objective, train_set, None, recipe, device=torch.device("cpu")).state
 

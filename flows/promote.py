@@ -47,6 +47,7 @@ def compare_and_promote(params: Params) -> "Outcome":
             clips=paths.CLIPS,
             folds=paths.FOLDS,
             frame_labels=paths.FRAME_LABELS,
+            labels=params.labels,
             only_supported=params.clips.without_support == "leave_out",
             frames=paths.FRAMES,
             frames_per_sec=params.frames.fps,

@@ -23,7 +23,8 @@ def print_table(result: "Result | None", began: float) -> None:
     fresh = result is not None or (paths.METRICS.is_file() and paths.METRICS.stat().st_mtime >= began)
     if fresh and paths.METRICS.is_file():
         metrics = json.loads(paths.METRICS.read_text())
-        table = Table("", "cross-validated", "test", title=metric_names(metrics["task"])[0], title_justify="left")
+        headline = metric_names(metrics["task"], metrics["labels"])[0]
+        table = Table("", "cross-validated", "test", title=headline, title_justify="left")
         drawn_line = False
         for row in summary_rows(metrics):
             if row.is_baseline and not drawn_line:
@@ -42,7 +43,7 @@ def markdown_table(metrics: Mapping[str, Any]) -> str:
     from kineflow.evaluation.metrics import metric_names
     from kineflow.evaluation.summary import summary_rows
 
-    lines = [f"| {metric_names(metrics['task'])[0]} | cross-validated | test |", "|---|---|---|"]
+    lines = [f"| {metric_names(metrics['task'], metrics['labels'])[0]} | cross-validated | test |", "|---|---|---|"]
     return "\n".join([*lines, *(f"| {' | '.join(row.cells)} |" for row in summary_rows(metrics))])
 
 

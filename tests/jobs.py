@@ -70,6 +70,7 @@ def make_job(root: Path, *, epochs: int, fold: int = 0) -> Job:
         model=ModelConfig("embedding.lstm", "frame", 2, FEATURE_DIM, 0.0, None, {"hidden_dim": 16, "num_layers": 1}),
         store=store,
         classes=("a", "b"),
+        labels="independent",
         train=items[:8],
         val=items[8:],
         test=[],

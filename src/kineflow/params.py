@@ -16,7 +16,6 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -27,9 +26,12 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 StreamName = Literal["rgb", "flow"]
 STREAM_NAMES: tuple[StreamName, ...] = ("rgb", "flow")
-METRICS = {  # that a promotion may go by, as evaluation names them
-    "clip": ("video_top1_acc", "video_macro_f1", "video_mean_class_acc", "video_log_loss"),
-    "frame": ("frame_macro_f1", "frame_mAP", "frame_top1_acc"),
+Labels = Literal["exclusive", "independent"]  # exactly one of the classes, or any of them
+METRICS: dict[tuple[str, Labels], tuple[str, ...]] = {  # that a promotion may go by, as evaluation names them
+    ("clip", "exclusive"): ("video_top1_acc", "video_macro_f1", "video_mean_class_acc", "video_log_loss"),
+    ("clip", "independent"): ("video_mAP", "video_macro_f1", "video_exact_match"),
+    ("frame", "exclusive"): ("frame_macro_f1", "frame_top1_acc", "frame_mean_class_acc", "frame_log_loss"),
+    ("frame", "independent"): ("frame_macro_f1", "frame_mAP", "frame_top1_acc"),
 }
 S = TypeVar("S", bound="Section")
 
@@ -151,7 +153,7 @@ class EmbedParams(Section):
 class NegativesParams(Section):
     """Clips that show no class, drawn from long videos."""
 
-    label: str  # the class that they are given
+    label: str | None  # the class that they are given; null with overlap: keep, where they have none
     ratio: PositiveFloat  # negatives for each clip of an event
     within: list[str]  # labels of state events that a negative lies inside; they are no classes. Empty: anywhere
     min_distance_sec: NonNegativeFloat  # to every event of a class
@@ -167,20 +169,12 @@ class ClipsParams(Section):
     position: Literal["start", "centre", "end"]  # of a point event in its window
     margin_sec: float  # a window begins this much earlier than `position` says, a state event counts from there
     states: Literal["whole", "windows"]  # with window_sec: a state event is one clip, or windows inside it
-    overlap: Literal["separate", "drop", "first"]  # of clips of different labels
+    overlap: Literal["separate", "drop", "first", "keep"]  # of clips of different labels; keep: a clip may have several
+    frame_labels: Labels  # task frame: one behaviour or the background in each frame, or each behaviour by itself
     classes: list[str] | None  # labels of events that are classes; null: all
     without_support: Literal["refuse", "leave_out"]  # a class with too few clips, or in one group only
     negatives: NegativesParams | None
     min_frames: PositiveInt  # shorter clips are refused by a gate
-
-    @field_validator("overlap", mode="before")
-    @classmethod
-    def _one_label(cls, value: Any) -> Any:
-        if value in ("keep", "multi_label"):
-            raise ValueError(
-                "a clip has one label; set drop, first or separate, or learn several labels at once with task: frame"
-            )
-        return value
 
     @model_validator(mode="after")
     def _events_together(self) -> Self:
@@ -188,6 +182,8 @@ class ClipsParams(Section):
             raise ValueError("negatives needs from: events and a window_sec, the length of a negative")
         if self.negatives is not None and self.negatives.label in (self.classes or []):
             raise ValueError("negatives.label is one of classes; give negatives another label")
+        if self.negatives is not None and (self.negatives.label is None) != (self.overlap == "keep"):
+            raise ValueError("negatives.label is null with overlap: keep, where they show no class, and text otherwise")
         if self.stride_sec is not None and self.window_sec is None:
             raise ValueError("stride_sec needs a window_sec")
         return self
@@ -358,6 +354,13 @@ class Params(Section):
     register_: RegisterParams = Field(alias="register")
     promotion: PromotionParams
 
+    @property
+    def labels(self) -> Labels:
+        """Whether a clip (a frame, on task frame) has exactly one of the classes, or any of them."""
+        if self.task == "frame":
+            return self.clips.frame_labels
+        return "independent" if self.clips.overlap == "keep" else "exclusive"
+
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
         enabled = self.streams.enabled
@@ -375,10 +378,11 @@ class Params(Section):
             raise ValueError("clips.window_sec is for task frame and for clips.from: events, null for whole videos")
         if self.task == "frame" and self.clips.negatives is not None:
             raise ValueError("clips.negatives is for task clip; unlabelled behaviours of a frame are its negatives")
-        if self.promotion.metric not in METRICS[self.task]:
-            raise ValueError(f"promotion.metric: task {self.task} has {', '.join(METRICS[self.task])}")
-        if self.promotion.metric == "video_log_loss" and self.promotion.beat_baselines:
-            raise ValueError("promotion.beat_baselines must be false for video_log_loss, which baselines do not have")
+        known = METRICS[self.task, self.labels]
+        if self.promotion.metric not in known:
+            raise ValueError(f"promotion.metric: task {self.task} with {self.labels} labels has {', '.join(known)}")
+        if self.promotion.metric.endswith("_log_loss") and self.promotion.beat_baselines:
+            raise ValueError("promotion.beat_baselines must be false for a log loss, which baselines do not have")
         if self.embed.enabled and self.task != "frame":
             raise ValueError("embed.enabled is for task frame")
         uses_embeddings = self.streams.rgb.enabled and self.streams.rgb.model.startswith("embedding.")

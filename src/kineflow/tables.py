@@ -100,16 +100,18 @@ FRAME_LABELS = TableSchema(
 
 CLIPS = TableSchema(
     "clips",
-    1,
+    2,
     (
         ("clip_id", pa.string()),
         ("video_id", pa.string()),
         ("start_frame", pa.int64()),  # extracted frames
         ("stop_frame", pa.int64()),
-        ("label", pa.string()),  # null on task frame
+        ("label", pa.string()),  # null on task frame, and where a clip may have several
         ("group", pa.string()),
         ("origin", pa.string()),  # trimmed, event, negative, window
     ),
+    extra_type=pa.int8(),  # where a clip may have several labels: one column for each class, 0 or 1
+    migrations={1: lambda table: table},  # had no clips of several labels
 )
 
 FOLDS = TableSchema(
@@ -135,8 +137,8 @@ LOGITS = TableSchema(
     extra_type=pa.float32(),  # one column for each class
 )
 
-# Names that no class may have: its column would collide with another one.
-RESERVED_LABELS = frozenset(name for schema in (FRAME_LABELS, LOGITS) for name, _ in schema.columns)
+# Names that no class may have: its column would collide with another one, `label` with that of predictions.
+RESERVED_LABELS = frozenset(name for schema in (FRAME_LABELS, LOGITS) for name, _ in schema.columns) | {"label"}
 
 ALL = {schema.name: schema for schema in (VIDEOS, EVENTS, FRAME_LABELS, CLIPS, FOLDS, LOGITS)}
 

@@ -4,6 +4,7 @@ import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import UnionType
 
@@ -13,7 +14,7 @@ import yaml
 
 from kineflow import annotations, errors, tables
 from kineflow.cli import app
-from kineflow.evaluation.metrics import CLIP_METRICS, FRAME_METRICS
+from kineflow.evaluation.metrics import METRICS
 from kineflow.params import STREAM_NAMES, EvaluateParams, Params, Section
 from kineflow.stages import STAGES, paths
 
@@ -255,7 +256,7 @@ def test_the_reference_names_the_files_of_the_tables() -> None:
 def test_the_reference_defines_every_metric_and_baseline() -> None:
     text = (REFERENCE / "metrics.md").read_text()
     rows = [name for name, _ in ROW.findall(text)]
-    assert [name for name in rows if name.startswith(("video_", "frame_"))] == [*CLIP_METRICS, *FRAME_METRICS]
+    assert [name for name in rows if name.startswith(("video_", "frame_"))] == list(chain(*METRICS.values()))
     known = literals(EvaluateParams.model_fields["baselines"].annotation)
     assert [name for name in rows if name in known] == known
 

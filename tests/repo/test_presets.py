@@ -21,6 +21,9 @@ def sample() -> dict:
     return yaml.safe_load((REPOSITORY / "params" / "sample.yaml").read_text())
 
 
+NEGATIVES = {"label": "none", "ratio": 1.0, "within": [], "min_distance_sec": 0.0, "redraw": False}
+
+
 @pytest.mark.parametrize(
     ("section", "change", "message"),
     [
@@ -30,7 +33,12 @@ def sample() -> dict:
         ("frames", {"short_side_px": 64}, "frames: give either height_px and width_px, or short_side_px"),
         ("splits", {"kind": "official"}, "splits: kind: official and test: official go together"),
         ("clips", {"window_sec": 2.0}, "clips.window_sec is for task frame"),
-        ("clips", {"overlap": "keep"}, "clips.overlap: a clip has one label; set drop, first or separate"),
+        ("clips", {"overlap": "keep"}, "promotion.metric: task clip with independent labels has video_mAP, "),
+        (
+            "clips",
+            {"overlap": "keep", "from": "events", "window_sec": 1.0, "negatives": NEGATIVES},
+            "label is null with",
+        ),
         ("clips", {"stride_sec": 1.0}, "clips: stride_sec needs a window_sec"),
         ("splits", {"kind": "file"}, "splits: kind: file and test: file go together"),
         ("splits", {"test_names": ["a"]}, "splits: test: named and test_names go together"),

@@ -206,7 +206,7 @@ def test_clip_task_by_hand(empty, repository):
     setup = Setup(student=True)
     clip_workspace(setup)
     metrics, report = run(setup, repository)
-    assert list(metrics) == ["task", "classes", "cv", "test", "baselines"]
+    assert list(metrics) == ["task", "labels", "classes", "cv", "test", "baselines"]
     assert metrics["classes"] == list(CLASSES)
     assert list(metrics["cv"]) == list(metrics["test"]) == ["rgb", "flow", "fusion", "student"]
     rgb = metrics["cv"]["rgb"]["video_top1_acc"]

@@ -35,21 +35,20 @@ def trimmed_clips(videos: pd.DataFrame, events: pd.DataFrame, *, fps: float) -> 
     Raises:
         DataError: a video has several labels.
     """
-    groups = _groups(videos)
-    whole = events["start_sec"].isna() & events["stop_sec"].isna()
-    state = events["start_sec"].notna() & events["stop_sec"].notna()
-    labels = _labels_by_video(events[state]) | _labels_by_video(events[whole])
+    groups = groups_of_videos(videos)
+    labels = labels_of_videos(events)
     rows: list[Row] = []
     for video_id, num_frames in extracted_frame_counts(videos, fps=fps).items():
         found = labels.get(video_id, [])
         if len(found) > 1:
             raise DataError(
                 f"{video_id}: has the labels {', '.join(found)}, and a trimmed video has one; "
-                "correct its annotation, or set clips.from: events to make one clip of each event"
+                "correct its annotation, set clips.from: events to make one clip of each event, or clips.overlap: keep "
+                "for clips with several labels"
             )
         if found:
             rows.append((video_id, 0, num_frames, found[0], groups[video_id], "trimmed"))
-    return _table(rows)
+    return clips_table(rows)
 
 
 def event_clips(
@@ -60,9 +59,9 @@ def event_clips(
     Raises:
         DataError: the same frames of a video have two labels.
     """
-    groups = _groups(videos)
+    groups = groups_of_videos(videos)
     spans = event_spans(events, extracted_frame_counts(videos, fps=fps), fps=fps, rule=rule)
-    return _table((video, start, stop, label, groups[video], "event") for video, start, stop, label in spans)
+    return clips_table((video, start, stop, label, groups[video], "event") for video, start, stop, label in spans)
 
 
 def negative_clips(
@@ -87,8 +86,9 @@ def negative_clips(
     starts = negative_starts(events, positive_events, positives, num_frames, fps=fps, window=window, rule=rule)
     number = math.floor(rule.ratio * len(positives) + 0.5)
     drawn = draw_negatives(starts, number=number, window=window, seed=seed)
-    groups = _groups(videos)
-    return _table((video, start, start + window, rule.label, groups[video], "negative") for video, start in drawn)
+    groups = groups_of_videos(videos)
+    rows = ((video, start, start + window, rule.label, groups[video], "negative") for video, start in drawn)
+    return clips_table(rows).assign(**dict.fromkeys(label_columns(positives), 0))
 
 
 def joined(*tables: pd.DataFrame) -> pd.DataFrame:
@@ -116,16 +116,16 @@ def window_clips(
         window_sec: length of a window; see `num_window_frames`.
         stride_sec: from the start of a window to that of the next; below the length they overlap.
     """
-    groups = _groups(videos)
+    groups = groups_of_videos(videos)
     num_frames = extracted_frame_counts(videos, fps=fps)
     window = num_window_frames(window_sec, fps=fps)
-    stride = None if stride_sec is None else max(1, nearest_frame(stride_sec, fps))
+    stride = None if stride_sec is None else num_window_frames(stride_sec, fps=fps)
     rows: list[Row] = []
     for video_id in sorted(set(video_ids) & set(num_frames)):
         count = num_frames[video_id]
         for start, stop in tile(count, window) if stride is None else slide(count, window, stride):
             rows.append((video_id, start, stop, None, groups[video_id], "window"))
-    return _table(rows)
+    return clips_table(rows)
 
 
 def num_window_frames(window_sec: float, *, fps: float) -> int:
@@ -156,15 +156,26 @@ def slide(num_frames: int, window: int, stride: int) -> list[tuple[int, int]]:
     return [(start, min(start + window, num_frames)) for start in starts]
 
 
-def _groups(videos: pd.DataFrame) -> Mapping[str, str]:
+def label_columns(clips: pd.DataFrame) -> list[str]:
+    """The classes of a clips table whose clips may have several labels: its 0/1 columns; none in any other."""
+    return CLIPS.extra_columns([str(name) for name in clips.columns])
+
+
+def groups_of_videos(videos: pd.DataFrame) -> Mapping[str, str]:
+    """The group of each video."""
     return dict(zip(videos["video_id"], videos["group"], strict=True))
 
 
-def _labels_by_video(events: pd.DataFrame) -> dict[str, list[str]]:
-    return {video_id: sorted(set(labels)) for video_id, labels in events.groupby("video_id")["label"]}
+def labels_of_videos(events: pd.DataFrame) -> dict[str, list[str]]:
+    """The labels of each video as a whole, sorted: of its whole-video events; without one, of its state events."""
+    whole = events["start_sec"].isna() & events["stop_sec"].isna()
+    state = events["start_sec"].notna() & events["stop_sec"].notna()
+    by_video = [part.groupby("video_id")["label"] for part in (events[state], events[whole])]
+    return {video_id: sorted(set(labels)) for part in by_video for video_id, labels in part}
 
 
-def _table(rows: Iterable[Row]) -> pd.DataFrame:
+def clips_table(rows: Iterable[Row]) -> pd.DataFrame:
+    """The clips table, named and sorted, without columns of labels."""
     values = [(f"{video_id}#{start}-{stop}", video_id, start, stop, *rest) for video_id, start, stop, *rest in rows]
     values.sort(key=lambda row: row[1:4])
     frame = pd.DataFrame(values, columns=[name for name, _ in CLIPS.columns])

@@ -24,8 +24,8 @@ class ClipItem:
         clip_id: as in the clips table.
         video_id: whose reader it is read from.
         start: first extracted frame. stop: one past the last.
-        target: a class index on task clip; float32 (stop - start, K) with nan for unlabelled on task frame;
-            None where it is only to be predicted.
+        target: a class index on task clip, or float32 (K,) of 0 and 1 where it may have several labels; on task frame
+            float32 (stop - start, K) with nan for unlabelled; None where it is only to be predicted.
         redraw_starts: (first, last) of the frames where a training view of a negative may start instead.
     """
 
@@ -147,7 +147,8 @@ class ClipDataset:
 class Batch(NamedTuple):
     """Samples of equal shape: float32 (B, C, T, H, W), targets, positions of the clips in the data set.
 
-    Targets are int64 (B,) on task clip, float32 (B, T, K) on task frame (nan where unlabelled or padded).
+    Targets are int64 (B,) on task clip, or float32 (B, K) where clips may have several labels; on task frame float32
+    (B, T, K), nan where unlabelled or padded.
     """
 
     clips_BCTHW: np.ndarray
@@ -163,7 +164,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
     lengths = np.array([sample.tensor.shape[1] for sample in samples])
     targets: np.ndarray | None = None
     first = samples[0].target
-    if isinstance(first, np.ndarray):
+    if isinstance(first, np.ndarray) and first.ndim == 1:
+        targets = np.stack([np.asarray(sample.target, np.float32) for sample in samples])
+    elif isinstance(first, np.ndarray):
         padded = np.full((len(samples), longest, first.shape[1]), np.nan, np.float32)
         for row, sample in enumerate(samples):
             assert isinstance(sample.target, np.ndarray)

@@ -13,7 +13,7 @@ import pandas as pd
 from kineflow.errors import DataError
 
 Position = Literal["start", "centre", "end"]
-Overlap = Literal["separate", "drop", "first"]
+Overlap = Literal["separate", "drop", "first", "keep"]
 Span = tuple[int, int]  # first frame, one past the last
 Labelled = tuple[str, int, int, str]  # video_id, start_frame, stop_frame, label
 
@@ -29,7 +29,8 @@ class EventRule:
         margin_sec: how much earlier a window begins than `position` says; a state event counts from that much earlier.
         states: with `window_sec`, whether a state event is one whole clip or windows inside it.
         overlap: of clips of different labels in one video. `separate` keeps each, and refuses two labels of the very
-            same frames; `drop` leaves out all of them; `first` keeps the one that starts first.
+            same frames; `drop` leaves out all of them; `first` keeps the one that starts first; `keep` gives a clip
+            several labels, see `multi_label.py`.
     """
 
     window_sec: float | None = None
@@ -67,7 +68,7 @@ def event_spans(events: pd.DataFrame, num_frames: Mapping[str, int], *, fps: flo
     columns = ["video_id", "label", "start_sec", "stop_sec"]
     for video_id, label, start_sec, stop_sec in events[columns].itertuples(index=False):
         if video_id in num_frames:
-            spans = _spans(start_sec, stop_sec, num_frames[video_id], fps, rule)
+            spans = spans_of_event(start_sec, stop_sec, num_frames[video_id], fps=fps, rule=rule)
             found |= {(video_id, start, stop, label) for start, stop in spans}
     clips = sorted(found)
     if rule.overlap == "separate":
@@ -76,7 +77,8 @@ def event_spans(events: pd.DataFrame, num_frames: Mapping[str, int], *, fps: flo
     return _without_overlaps(clips, rule.overlap)
 
 
-def _spans(start_sec: float, stop_sec: float, num_frames: int, fps: float, rule: EventRule) -> list[Span]:
+def spans_of_event(start_sec: float, stop_sec: float, num_frames: int, *, fps: float, rule: EventRule) -> list[Span]:
+    """The clips that one event makes by itself in a video of `num_frames` extracted frames."""
     margin = nearest_frame(rule.margin_sec, fps)
     window = None if rule.window_sec is None else max(1, nearest_frame(rule.window_sec, fps))
     is_point = not pd.isna(start_sec) and pd.isna(stop_sec)
@@ -109,12 +111,13 @@ def _refuse_two_labels(clips: Sequence[Labelled]) -> None:
         if known != label:
             raise DataError(
                 f"{video_id}: frames {start}-{stop} have the labels {', '.join(sorted((known, label)))}, "
-                "and a clip has one; remove one of the events, or set clips.overlap: drop or first"
+                "and a clip has one; remove one of the events, or set clips.overlap: drop, first or keep"
             )
 
 
 def _without_overlaps(clips: Sequence[Labelled], overlap: Overlap) -> list[Labelled]:
     """`clips` (sorted) without those that overlap one of another label; `first` leaves the first of them."""
+    assert overlap in ("drop", "first")
     kept: list[Labelled] = []
     hit: set[Labelled] = set()
     open_clips: list[Labelled] = []  # that may still reach the next one

@@ -9,10 +9,50 @@ from numpy.typing import NDArray
 from kineflow.errors import DataError
 from kineflow.tables import FRAME_LABELS
 
+BACKGROUND = "background"  # the class of frames without a behaviour, where classes exclude each other
+
 
 def behaviours(frame_labels: pd.DataFrame) -> list[str]:
     """Names of the behaviour columns of a frame_labels table, in its order."""
     return FRAME_LABELS.extra_columns([str(name) for name in frame_labels.columns])
+
+
+def exclusive_labels(frame_labels: pd.DataFrame) -> pd.DataFrame:
+    """The frame_labels table with exactly one class in each labelled frame: a behaviour, or the first, `background`.
+
+    A frame of which one behaviour is known to hold shows no other; one of which that is not known, and not every
+    behaviour is known to be absent, is unlabelled. Without a frame of the background it is no class.
+
+    Raises:
+        DataError: two behaviours hold in one frame, or one is named `background`.
+    """
+    names = behaviours(frame_labels)
+    if BACKGROUND in names:
+        raise DataError(f"a behaviour is named {BACKGROUND!r}, as frames without one are; rename it")
+    values_RK = frame_labels[names].to_numpy(dtype=np.float32, na_value=np.nan)
+    holds_RK = values_RK == 1
+    num_holding_R = holds_RK.sum(axis=1)
+    if (num_holding_R > 1).any():
+        row = int(np.argmax(num_holding_R > 1))
+        both = " and ".join(name for name, holds in zip(names, holds_RK[row], strict=True) if holds)
+        where = f"{frame_labels['video_id'].iloc[row]}: frame {frame_labels['frame'].iloc[row]}"
+        raise DataError(f"{where} shows {both}; correct its labels, or set clips.frame_labels: independent")
+    labelled_R = (num_holding_R == 1) | np.isfinite(values_RK).all(axis=1)
+    columns = dict(zip(names, holds_RK.T, strict=True))
+    is_background_R = labelled_R & (num_holding_R == 0)
+    if is_background_R.any():
+        columns = {BACKGROUND: is_background_R} | columns
+    table = frame_labels[["video_id", "frame"]].copy()
+    for name, holds_R in columns.items():
+        table[name] = pd.Series(holds_R, index=table.index).astype("Int8").where(labelled_R)
+    return table
+
+
+def unlabel_frames_without_class(frame_labels: pd.DataFrame) -> pd.DataFrame:
+    """Exclusive labels after columns were left out: what showed one of those is unlabelled, not something else."""
+    names = behaviours(frame_labels)
+    shows_one_R = (frame_labels[names] == 1).any(axis=1).fillna(False).to_numpy(dtype=bool)
+    return frame_labels.assign(**{name: frame_labels[name].where(shows_one_R) for name in names})
 
 
 def extracted_labels(frame_labels_of_video: pd.DataFrame, source_frames_N: NDArray[np.int64]) -> NDArray[np.float32]:

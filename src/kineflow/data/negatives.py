@@ -22,13 +22,13 @@ class NegativeRule:
     """Where negatives may be and how many.
 
     Args:
-        label: the class that they are given.
+        label: the class that they are given; None where clips may have several labels, and negatives have none.
         ratio: negatives for each positive clip.
         within: labels of state events; a negative lies inside one of them. Empty: anywhere.
         min_distance_sec: of a negative to every event of a class and to every positive clip.
     """
 
-    label: str
+    label: str | None
     ratio: float
     within: tuple[str, ...]
     min_distance_sec: float

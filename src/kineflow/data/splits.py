@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kineflow.data.clips import label_columns
 from kineflow.data.partitions import Counts, best_partition, num_partitions
 from kineflow.errors import DataError
 from kineflow.tables import FOLDS
@@ -47,9 +48,11 @@ class GroupCounts:
 
 def label_counts(clips: pd.DataFrame) -> pd.DataFrame:
     """One row for each clip (index clip_id), one 0/1 column for each label in sorted order."""
+    if columns := label_columns(clips):
+        return clips.set_index("clip_id")[columns].astype(np.int64)
     labels = sorted(set(clips["label"]))
-    columns = {label: (clips["label"] == label).to_numpy(dtype=np.int64) for label in labels}
-    return pd.DataFrame(columns, index=pd.Index(clips["clip_id"], name="clip_id"))
+    counts = {label: (clips["label"] == label).to_numpy(dtype=np.int64) for label in labels}
+    return pd.DataFrame(counts, index=pd.Index(clips["clip_id"], name="clip_id"))
 
 
 def group_counts(clips: pd.DataFrame, class_counts: pd.DataFrame) -> GroupCounts:

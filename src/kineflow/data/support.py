@@ -2,19 +2,51 @@
 
 import pandas as pd
 
-from kineflow.data.frame_labels import behaviours
+from kineflow.data.clips import label_columns
+from kineflow.data.frame_labels import behaviours, exclusive_labels, unlabel_frames_without_class
+from kineflow.data.probabilities import Labels
 
 MIN_GROUPS = 2
 
 
 def supported_clips(clips: pd.DataFrame, *, min_clips: int) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The clips of task clip whose class has `min_clips` clips in two groups, and why each other class is left out."""
-    left_out: dict[str, str] = {}
-    for label, of_label in clips.groupby("label"):
-        num_groups = of_label["group"].nunique()
-        if len(of_label) < min_clips or num_groups < MIN_GROUPS:
-            left_out[str(label)] = f"{len(of_label)} clips in {num_groups} groups"
-    return clips[~clips["label"].isin(list(left_out))].reset_index(drop=True), left_out
+    """The clips of task clip whose class has `min_clips` clips in two groups, and why each other class is left out.
+
+    Of a clip with several labels those that have support stay; if none has, the clip goes too.
+    """
+    columns = label_columns(clips)
+    groups_of = {name: clips.loc[clips[name] == 1, "group"] for name in columns}
+    groups_of |= {str(label): groups for label, groups in clips.groupby("label")["group"]}
+    left_out = {
+        label: f"{len(groups)} clips in {groups.nunique()} groups"
+        for label, groups in groups_of.items()
+        if len(groups) < min_clips or groups.nunique() < MIN_GROUPS
+    }
+    if not columns:
+        return clips[~clips["label"].isin(list(left_out))].reset_index(drop=True), left_out
+    kept = clips.drop(columns=[name for name in columns if name in left_out])
+    had_label = (clips[columns] == 1).any(axis=1)
+    has_label = (kept[label_columns(kept)] == 1).any(axis=1)
+    return kept[has_label | ~had_label].reset_index(drop=True), left_out
+
+
+def learned_labels(
+    frame_labels: pd.DataFrame, videos: pd.DataFrame, *, labels: Labels, only_supported: bool
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The frame_labels table that is learned and scored, and why classes are left out of it.
+
+    Args:
+        labels: exclusive gives every labelled frame exactly one class, `background` among them.
+        only_supported: leave out what fewer than two groups show.
+
+    Raises:
+        DataError: two behaviours hold in one frame and should not.
+    """
+    table = exclusive_labels(frame_labels) if labels == "exclusive" else frame_labels
+    if not only_supported:
+        return table, {}
+    table, left_out = supported_labels(table, videos)
+    return (unlabel_frames_without_class(table) if labels == "exclusive" else table), left_out
 
 
 def supported_labels(frame_labels: pd.DataFrame, videos: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:

@@ -90,6 +90,7 @@ class Mars:
         self.teacher = teacher
         self.inputs = inputs
         self.precision = member.precision
+        self.labels = classification.labels
         self.classification = classification
         self.feature_weight = feature_weight
         self.device = device

@@ -1,13 +1,13 @@
 """What a model has to beat: simple methods, trained and scored on the same folds and the same rows.
 
-- `majority`: the most frequent class; task frame: how often each behaviour holds.
+- `majority`: the most frequent class; of independent labels: how often each holds.
 - `metadata`: the video's duration, size and rate, and the clip's length or the frame's place in the video, in a forest
   of extremely randomised trees. Where it does well, the data leak: labels can be told without looking.
 - `hof`: a histogram of optical flow on a grid (see `hof.py`) in a linear SVM.
 
-On task clip they give labels, no probabilities, so they have no log loss. On task frame they give scores in [0, 1]:
-a frequency, a fraction of trees, a sigmoid of the SVM's margin. That ranks frames (average precision) and has its
-threshold where the method has it, but it is not calibrated.
+Of exclusive classes they give the label, no probabilities, so they have no log loss. Of independent ones they give
+scores in [0, 1]: a frequency, a fraction of trees, a sigmoid of the SVM's margin. That ranks clips or frames (average
+precision) and has its threshold where the method has it, but it is not calibrated.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kineflow.data.probabilities import Floats, sigmoid
 from kineflow.errors import DataError
 from kineflow.evaluation import hof
-from kineflow.evaluation.metrics import Floats, scores
-from kineflow.evaluation.predictions import TEST_FOLD, Examples, sigmoid
+from kineflow.evaluation.metrics import scores
+from kineflow.evaluation.predictions import TEST_FOLD, Examples
 from kineflow.store import ResultStore
 
 SVM_C = 10.0
@@ -81,8 +82,9 @@ def majority(examples: Examples, splits: Sequence[Split]) -> BaselineScores:
 
     def predict(split: Split) -> Floats:
         truth = examples.truth[split.train]
-        if examples.task == "clip":
-            counts_K = np.bincount(truth.astype(np.int64), minlength=num_classes).astype(np.float64)
+        if examples.labels == "exclusive":
+            known_N = truth[np.isfinite(truth)].astype(np.int64)
+            counts_K = np.bincount(known_N, minlength=num_classes).astype(np.float64)
         else:
             known_NK = np.isfinite(truth)
             counts_K = np.where(known_NK, truth, 0.0).sum(axis=0) / np.maximum(known_NK.sum(axis=0), 1)
@@ -101,15 +103,15 @@ def hof_grid(
 ) -> BaselineScores:
     """A linear SVM on the descriptors of `hof.py`.
 
-    On task clip the training clips are doubled by their mirror images where that helps on inner folds of the training
-    clips (it hurts where left and right are classes).
+    Of exclusive classes of clips the training clips are doubled by their mirror images where that helps on inner folds
+    of the training clips (it hurts where left and right are classes).
 
     Args:
         groups_N: the group of each row; inner folds keep groups together.
     """
 
     def predict(split: Split) -> Floats:
-        if examples.task == "frame":
+        if examples.task == "frame" or examples.labels == "independent":
             return _learn(examples, split, features_of, _svm)
         features_ND = features_of(split.train)
         truth_N = examples.truth[split.train].astype(np.int64)
@@ -191,10 +193,10 @@ def _scored(
         if not len(split.train):
             raise DataError(f"baseline {name}: fold {split.fold} has no clips to train on; check the folds table")
         predicted_NK = predict(split)
-        if examples.task == "clip":
+        if examples.labels == "exclusive":
             predicted_NK = np.eye(len(examples.classes))[predicted_NK.argmax(axis=1)]
-        found = scores(examples.task, predicted_NK, examples.truth[split.score])
-        by_fold[split.fold] = {key: value for key, value in found.items() if key != "video_log_loss"}
+        found = scores(predicted_NK, examples.truth[split.score], task=examples.task)
+        by_fold[split.fold] = {key: value for key, value in found.items() if not key.endswith("_log_loss")}
     test = by_fold.pop(TEST_FOLD, None)
     return BaselineScores(name, tuple(by_fold.values()), test)
 
@@ -203,22 +205,41 @@ Learner = Callable[[Features, NDArray[np.int64]], Callable[[Features], Floats]]
 
 
 def _learn(examples: Examples, split: Split, features_of: FeaturesOf, learner: Learner) -> Floats:
-    """Task clip: the score of each class. Task frame: of each behaviour, learnt from its labelled rows alone."""
-    num_classes = len(examples.classes)
-    train = split.train if examples.task == "clip" else _sampled(split.train, examples.truth)
-    features_ND, truth = features_of(train), examples.truth[train]
-    if examples.task == "clip":
-        known = np.unique(truth.astype(np.int64))
-        predicted_NK = np.zeros((len(split.score), num_classes))
-        predicted_NK[:, known] = learner(features_ND, truth.astype(np.int64))(features_of(split.score))
-        return predicted_NK
-    predictors = [_behaviour_predictor(features_ND, truth[:, k], learner) for k in range(num_classes)]
+    """The score of each class, learnt from labelled rows; of independent ones each by itself."""
+    truth = examples.truth
+    train = split.train
+    if examples.task == "frame":
+        train = _sampled(train, _one_column_each(truth, len(examples.classes)))
+    features_ND = features_of(train)
+    if examples.labels == "exclusive":
+        predict_classes = _class_predictor(features_ND, truth[train], len(examples.classes), learner)
+    else:
+        predictors = [_behaviour_predictor(features_ND, truth_N, learner) for truth_N in truth[train].T]
+
+        def predict_classes(rows_ND: Features) -> Floats:
+            return np.stack([predict(rows_ND) for predict in predictors], axis=1)
+
     chunks = [split.score[start : start + ROWS_AT_ONCE] for start in range(0, len(split.score), ROWS_AT_ONCE)]
-    parts = []
-    for chunk in chunks:
-        chunk_ND = features_of(chunk)
-        parts.append(np.stack([predict(chunk_ND) for predict in predictors], axis=1))
-    return np.concatenate(parts)
+    return np.concatenate([predict_classes(features_of(chunk)) for chunk in chunks])
+
+
+def _class_predictor(
+    features_ND: Features, truth_N: Floats, num_classes: int, learner: Learner
+) -> Callable[[Features], Floats]:
+    labelled_N = np.isfinite(truth_N)
+    target_N = truth_N[labelled_N].astype(np.int64)
+    known = np.unique(target_N)
+    if len(known) < 2:
+        constant_K = np.eye(num_classes)[known[0] if len(known) else 0]
+        return lambda rows_ND: np.tile(constant_K, (len(rows_ND), 1))
+    predict = learner(features_ND[labelled_N], target_N)
+
+    def predict_classes(rows_ND: Features) -> Floats:
+        predicted_NK = np.zeros((len(rows_ND), num_classes))
+        predicted_NK[:, known] = predict(rows_ND)
+        return predicted_NK
+
+    return predict_classes
 
 
 def _behaviour_predictor(features_ND: Features, truth_N: Floats, learner: Learner) -> Callable[[Features], Floats]:
@@ -232,7 +253,7 @@ def _behaviour_predictor(features_ND: Features, truth_N: Floats, learner: Learne
 
 
 def _sampled(rows: Rows, truth_NK: Floats) -> Rows:
-    """At most `MAX_TRAIN_FRAMES` rows: half shared by the behaviours' positives, the rest spread evenly.
+    """At most `MAX_TRAIN_FRAMES` rows: half shared by the classes' positives, the rest spread evenly.
 
     Rare behaviours would vanish otherwise; it tilts the threshold towards them, as balanced weights would.
     """
@@ -242,6 +263,13 @@ def _sampled(rows: Rows, truth_NK: Floats) -> Rows:
     share = MAX_TRAIN_FRAMES // 2 // truth_NK.shape[1]
     parts = [_spread(rows[truth_NK[rows, k] == 1], share) for k in range(truth_NK.shape[1])]
     return np.unique(np.concatenate([*parts, _spread(rows, MAX_TRAIN_FRAMES // 2)]))
+
+
+def _one_column_each(truth: Floats, num_classes: int) -> Floats:
+    """Truth as (N, K) of 0, 1 or nan, of class indices too."""
+    if truth.ndim == 2:
+        return truth
+    return np.where(np.isnan(truth)[:, None], np.nan, truth[:, None] == np.arange(num_classes))
 
 
 def _spread(rows: Rows, count: int) -> Rows:
@@ -259,12 +287,12 @@ def _forest(features_ND: Features, target_N: NDArray[np.int64]) -> Callable[[Fea
 
 
 def _svm(features_ND: Features, target_N: NDArray[np.int64]) -> Callable[[Features], Floats]:
-    """Two classes; the score of the second is the sigmoid of the margin."""
+    """Scores of the classes in order: sigmoids of the margins, one class against the rest."""
     model = _linear_svm().fit(features_ND, target_N)
 
     def predict(rows_ND: Features) -> Floats:
-        positive_N = sigmoid(np.asarray(model.decision_function(rows_ND), dtype=np.float64))
-        return np.stack([1 - positive_N, positive_N], axis=1)
+        scores = sigmoid(np.asarray(model.decision_function(rows_ND), dtype=np.float64))
+        return scores if scores.ndim == 2 else np.stack([1 - scores, scores], axis=1)
 
     return predict
 

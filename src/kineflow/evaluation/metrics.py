@@ -1,10 +1,10 @@
-"""Scores from probabilities and true labels, for both tasks, and their mean and spread over folds.
+"""Scores from probabilities and true labels, of both tasks and both kinds of labels; their mean and spread over folds.
 
 What is absent is left out, never counted as right or wrong by convention:
 
 - F1 is averaged over the classes that occur in the truth or in the predictions (as scikit-learn does). A class
   that is predicted but never true counts with F1 = 0; one that occurs in neither says nothing.
-- Recall (`video_mean_class_acc`) and average precision (`frame_mAP`) need positives: they are averaged over the
+- Recall (`mean_class_acc`) and average precision (`mAP`) need positives: they are averaged over the
   classes that have one. A class has a precision only where it is predicted.
 - A score without anything to average is nan, `null` in JSON, and is left out of the mean over folds.
 """
@@ -18,14 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as skm
 
-Floats = NDArray[np.float64]
+from kineflow.data.probabilities import Floats, Labels
+
 Ints = NDArray[np.int64]
 FoldScores = Mapping[str, float]
 
-CLIP_METRICS = ("video_top1_acc", "video_macro_f1", "video_mean_class_acc", "video_log_loss")
-FRAME_METRICS = ("frame_macro_f1", "frame_mAP", "frame_top1_acc")
-LOWER_IS_BETTER = frozenset({"video_log_loss"})
-THRESHOLD = 0.5  # a behaviour is predicted where its probability reaches this
+METRICS: dict[tuple[str, Labels], tuple[str, ...]] = {  # by task and labels, the headline first
+    ("clip", "exclusive"): ("video_top1_acc", "video_macro_f1", "video_mean_class_acc", "video_log_loss"),
+    ("clip", "independent"): ("video_mAP", "video_macro_f1", "video_exact_match"),
+    ("frame", "exclusive"): ("frame_macro_f1", "frame_top1_acc", "frame_mean_class_acc", "frame_log_loss"),
+    ("frame", "independent"): ("frame_macro_f1", "frame_mAP", "frame_top1_acc"),
+}
+LOWER_IS_BETTER = frozenset({"video_log_loss", "frame_log_loss"})
+THRESHOLD = 0.5  # a class of independent labels is predicted where its probability reaches this
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class ClassRow:
 
     Args:
         support: rows where it is true.
-        average_precision: area under its precision-recall curve; task frame only, else nan.
+        average_precision: area under its precision-recall curve; of independent labels only, else nan.
     """
 
     name: str
@@ -58,87 +63,106 @@ class FoldSummary:
         return {"mean": _json(self.mean), "std": _json(self.std), "folds": [_json(value) for value in self.folds]}
 
 
-def metric_names(task: str) -> tuple[str, ...]:
+def metric_names(task: str, labels: Labels) -> tuple[str, ...]:
     """The metrics of a task, the headline first."""
-    return CLIP_METRICS if task == "clip" else FRAME_METRICS
+    return METRICS[task, labels]
 
 
-def clip_scores(probs_NK: Floats, labels_N: Ints) -> dict[str, float]:
-    """The four scores of task clip.
+def scores(probs_NK: Floats, truth: Floats, *, task: str) -> dict[str, float]:
+    """`exclusive_scores` where the truth is a class index (N,), `independent_scores` where it is (N, K)."""
+    return (exclusive_scores if truth.ndim == 1 else independent_scores)(probs_NK, truth, task=task)
+
+
+def exclusive_scores(probs_NK: Floats, labels_N: Floats, *, task: str) -> dict[str, float]:
+    """The scores of classes that exclude each other.
 
     Args:
-        probs_NK: N clips by K classes, rows sum to 1.
-        labels_N: the true class of each clip, in [0, K).
+        probs_NK: N clips or frames by K classes, rows sum to 1.
+        labels_N: the true class of each, in [0, K), or nan where nobody said: masked.
+        task: clip or frame, which the names of the metrics begin with.
 
     Returns:
-        `CLIP_METRICS` by name. The log loss is in nats, of probabilities clipped at float64's epsilon.
+        The metrics by name; all nan where nothing is labelled. The log loss is in nats, of probabilities clipped at
+        float64's epsilon.
 
     Raises:
-        ValueError: no clips, shapes that do not fit, probabilities that are none, or a label out of range.
+        ValueError: no rows, shapes that do not fit, probabilities that are none, or a label out of range.
     """
     _check(probs_NK, labels_N)
-    if labels_N.min() < 0 or labels_N.max() >= probs_NK.shape[1]:
+    names = METRICS[task, "exclusive"]
+    labelled_N = np.isfinite(labels_N)
+    if not labelled_N.any():
+        return dict.fromkeys(names, math.nan)
+    probs_NK, true_N = probs_NK[labelled_N], labels_N[labelled_N].astype(np.int64)
+    if true_N.min() < 0 or true_N.max() >= probs_NK.shape[1]:
         raise ValueError(f"labels must lie in [0, {probs_NK.shape[1]})")
     sums = probs_NK.sum(axis=1)
     if not np.allclose(sums, 1.0, atol=1e-4):
-        raise ValueError(f"probabilities of a clip must sum to 1; row {int(np.abs(sums - 1).argmax())} does not")
+        raise ValueError(f"probabilities of a row must sum to 1; row {int(np.abs(sums - 1).argmax())} does not")
     classes = np.arange(probs_NK.shape[1])
     predicted_N = probs_NK.argmax(axis=1)
-    present = np.unique(labels_N)
-    recalls = skm.recall_score(labels_N, predicted_N, labels=present, average=None, zero_division=0.0)
-    true_probs = probs_NK[np.arange(len(labels_N)), labels_N] / sums
-    return {
-        "video_top1_acc": float(skm.accuracy_score(labels_N, predicted_N)),
-        "video_macro_f1": _macro_f1(_one_hot(labels_N, classes), _one_hot(predicted_N, classes)),
-        "video_mean_class_acc": float(np.mean(recalls)),
-        "video_log_loss": float(-np.log(np.clip(true_probs, np.finfo(np.float64).eps, 1.0)).mean()),
+    present = np.unique(true_N)
+    recalls = skm.recall_score(true_N, predicted_N, labels=present, average=None, zero_division=0.0)
+    true_probs = probs_NK[np.arange(len(true_N)), true_N] / sums
+    found = {
+        "top1_acc": float(skm.accuracy_score(true_N, predicted_N)),
+        "macro_f1": _macro_f1(_one_hot(true_N, classes), _one_hot(predicted_N, classes)),
+        "mean_class_acc": float(np.mean(recalls)),
+        "log_loss": float(-np.log(np.clip(true_probs, np.finfo(np.float64).eps, 1.0)).mean()),
     }
+    return {name: found[name.partition("_")[2]] for name in names}
 
 
-def frame_scores(probs_NK: Floats, labels_NK: Floats) -> dict[str, float]:
-    """The three scores of task frame.
+def independent_scores(probs_NK: Floats, labels_NK: Floats, *, task: str) -> dict[str, float]:
+    """The scores of classes that may hold together.
 
     Args:
-        probs_NK: N frames by K behaviours, each a probability of its own.
+        probs_NK: N clips or frames by K classes, each a probability of its own.
         labels_NK: 0, 1, or nan where nobody said: masked.
+        task: clip or frame, which the names of the metrics begin with.
 
     Returns:
-        `FRAME_METRICS` by name. Top-1 is over the frames whose every behaviour is labelled and exactly one holds.
+        The metrics by name. Top-1 is over the rows whose every class is labelled and exactly one holds, an exact match
+        over those whose every class is labelled.
     """
     _check(probs_NK, labels_NK)
     rows = [_behaviour_row("", probs_NK[:, k], labels_NK[:, k]) for k in range(probs_NK.shape[1])]
-    single_N = np.isfinite(labels_NK).all(axis=1) & (np.nan_to_num(labels_NK).sum(axis=1) == 1)
+    whole_N = np.isfinite(labels_NK).all(axis=1)
+    single_N = whole_N & (np.nan_to_num(labels_NK).sum(axis=1) == 1)
     hits = probs_NK[single_N].argmax(axis=1) == labels_NK[single_N].argmax(axis=1)
-    return {
-        "frame_macro_f1": _nanmean([row.f1 for row in rows]),
-        "frame_mAP": _nanmean([row.average_precision for row in rows]),
-        "frame_top1_acc": float(hits.mean()) if len(hits) else math.nan,
+    matches = ((probs_NK[whole_N] >= THRESHOLD) == (labels_NK[whole_N] == 1)).all(axis=1)
+    found = {
+        "macro_f1": _nanmean([row.f1 for row in rows]),
+        "mAP": _nanmean([row.average_precision for row in rows]),
+        "top1_acc": float(hits.mean()) if len(hits) else math.nan,
+        "exact_match": float(matches.mean()) if len(matches) else math.nan,
     }
+    return {name: found[name.partition("_")[2]] for name in METRICS[task, "independent"]}
 
 
-def scores(task: str, probs_NK: Floats, labels: Floats) -> dict[str, float]:
-    """`clip_scores` or `frame_scores`, by task."""
-    return clip_scores(probs_NK, labels.astype(np.int64)) if task == "clip" else frame_scores(probs_NK, labels)
+def class_table(probs_NK: Floats, truth: Floats, classes: Sequence[str]) -> list[ClassRow]:
+    """Precision, recall, F1 and support of each class over its labelled rows, in the order of `classes`.
 
-
-def class_table(probs_NK: Floats, labels_N: Ints, classes: Sequence[str]) -> list[ClassRow]:
-    """Precision, recall, F1 and support of each class of task clip, in the order of `classes`."""
-    _check(probs_NK, labels_N)
-    predicted_N = probs_NK.argmax(axis=1)
+    Args:
+        truth: (N,) class indices, or (N, K) of independent labels, whose rows have an average precision too.
+    """
+    _check(probs_NK, truth)
+    if truth.ndim == 2:
+        return [_behaviour_row(name, probs_NK[:, k], truth[:, k]) for k, name in enumerate(classes)]
+    labelled_N = np.isfinite(truth)
+    labels_N, predicted_N = truth[labelled_N], probs_NK[labelled_N].argmax(axis=1)
     return [_class_row(name, labels_N == k, predicted_N == k) for k, name in enumerate(classes)]
 
 
-def behaviour_table(probs_NK: Floats, labels_NK: Floats, classes: Sequence[str]) -> list[ClassRow]:
-    """The same for each behaviour of task frame, over its labelled frames, with its average precision."""
-    _check(probs_NK, labels_NK)
-    return [_behaviour_row(name, probs_NK[:, k], labels_NK[:, k]) for k, name in enumerate(classes)]
-
-
-def confusion_matrix(probs_NK: Floats, labels_N: Ints) -> Ints:
-    """Counts, int64 (K, K): row the true class, column the predicted one."""
+def confusion_matrix(probs_NK: Floats, labels_N: Floats) -> Ints:
+    """Counts of the labelled rows, int64 (K, K): row the true class, column the predicted one."""
     _check(probs_NK, labels_N)
-    matrix = skm.confusion_matrix(labels_N, probs_NK.argmax(axis=1), labels=np.arange(probs_NK.shape[1]))
-    return np.asarray(matrix, dtype=np.int64)
+    labelled_N = np.isfinite(labels_N)
+    true_N, predicted_N = labels_N[labelled_N].astype(np.int64), probs_NK[labelled_N].argmax(axis=1)
+    num_classes = probs_NK.shape[1]
+    counts_KK = np.zeros((num_classes, num_classes), dtype=np.int64)
+    np.add.at(counts_KK, (true_N, predicted_N), 1)
+    return counts_KK
 
 
 def over_folds(fold_scores: Sequence[FoldScores]) -> dict[str, FoldSummary]:

@@ -71,6 +71,7 @@ def _context(source: ReportInput) -> dict[str, Any]:
         "data_name": source.data_name,
         "what": f"{action} of videos like those of the data set `{source.data_name}`; trained by Kineflow.",
         "task": evaluation.task,
+        "labels": evaluation.labels,
         "classes": evaluation.classes,
         "release": evaluation.release,
         "form": source.form.replace("_", " "),
@@ -88,7 +89,8 @@ def _context(source: ReportInput) -> dict[str, Any]:
         "has_test": evaluation.test is not None,
         "num_test_rows": 0 if evaluation.test is None else len(evaluation.test.rows),
         "tables": [
-            (name, [row.cells for row in summary_rows(source.metrics, name)]) for name in metric_names(evaluation.task)
+            (name, [row.cells for row in summary_rows(source.metrics, name)])
+            for name in metric_names(evaluation.task, evaluation.labels)
         ],
         "meanings": MEANINGS,
         "class_rows": released_class_table(source),

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kineflow.evaluation.metrics import Floats, Ints
+from kineflow.data.probabilities import Floats
+from kineflow.evaluation.metrics import Ints
 
 MAX_COLUMNS = 900  # of an ethogram: more than the picture can show
 CHARACTER_PX = 6.6  # mean width of a letter at the plots' size

@@ -14,8 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kineflow import tables
+from kineflow.data.clips import label_columns
+from kineflow.data.probabilities import Floats, Labels, mean_by_row, to_probs
 from kineflow.errors import DataError
-from kineflow.evaluation.metrics import Floats, scores
+from kineflow.evaluation.metrics import scores
 
 TEST_FOLD = -1
 
@@ -27,7 +29,8 @@ class Examples:
     Args:
         rows: fold, clip_id, video_id, frame (-1 on task clip); sorted, without repeats. A row of task frame belongs
             to the first of the windows that hold it.
-        truth: float64; task clip: (N,) class index; task frame: (N, K) of 0, 1 or nan.
+        truth: float64, nan where unlabelled; of exclusive labels (N,) class indices, of independent ones (N, K) of 0
+            and 1.
         window_rows: task frame: the rows before windows that overlap were joined, else the same as `rows`.
         row_of_window_row: int64, for each of `window_rows` its row.
     """
@@ -40,6 +43,11 @@ class Examples:
     row_of_window_row: NDArray[np.int64]
 
     @property
+    def labels(self) -> Labels:
+        """Whether the classes exclude each other."""
+        return "exclusive" if self.truth.ndim == 1 else "independent"
+
+    @property
     def folds(self) -> list[int]:
         """The folds that occur, sorted."""
         return sorted(int(fold) for fold in self.rows["fold"].unique())
@@ -47,6 +55,10 @@ class Examples:
     def of_fold(self, fold: int) -> NDArray[np.bool_]:
         """Mask of the rows of one fold."""
         return np.asarray(self.rows["fold"] == fold)
+
+    def joined(self, probs_WK: Floats) -> Floats:
+        """Probabilities of `rows` from those of `window_rows`: a frame that several windows hold gets their mean."""
+        return mean_by_row(probs_WK, self.row_of_window_row, num_rows=len(self.rows))
 
 
 @dataclass(frozen=True)
@@ -60,20 +72,28 @@ class Predictions:
     def fold_scores(self) -> list[dict[str, float]]:
         """The scores of each fold, in order."""
         masks = [self.examples.of_fold(fold) for fold in self.examples.folds]
-        return [scores(self.examples.task, self.probs_NK[mask], self.examples.truth[mask]) for mask in masks]
+        return [scores(self.probs_NK[mask], self.examples.truth[mask], task=self.examples.task) for mask in masks]
 
 
 LabelsOfVideo = Callable[[str], Floats]
 
 
 def make_examples(
-    task: str, clips: pd.DataFrame, folds: pd.DataFrame, *, role: str, classes: Sequence[str], labels_of: LabelsOfVideo
+    task: str,
+    clips: pd.DataFrame,
+    folds: pd.DataFrame,
+    *,
+    role: str,
+    classes: Sequence[str],
+    labels: Labels,
+    labels_of: LabelsOfVideo,
 ) -> Examples | None:
     """The rows of a role, `val` of every fold or `test`, and their truth; None where the role has no clips.
 
     Args:
         clips: the clips table.
         folds: the folds table.
+        labels: whether the classes exclude each other.
         labels_of: task frame: the (N, K) labels of a video's extracted frames, columns as `classes`.
 
     Raises:
@@ -90,21 +110,27 @@ def make_examples(
         raise DataError(f"folds names the clip {chosen['clip_id'][unknown].iloc[0]!r}, which the clips table lacks")
     chosen = chosen.sort_values(["fold", "clip_id"], ignore_index=True)
     if task == "clip":
-        return _clip_examples(chosen, tuple(classes))
-    return _frame_examples(chosen, tuple(classes), labels_of)
+        return _clip_examples(chosen, tuple(classes), labels)
+    return _frame_examples(chosen, tuple(classes), labels, labels_of)
 
 
-def _clip_examples(chosen: pd.DataFrame, classes: tuple[str, ...]) -> Examples:
+def _clip_examples(chosen: pd.DataFrame, classes: tuple[str, ...], labels: Labels) -> Examples:
     index = {name: k for k, name in enumerate(classes)}
-    unknown = [label for label in chosen["label"] if label not in index]
+    columns = [name for name in label_columns(chosen) if name != "fold"]
+    unknown = [label for label in (columns if labels == "independent" else chosen["label"]) if label not in index]
     if unknown:
         raise DataError(f"the clips table has the label {unknown[0]!r}, but the models know {', '.join(classes)}")
     rows = chosen[["fold", "clip_id", "video_id"]].assign(frame=np.int64(-1))
-    truth = np.array([index[label] for label in chosen["label"]], dtype=np.float64)
+    if labels == "independent":
+        truth = chosen.reindex(columns=list(classes), fill_value=0).to_numpy(dtype=np.float64)
+    else:
+        truth = np.array([index[label] for label in chosen["label"]], dtype=np.float64)
     return Examples("clip", classes, rows, truth, rows, np.arange(len(rows)))
 
 
-def _frame_examples(chosen: pd.DataFrame, classes: tuple[str, ...], labels_of: LabelsOfVideo) -> Examples:
+def _frame_examples(
+    chosen: pd.DataFrame, classes: tuple[str, ...], labels: Labels, labels_of: LabelsOfVideo
+) -> Examples:
     lengths = (chosen["stop_frame"] - chosen["start_frame"]).to_numpy()
     window_rows = chosen.loc[np.repeat(chosen.index, lengths), ["fold", "clip_id", "video_id"]].reset_index(drop=True)
     frames = [np.arange(start, stop) for start, stop in zip(chosen["start_frame"], chosen["stop_frame"], strict=True)]
@@ -118,7 +144,15 @@ def _frame_examples(chosen: pd.DataFrame, classes: tuple[str, ...], labels_of: L
         if wanted.max() >= len(labels_FK):
             raise DataError(f"{video_id}: a clip ends at frame {wanted.max()}, but {len(labels_FK)} were extracted")
         truth[index] = labels_FK[wanted]
+    if labels == "exclusive":
+        truth = class_indices(truth)
     return Examples("frame", classes, rows, truth, window_rows, np.cumsum(~repeated) - 1)
+
+
+def class_indices(truth_NK: Floats) -> Floats:
+    """The index of the one class of each row, nan for an unlabelled row."""
+    labelled_N = np.isfinite(truth_NK).all(axis=1)
+    return np.where(labelled_N, np.nan_to_num(truth_NK).argmax(axis=1), np.nan)
 
 
 def read_predictions(path: Path, name: str, examples: Examples) -> Predictions:
@@ -143,29 +177,7 @@ def read_predictions(path: Path, name: str, examples: Examples) -> Predictions:
     logits_NK = table[list(found)].to_numpy(dtype=np.float64)[order]
     if not np.isfinite(logits_NK).all():
         raise DataError(f"{path}: {_row(wanted[~np.isfinite(logits_NK).all(axis=1)])} has a logit that is not finite")
-    probs_NK = softmax(logits_NK) if examples.task == "clip" else sigmoid(logits_NK)
-    return Predictions(name, examples, _join_windows(probs_NK, examples))
-
-
-def softmax(logits_NK: Floats) -> Floats:
-    """Probabilities of exclusive classes."""
-    exp_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
-    return np.asarray(exp_NK / exp_NK.sum(axis=1, keepdims=True))
-
-
-def sigmoid(logits_NK: Floats) -> Floats:
-    """Probabilities of behaviours that may hold together."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits_NK)))
-
-
-def _join_windows(probs_NK: Floats, examples: Examples) -> Floats:
-    """A frame that several windows hold gets the mean of their probabilities."""
-    if len(examples.rows) == len(probs_NK) and (np.diff(examples.row_of_window_row) == 1).all():
-        return probs_NK
-    sums = np.zeros((len(examples.rows), probs_NK.shape[1]))
-    np.add.at(sums, examples.row_of_window_row, probs_NK)
-    counts = np.bincount(examples.row_of_window_row, minlength=len(examples.rows))
-    return np.asarray(sums / counts[:, None])
+    return Predictions(name, examples, examples.joined(to_probs(logits_NK, examples.labels)))
 
 
 def _refuse(path: Path, rows: pd.DataFrame, reason: str) -> None:

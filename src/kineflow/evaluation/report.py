@@ -9,15 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from kineflow.data.probabilities import Floats
 from kineflow.evaluation import plots
-from kineflow.evaluation.metrics import (
-    ClassRow,
-    behaviour_table,
-    class_table,
-    confusion_matrix,
-    metric_names,
-)
+from kineflow.evaluation.metrics import THRESHOLD, ClassRow, class_table, confusion_matrix, metric_names
 from kineflow.evaluation.predictions import Examples, LabelsOfVideo, Predictions
 from kineflow.evaluation.summary import Evaluation, baseline_warnings
 from kineflow.video.frame_store import FrameReader
@@ -30,10 +26,14 @@ MEANINGS = {
     "video_top1_acc": "share of clips whose most probable class is the true one",
     "video_macro_f1": "F1 (harmonic mean of precision and recall) of each class, averaged: rare classes weigh as much",
     "video_mean_class_acc": "share found of each class, averaged over the classes",
+    "video_mAP": "area under each class's precision-recall curve, averaged: how well clips are ranked",
+    "video_exact_match": "share of clips whose set of labels is told exactly, at probability 0.5",
     "video_log_loss": "mean surprise at the truth in nats; lower is better, and errors made with certainty cost most",
-    "frame_macro_f1": "F1 of each behaviour at probability 0.5, averaged over the behaviours",
+    "frame_macro_f1": "F1 of each behaviour, averaged: rare behaviours weigh as much",
     "frame_mAP": "area under each behaviour's precision-recall curve, averaged: how well frames are ranked",
     "frame_top1_acc": "share of the frames with exactly one behaviour where that is the most probable one",
+    "frame_mean_class_acc": "share found of the frames of each class, averaged over the classes",
+    "frame_log_loss": "mean surprise at the truth in nats; lower is better, and errors made with certainty cost most",
 }
 
 
@@ -99,7 +99,7 @@ def score_rows(source: ReportInput) -> list[dict[str, Any]]:
     for kind, section in (("stream", metrics["cv"]), ("baseline", metrics["baselines"])):
         for name, values in section.items():
             cells = []
-            for metric in metric_names(evaluation.task):
+            for metric in metric_names(evaluation.task, evaluation.labels):
                 value = values.get(metric, {"mean": None, "std": None})
                 test = value.get("test") if kind == "baseline" else (metrics["test"] or {}).get(name, {}).get(metric)
                 cells.append({"mean": value["mean"], "std": value["std"], "test": test})
@@ -123,9 +123,7 @@ def released_class_table(source: ReportInput) -> list[ClassRow]:
     """Per class, the released stream's out-of-fold predictions."""
     evaluation = source.evaluation
     released = evaluation.cv[evaluation.release]
-    if evaluation.task == "clip":
-        return class_table(released.probs_NK, evaluation.val.truth.astype(np.int64), evaluation.classes)
-    return behaviour_table(released.probs_NK, evaluation.val.truth, evaluation.classes)
+    return class_table(released.probs_NK, evaluation.val.truth, evaluation.classes)
 
 
 def balance_rows(evaluation: Evaluation) -> tuple[list[str], list[dict[str, Any]]]:
@@ -149,20 +147,21 @@ def balance_rows(evaluation: Evaluation) -> tuple[list[str], list[dict[str, Any]
 
 def _positives(examples: Examples, mask: Any) -> Any:
     truth = examples.truth[mask]
-    if examples.task == "clip":
-        return np.bincount(truth.astype(np.int64), minlength=len(examples.classes))
+    if examples.labels == "exclusive":
+        return np.bincount(truth[np.isfinite(truth)].astype(np.int64), minlength=len(examples.classes))
     return np.nan_to_num(truth).sum(axis=0).astype(np.int64)
 
 
 def _context(source: ReportInput) -> dict[str, Any]:
     evaluation = source.evaluation
-    names = metric_names(evaluation.task)
+    names = metric_names(evaluation.task, evaluation.labels)
     quarantined = source.videos[source.videos["status"] != "ok"].sort_values("video_id")
     columns, balance = balance_rows(evaluation)
     test_metrics = (source.metrics["test"] or {}).get(evaluation.release, {})
     return {
         "data_name": source.data_name,
         "task": evaluation.task,
+        "labels": evaluation.labels,
         "classes": evaluation.classes,
         "release": evaluation.release,
         "form": source.form.replace("_", " "),
@@ -223,10 +222,10 @@ def _dot_rows(source: ReportInput) -> list[plots.DotRow]:
 
 
 def _confusion(evaluation: Evaluation) -> str | None:
-    if evaluation.task != "clip":
+    if evaluation.labels != "exclusive":
         return None
     released = evaluation.cv[evaluation.release]
-    matrix = confusion_matrix(released.probs_NK, evaluation.val.truth.astype(np.int64))
+    matrix = confusion_matrix(released.probs_NK, evaluation.val.truth)
     return plots.confusion_plot(matrix, evaluation.classes)
 
 
@@ -249,19 +248,31 @@ def _group_rows(source: ReportInput) -> list[tuple[str, str]]:
 
 
 def _num_mistakes(evaluation: Evaluation) -> int:
-    if evaluation.task != "clip":
-        return 0
-    released = evaluation.cv[evaluation.release]
-    return int((released.probs_NK.argmax(axis=1) != evaluation.val.truth).sum())
+    return int(_wrong(evaluation)[0].sum()) if evaluation.task == "clip" else 0
+
+
+def _wrong(evaluation: Evaluation) -> tuple[NDArray[np.bool_], Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    """What the released stream says of each clip out of fold.
+
+    Returns:
+        (N,) whether it is wrong; (N,) how surely: the probability of the class that is said, or the largest error of
+        several labels; (N, K) what is said; (N, K) what is true.
+    """
+    probs_NK, truth = evaluation.cv[evaluation.release].probs_NK, evaluation.val.truth
+    if evaluation.labels == "exclusive":
+        one_hot_KK = np.eye(len(evaluation.classes), dtype=bool)
+        said_NK, true_NK = one_hot_KK[probs_NK.argmax(axis=1)], one_hot_KK[truth.astype(np.int64)]
+        return (said_NK != true_NK).any(axis=1), probs_NK.max(axis=1), said_NK, true_NK
+    said_NK, true_NK = probs_NK >= THRESHOLD, truth == 1
+    return (said_NK != true_NK).any(axis=1), np.abs(probs_NK - true_NK).max(axis=1), said_NK, true_NK
 
 
 def _mistakes(source: ReportInput) -> list[dict[str, Any]]:
     """The wrong out-of-fold predictions of the released stream, the most confident first."""
     evaluation = source.evaluation
-    released = evaluation.cv[evaluation.release]
-    predicted_N, truth_N = released.probs_NK.argmax(axis=1), evaluation.val.truth.astype(np.int64)
-    confidence_N = released.probs_NK.max(axis=1)
-    wrong = np.flatnonzero(predicted_N != truth_N)
+    probs_NK = evaluation.cv[evaluation.release].probs_NK
+    wrong_N, confidence_N, said_NK, true_NK = _wrong(evaluation)
+    wrong = np.flatnonzero(wrong_N)
     wrong = wrong[np.lexsort((wrong, -np.round(confidence_N[wrong], 6)))][:NUM_MISTAKES]
     spans = source.clips.set_index("clip_id")[["start_frame", "stop_frame"]]
     found = []
@@ -274,14 +285,19 @@ def _mistakes(source: ReportInput) -> list[dict[str, Any]]:
                 "fold": int(row["fold"]),
                 "start_sec": start / source.frames_per_sec,
                 "stop_sec": stop / source.frames_per_sec,
-                "truth": evaluation.classes[truth_N[i]],
-                "predicted": evaluation.classes[predicted_N[i]],
-                "confidence": float(confidence_N[i]),
-                "of_truth": float(released.probs_NK[i, truth_N[i]]),
+                "said": _with_probs(said_NK[i], probs_NK[i], evaluation.classes),
+                "truth": _with_probs(true_NK[i], probs_NK[i], evaluation.classes),
                 "thumbnails": _thumbnails(source.frames_of, row["video_id"], start, stop),
             }
         )
     return found
+
+
+def _with_probs(holds_K: NDArray[np.bool_], probs_K: Floats, classes: Sequence[str]) -> list[tuple[str, float | None]]:
+    """The classes that hold with their probabilities; `none of the classes` without one."""
+    rows = zip(classes, probs_K, holds_K, strict=True)
+    named: list[tuple[str, float | None]] = [(name, float(prob)) for name, prob, holds in rows if holds]
+    return named or [("none of the classes", None)]
 
 
 def _thumbnails(frames_of: Callable[[str], FrameReader], video_id: str, start: int, stop: int) -> list[str]:
@@ -308,12 +324,15 @@ def _ethograms(source: ReportInput) -> list[dict[str, Any]]:
 
 
 def _ethogram(source: ReportInput, released: Predictions, fold: int, video_id: str) -> dict[str, Any]:
+    evaluation, classes = source.evaluation, source.evaluation.classes
     rows = released.examples.rows
     index = np.flatnonzero(((rows["fold"] == fold) & (rows["video_id"] == video_id)).to_numpy())
     truth_TK = source.labels_of(video_id)
     probs_TK = np.full(truth_TK.shape, np.nan)
     probs_TK[rows["frame"].to_numpy()[index]] = released.probs_NK[index]
-    classes = source.evaluation.classes
+    if evaluation.labels == "exclusive":  # one class in each frame, the most probable one
+        scored_T = np.isfinite(probs_TK).all(axis=1)
+        probs_TK[scored_T] = np.eye(len(classes))[probs_TK[scored_T].argmax(axis=1)]
     plot = plots.ethogram_plot(truth_TK, probs_TK, classes, frames_per_sec=source.frames_per_sec)
     return {"video_id": video_id, "fold": fold, "plot": plot}
 

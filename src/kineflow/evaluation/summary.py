@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kineflow.data.probabilities import Labels
 from kineflow.evaluation.baselines import BaselineScores
 from kineflow.evaluation.metrics import LOWER_IS_BETTER, FoldSummary, metric_names, over_folds
 from kineflow.evaluation.predictions import Examples, Predictions
@@ -36,7 +37,12 @@ class Evaluation:
     @property
     def headline(self) -> str:
         """The metric that comes first."""
-        return metric_names(self.task)[0]
+        return metric_names(self.task, self.labels)[0]
+
+    @property
+    def labels(self) -> Labels:
+        """Whether the classes exclude each other."""
+        return self.val.labels
 
     def cv_summary(self, stream: str) -> dict[str, FoldSummary]:
         """The metrics of one stream over the folds."""
@@ -45,8 +51,8 @@ class Evaluation:
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json.
 
-        Keys task, classes, cv, test (null without a test set), baselines. A baseline's metric has the key `test`
-        beside mean, std and folds where there is a test set.
+        Keys task, labels, classes, cv, test (null without a test set), baselines. A baseline's metric has the key
+        `test` beside mean, std and folds where there is a test set.
         """
         cv = {stream: _as_json(self.cv_summary(stream)) for stream in self.cv}
         test = {stream: _rounded(predicted.fold_scores()[0]) for stream, predicted in self.on_test.items()}
@@ -58,6 +64,7 @@ class Evaluation:
             baselines[baseline.name] = values
         return {
             "task": self.task,
+            "labels": self.labels,
             "classes": list(self.classes),
             "cv": cv,
             "test": test if self.test is not None else None,
@@ -89,7 +96,7 @@ def summary_rows(metrics: Mapping[str, Any], metric: str | None = None) -> list[
         metrics: the content of metrics.json.
         metric: by default the headline metric of the task.
     """
-    metric = metric or metric_names(metrics["task"])[0]
+    metric = metric or metric_names(metrics["task"], metrics["labels"])[0]
     rows = []
     for stream, values in metrics["cv"].items():
         test = (metrics["test"] or {}).get(stream, {}).get(metric)
@@ -107,7 +114,7 @@ def baseline_warnings(metrics: Mapping[str, Any], release: str) -> list[str]:
     One sentence for each baseline that the released stream does not beat, and one where metadata alone tell much
     more than the class counts.
     """
-    metric = metric_names(metrics["task"])[0]
+    metric = metric_names(metrics["task"], metrics["labels"])[0]
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     model = metrics["cv"][release][metric]["mean"]
     meanings = {

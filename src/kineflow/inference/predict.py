@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kineflow.data.clips import tile
+from kineflow.data.clips import num_window_frames, slide, tile
 from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
 from kineflow.data.preprocessing import Preprocessing, Reader
+from kineflow.data.probabilities import mean_by_row
 from kineflow.errors import DataError, DecodeError
 from kineflow.models.flow import compute_flow
 from kineflow.store import ResultStore, digest, file_sha256, home
@@ -135,7 +136,9 @@ def _member_probs(
     items = [_as_item(clip, preprocessing.fps, num_frames[clip.video_id]) for clip in clips]
     dataset = ClipDataset(items, ReaderCache(opened.__getitem__), preprocessing)
     model = bundle.load_model(member, device)
-    return items, predict_probs(model, dataset, batch_size=BATCH_SIZE, device=device, precision=member.precision)
+    return items, predict_probs(
+        model, dataset, labels=bundle.labels, batch_size=BATCH_SIZE, device=device, precision=member.precision
+    )
 
 
 def _checked(reader: Reader, video: VideoFile) -> Reader:
@@ -155,7 +158,8 @@ def _as_item(clip: TimedClip, fps: float, num_frames: int) -> ClipItem:
 def label_videos(bundle_dir: Path, paths: Sequence[Path]) -> pd.DataFrame:
     """Probabilities of whole videos, named by their paths; on task frame one row for each frame.
 
-    On task frame a video is cut into windows as in training.
+    Where classes exclude each other, the column `label` names the most probable one. On task frame a video is cut into
+    windows as in training, and a frame that several windows hold gets the mean of their probabilities.
 
     Raises:
         DataError: the folder holds no release model, or a file is not there.
@@ -167,14 +171,33 @@ def label_videos(bundle_dir: Path, paths: Sequence[Path]) -> pd.DataFrame:
             raise DataError(f"{path} is not there")
     videos = [VideoFile(str(path), path) for path in paths]
     if bundle.task == "clip":
-        whole = [TimedClip(video.video_id, video.video_id) for video in videos]
-        return score_clips(bundle_dir, whole, videos).drop(columns="clip_id")
+        clips = [TimedClip(video.video_id, video.video_id) for video in videos]
+    else:
+        clips = [window for video in videos for window in _windows(bundle, video)]
+    table = score_clips(bundle_dir, clips, videos).drop(columns="clip_id")
+    classes = list(bundle.classes)
+    if bundle.task == "frame":
+        table = _each_frame_once(table, classes)
+    if bundle.labels == "exclusive":
+        label_N = np.array(classes, dtype=object)[table[classes].to_numpy().argmax(axis=1)]
+        table.insert(table.columns.get_loc(classes[0]), "label", label_N)
+    return table
+
+
+def _windows(bundle: Bundle, video: VideoFile) -> list[TimedClip]:
     preprocessing = bundle.members[0].preprocessing
-    clips = []
-    for video in videos:
-        reader = prepare(video, preprocessing)
-        num_frames = len(reader) + (preprocessing.stream == "flow")
-        for start, stop in tile(num_frames, preprocessing.num_frames):
-            clip_id = f"{video.video_id}#{start}-{stop}"
-            clips.append(TimedClip(clip_id, video.video_id, start / preprocessing.fps, stop / preprocessing.fps))
-    return score_clips(bundle_dir, clips, videos).drop(columns="clip_id")
+    fps, length = preprocessing.fps, preprocessing.num_frames
+    num_frames = len(prepare(video, preprocessing)) + (preprocessing.stream == "flow")
+    if bundle.window_stride_sec is None:
+        spans = tile(num_frames, length)
+    else:  # training may leave frames between windows out, an answer may not
+        spans = slide(num_frames, length, min(length, num_window_frames(bundle.window_stride_sec, fps=fps)))
+    return [TimedClip(f"{video.video_id}#{a}-{b}", video.video_id, a / fps, b / fps) for a, b in spans]
+
+
+def _each_frame_once(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    keys = ["video_id", "frame"]
+    row_W = table.groupby(keys, sort=False).ngroup().to_numpy()
+    rows = table.loc[~table.duplicated(keys), keys].reset_index(drop=True)
+    rows[classes] = mean_by_row(table[classes].to_numpy(), row_W, num_rows=len(rows))
+    return rows

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from kineflow import storage, tables
+from kineflow.data.clips import label_columns
 from kineflow.data.frame_labels import behaviours, extracted_labels
-from kineflow.data.support import supported_labels
+from kineflow.data.probabilities import Floats, Labels
+from kineflow.data.support import learned_labels
 from kineflow.errors import DataError
-from kineflow.evaluation.metrics import Floats, scores
+from kineflow.evaluation.metrics import scores
 from kineflow.evaluation.predictions import Examples, make_examples
 from kineflow.evaluation.test_looks import log_test_look
 from kineflow.inference.predict import TimedClip, VideoFile, score_clips
@@ -25,6 +27,7 @@ class TestData:
     """The tables of today.
 
     Args:
+        labels: whether the classes exclude each other.
         frames_per_sec: of the extracted frames that clips count in.
         frames: the frame stores, for the labels of task frame.
     """
@@ -32,6 +35,7 @@ class TestData:
     __test__ = False  # no test class
 
     task: str
+    labels: Labels
     videos: pd.DataFrame
     clips: pd.DataFrame
     folds: pd.DataFrame
@@ -83,9 +87,10 @@ def score_on_test(data: TestData, bundle_dirs: Sequence[Path], metric: str, *, m
 def _score(data: TestData, bundle: Bundle, clips: pd.DataFrame, metric: str) -> TestScore:
     if bundle.task != data.task:
         return TestScore(None, len(clips), f"it answers task {bundle.task}, not {data.task}")
-    unknown = sorted(set(clips["label"].dropna()) - set(bundle.classes)) if data.task == "clip" else []
-    if unknown:
-        return TestScore(None, len(clips), f"it does not know the class {unknown[0]!r}")
+    if bundle.labels != data.labels:
+        return TestScore(None, len(clips), f"it gives {bundle.labels} labels, not {data.labels} ones")
+    if data.task == "clip" and (why := _unknown_classes(clips, bundle)) is not None:
+        return TestScore(None, len(clips), why)
     if data.task == "frame":
         if tuple(behaviours(data.frame_labels)) != bundle.classes:
             return TestScore(None, len(clips), "it knows other behaviours")
@@ -95,27 +100,41 @@ def _score(data: TestData, bundle: Bundle, clips: pd.DataFrame, metric: str) -> 
         return TestScore(None, len(clips), "models on embeddings cannot label videos from the file on yet")
     folds = pd.DataFrame({"clip_id": clips["clip_id"], "role": "test", "fold": -1})
     examples = make_examples(
-        data.task, data.clips, folds, role="test", classes=bundle.classes, labels_of=_labels_of(data)
+        data.task,
+        data.clips,
+        folds,
+        role="test",
+        classes=bundle.classes,
+        labels=data.labels,
+        labels_of=_labels_of(data),
     )
     assert examples is not None  # there are clips
     timed = [_timed(clip_id, video_id, start, stop, data) for clip_id, video_id, start, stop in _bounds(clips)]
     probs_NK = aligned(score_clips(bundle.root, timed, _files(data, clips)), examples)
-    return TestScore(scores(data.task, probs_NK, examples.truth)[metric], len(clips))
+    return TestScore(scores(probs_NK, examples.truth, task=data.task)[metric], len(clips))
+
+
+def _unknown_classes(clips: pd.DataFrame, bundle: Bundle) -> str | None:
+    columns = label_columns(clips)
+    if columns and set(columns) != set(bundle.classes):  # it was taught otherwise what shows none of its classes
+        return "it knows other classes"
+    unknown = sorted(set(clips["label"].dropna()) - set(bundle.classes))
+    return f"it does not know the class {unknown[0]!r}" if unknown else None
 
 
 def aligned(table: pd.DataFrame, examples: Examples) -> Floats:
-    """Probabilities (N, K) in the order of the rows of `examples`.
+    """Probabilities (N, K) in the order of the rows of `examples`; a frame of several windows gets their mean.
 
     Raises:
         DataError: a row has no probabilities, or more than one row of them.
     """
     keys = ["clip_id", "frame"] if examples.task == "frame" else ["clip_id"]
-    joined = examples.rows[keys].merge(table, on=keys, how="left", validate="one_to_one")
+    joined = examples.window_rows[keys].merge(table, on=keys, how="left", validate="one_to_one")
     probs_NK = joined[list(examples.classes)].to_numpy(dtype=np.float64)
     if not np.isfinite(probs_NK).all():
         row = joined[~np.isfinite(probs_NK).all(axis=1)].iloc[0]
         raise DataError(f"the release model gave no probabilities for the clip {row['clip_id']!r}")
-    return probs_NK
+    return examples.joined(probs_NK)
 
 
 def _bounds(clips: pd.DataFrame) -> list[tuple[str, str, int, int]]:
@@ -148,6 +167,7 @@ def _labels_of(data: TestData) -> Callable[[str], Floats]:
 def read_test_data(
     task: str,
     *,
+    labels: Labels,
     videos: Path,
     clips: Path,
     folds: Path,
@@ -156,15 +176,18 @@ def read_test_data(
     frames: Path,
     frames_per_sec: float,
 ) -> TestData:
-    """Read the tables at these paths, on request without the behaviours that lack support, as training leaves them."""
+    """Read the tables at these paths; the frame labels as training learns them, see `learned_labels`."""
     video_table = tables.read_table(videos, tables.VIDEOS)
-    labels = tables.read_table(frame_labels, tables.FRAME_LABELS)
+    label_table = tables.read_table(frame_labels, tables.FRAME_LABELS)
+    if task == "frame":
+        label_table, _ = learned_labels(label_table, video_table, labels=labels, only_supported=only_supported)
     return TestData(
         task=task,
+        labels=labels,
         videos=video_table,
         clips=tables.read_table(clips, tables.CLIPS),
         folds=tables.read_table(folds, tables.FOLDS),
-        frame_labels=supported_labels(labels, video_table)[0] if only_supported else labels,
+        frame_labels=label_table,
         frames_per_sec=frames_per_sec,
         frames=frames,
     )

@@ -10,10 +10,11 @@ import pandas as pd
 
 from kineflow import tables
 from kineflow.data.frame_labels import behaviours, extracted_labels
+from kineflow.data.probabilities import Floats
 from kineflow.errors import DataError
 from kineflow.evaluation import baselines
 from kineflow.evaluation.fusion import fuse_equal
-from kineflow.evaluation.metrics import Floats, confusion_matrix
+from kineflow.evaluation.metrics import confusion_matrix
 from kineflow.evaluation.model_card import write_model_card
 from kineflow.evaluation.predictions import Examples, LabelsOfVideo, Predictions, make_examples, read_predictions
 from kineflow.evaluation.report import ReportInput, write_report
@@ -78,9 +79,9 @@ def _evaluate(
     classes: tuple[str, ...],
     labels_of: LabelsOfVideo,
 ) -> Evaluation:
-    task = params.task
-    val = make_examples(task, clips, folds, role="val", classes=classes, labels_of=labels_of)
-    test = make_examples(task, clips, folds, role="test", classes=classes, labels_of=labels_of)
+    task, labels = params.task, params.labels
+    val = make_examples(task, clips, folds, role="val", classes=classes, labels=labels, labels_of=labels_of)
+    test = make_examples(task, clips, folds, role="test", classes=classes, labels=labels, labels_of=labels_of)
     if val is None:
         raise DataError(f"{paths.FOLDS}: no clip has the role val, so nothing can be cross-validated")
     cv = _with_fusion(params, {n: read_predictions(paths.MODELS / n / "oof.parquet", n, val) for n in names})
@@ -112,7 +113,9 @@ def _baselines(
     labels_of: LabelsOfVideo,
 ) -> list[baselines.BaselineScores]:
     once = pd.DataFrame({"clip_id": sorted(folds["clip_id"].unique()), "role": "any", "fold": 0})
-    rows = make_examples(params.task, clips, once, role="any", classes=classes, labels_of=labels_of)
+    rows = make_examples(
+        params.task, clips, once, role="any", classes=classes, labels=params.labels, labels_of=labels_of
+    )
     assert rows is not None
     splits = baselines.make_splits(rows, folds)
     scored = []
@@ -200,14 +203,14 @@ def _write_plots(evaluation: Evaluation, curves: pd.DataFrame) -> None:
 
 
 def _confusion_rows(evaluation: Evaluation, released: Predictions) -> pd.DataFrame:
-    """One row for each scored clip; task frame: for each frame with exactly one behaviour."""
+    """One row for each scored clip or frame; of independent labels: for each where exactly one of them holds."""
     probs_NK, truth = released.probs_NK, evaluation.val.truth
-    if evaluation.task == "frame":
+    if evaluation.labels == "independent":
         single_N = np.isfinite(truth).all(axis=1) & (np.nan_to_num(truth).sum(axis=1) == 1)
-        probs_NK, truth = probs_NK[single_N], truth[single_N].argmax(axis=1)
+        probs_NK, truth = probs_NK[single_N], truth[single_N].argmax(axis=1).astype(np.float64)
     if not len(probs_NK):
         return pd.DataFrame(columns=["actual", "predicted"])
-    matrix = confusion_matrix(probs_NK, truth.astype(np.int64))
+    matrix = confusion_matrix(probs_NK, truth)
     names = np.array(evaluation.classes)
     actual, predicted = np.divmod(np.repeat(np.arange(matrix.size), matrix.ravel()), len(names))
     return pd.DataFrame({"actual": names[actual], "predicted": names[predicted]})

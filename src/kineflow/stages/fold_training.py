@@ -22,6 +22,7 @@ from kineflow.data.frame_labels import behaviours
 from kineflow.data.items import clip_classes, clip_items, window_items
 from kineflow.data.negatives import negative_starts
 from kineflow.data.preprocessing import Augment, Preprocessing, Stream
+from kineflow.data.probabilities import to_logits, to_probs
 from kineflow.data.readers import StreamStore
 from kineflow.models.describe import describe_model
 from kineflow.params import Params, StreamParams, TrainParams, as_json
@@ -33,7 +34,7 @@ from kineflow.store import home
 from kineflow.tables import CLIPS, EVENTS, FOLDS, LOGITS, VIDEOS, read_table, write_table
 from kineflow.training.bundle import Bundle, Member, write_bundle
 from kineflow.training.folds import Resources, train_jobs
-from kineflow.training.job import Job, ObjectiveConfig, logits_table
+from kineflow.training.job import Job, ObjectiveConfig
 from kineflow.training.model_config import ModelConfig
 from kineflow.training.precision import choose_device, choose_precision
 from kineflow.training.recipe import Recipe
@@ -54,6 +55,7 @@ class Dataset:
         roles: clip ids by (fold, role), in the order of the clips table; fold -1 holds the role `test`.
         groups, sha256: of each video.
         redraw_starts: by clip_id of a negative, where training may draw it anew; validation and test never do.
+        window_stride_sec: task frame: from one window to the next; None where they tile their video.
     """
 
     classes: tuple[str, ...]
@@ -62,6 +64,7 @@ class Dataset:
     groups: Mapping[str, str]
     sha256: Mapping[str, str]
     redraw_starts: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    window_stride_sec: float | None = None
 
     @property
     def folds(self) -> list[int]:
@@ -103,8 +106,15 @@ def load_dataset(params: Params) -> Dataset:
         roles.setdefault((int(fold), role), []).append(clip_id)
     roles = {key: sorted(ids, key=order.__getitem__) for key, ids in roles.items()}
     by_video = videos.set_index("video_id")
-    redraw_starts = _redraw_starts(params, videos, clips)
-    return Dataset(classes, items, roles, by_video["group"].to_dict(), by_video["sha256"].to_dict(), redraw_starts)
+    return Dataset(
+        classes,
+        items,
+        roles,
+        by_video["group"].to_dict(),
+        by_video["sha256"].to_dict(),
+        redraw_starts=_redraw_starts(params, videos, clips),
+        window_stride_sec=params.clips.stride_sec if params.task == "frame" else None,
+    )
 
 
 def _redraw_starts(params: Params, videos: pd.DataFrame, clips: pd.DataFrame) -> dict[str, tuple[Span, ...]]:
@@ -180,6 +190,7 @@ def plan(
             model=model,
             store=store,
             classes=dataset.classes,
+            labels=params.labels,
             train=dataset.training_clips(dataset.clips(fold, "train")),
             val=dataset.clips(fold, "val"),
             test=dataset.clips(RELEASE, "test") if ensemble else [],
@@ -291,7 +302,7 @@ def _write_outs(
     if release is not None:
         test = read_table(folders[release.key] / "logits.parquet", LOGITS)
     else:
-        test = _mean_logits(ensembled, jobs[0].model.task, dataset.classes)
+        test = _mean_logits(ensembled, jobs[0])
     write_table(out / "test.parquet", LOGITS, test)
     pd.DataFrame(curves).to_csv(out / "curves.csv", index=False)
     _bundle(out / "release", name, dataset, [release] if release else jobs, folders)
@@ -318,31 +329,20 @@ def _bundle(out: Path, name: str, dataset: Dataset, jobs: list[Job], folders: Ma
         members=members,
         training_videos=tuple(dataset.sha256[video] for video in videos),
         training_groups=tuple(dataset.groups[video] for video in videos),
+        labels=jobs[0].labels,
+        window_stride_sec=dataset.window_stride_sec,
     )
     weights = {member.weights: folders[job.key] / "weights.pt" for member, job in zip(members, jobs, strict=True)}
     write_bundle(bundle, weights)
 
 
-def _mean_logits(tables: list[pd.DataFrame], task: str, classes: tuple[str, ...]) -> pd.DataFrame:
-    """The logits of the mean probability of the fold models; empty where there are no test clips."""
+def _mean_logits(tables: list[pd.DataFrame], job: Job) -> pd.DataFrame:
+    """The logits of the mean probability of the fold models, one of which `job` made; empty without test clips."""
     first = tables[0].reset_index(drop=True)
-    if first.empty:
-        return first
-    probs = np.mean([logits_to_probs(table[list(classes)].to_numpy(), task) for table in tables], axis=0)
-    items = [ClipItem(row.clip_id, row.video_id, 0, 1, None) for row in first.itertuples()]
-    rows = logits_table(items, list(probs), classes, model=first["model"].iloc[0], fold=RELEASE, task="clip")
-    if task == "frame":
-        rows["frame"] = first["frame"]
-    return rows
-
-
-def logits_to_probs(logits: np.ndarray, task: str) -> np.ndarray:
-    """Softmax over the last axis on task clip, sigmoid on task frame."""
-    values = logits.astype(np.float64)
-    if task == "frame":
-        return 1 / (1 + np.exp(-values))
-    exp = np.exp(values - values.max(axis=-1, keepdims=True))
-    return exp / exp.sum(axis=-1, keepdims=True)
+    classes = list(job.classes)
+    probs_NK = np.mean([to_probs(table[classes].to_numpy(), job.labels) for table in tables], axis=0)
+    first[classes] = to_logits(probs_NK, job.labels)
+    return first.assign(fold=RELEASE)
 
 
 def _summary(
@@ -358,6 +358,7 @@ def _summary(
         "model": job.model.name,
         "classes": list(dataset.classes),
         "task": job.model.task,
+        "labels": job.labels,
         "num_params": described.num_parameters,
         "macs": described.macs,
         "input_shape": list(job.input_CTHW),

@@ -7,6 +7,7 @@ from kineflow.data.clips import event_clips, extracted_frame_counts, joined, neg
 from kineflow.data.event_clips import class_events
 from kineflow.data.fold_file import read_fold_file
 from kineflow.data.frame_labels import positive_frame_counts
+from kineflow.data.multi_label import event_label_sets, trimmed_label_sets
 from kineflow.data.splits import (
     balance_table,
     deal_repeats,
@@ -19,13 +20,14 @@ from kineflow.data.splits import (
     official_test_clips,
     repeated,
 )
-from kineflow.data.support import supported_clips, supported_labels
+from kineflow.data.support import supported_clips
 from kineflow.errors import DataError
 from kineflow.params import Params
 from kineflow.stages import paths
 from kineflow.stages.clip_rules import event_rule, negative_rule, not_classes
+from kineflow.stages.learned_labels import learned_and_left_out
 from kineflow.stages.stage import StageReport
-from kineflow.tables import CLIPS, EVENTS, FOLDS, FRAME_LABELS, VIDEOS, read_table, write_table
+from kineflow.tables import CLIPS, EVENTS, FOLDS, VIDEOS, read_table, write_table
 
 PARAMS: tuple[str, ...] = (
     "task",
@@ -46,12 +48,9 @@ def run(params: Params, report: StageReport) -> None:
             wrong, or a group named for test was assigned to development before.
     """
     videos = read_table(paths.VIDEOS, VIDEOS)
-    frame_labels = read_table(paths.FRAME_LABELS, FRAME_LABELS)
     left_out: dict[str, str] = {}
-    leave_out = params.clips.without_support == "leave_out"
     if params.task == "frame":
-        if leave_out:
-            frame_labels, left_out = supported_labels(frame_labels, videos)
+        frame_labels, left_out = learned_and_left_out(params, videos)
         clips = _windows(params, videos, frame_labels)
         class_counts = positive_frame_counts(
             clips,
@@ -61,7 +60,7 @@ def run(params: Params, report: StageReport) -> None:
         )
     else:
         clips = _labelled_clips(params, report, videos, read_table(paths.EVENTS, EVENTS))
-        if leave_out:
+        if params.clips.without_support == "leave_out":
             clips, left_out = supported_clips(clips, min_clips=params.validation.min_clips_per_class)
         class_counts = label_counts(clips)
     if clips.empty or class_counts.columns.empty:
@@ -92,9 +91,10 @@ def _windows(params: Params, videos: pd.DataFrame, frame_labels: pd.DataFrame) -
 
 def _labelled_clips(params: Params, report: StageReport, videos: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
     wanted = class_events(events, classes=params.clips.classes, not_classes=not_classes(params.clips))
+    several, fps = params.labels == "independent", params.frames.fps
     if params.clips.from_ == "videos":
-        return trimmed_clips(videos, wanted, fps=params.frames.fps)
-    positives = event_clips(videos, wanted, fps=params.frames.fps, rule=event_rule(params.clips))
+        return (trimmed_label_sets if several else trimmed_clips)(videos, wanted, fps=fps)
+    positives = (event_label_sets if several else event_clips)(videos, wanted, fps=fps, rule=event_rule(params.clips))
     if params.clips.negatives is None:
         return positives
     assert params.clips.window_sec is not None  # params.py holds that with negatives
@@ -106,7 +106,7 @@ def _labelled_clips(params: Params, report: StageReport, videos: pd.DataFrame, e
         events,
         wanted,
         positives,
-        fps=params.frames.fps,
+        fps=fps,
         window_sec=params.clips.window_sec,
         rule=rule,
         seed=params.seed,

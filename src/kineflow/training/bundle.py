@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineflow.data.preprocessing import Preprocessing
+from kineflow.data.probabilities import Labels
 from kineflow.errors import DataError
 from kineflow.training.model_config import ModelConfig
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from kineflow.training.recipe import Precision
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 knew neither labels nor window_stride_sec
 BUNDLE_JSON = "bundle.json"
 
 
@@ -47,6 +48,9 @@ class Bundle:
 
     Args:
         root: the folder.
+        labels: whether the classes exclude each other.
+        window_stride_sec: task frame: from one window to the next where a whole video is labelled; a frame that
+            several hold gets their mean. None: windows tile the video.
         training_videos: sha256 of each video that any member was trained on.
         training_groups: the groups of those videos.
     """
@@ -57,6 +61,8 @@ class Bundle:
     members: tuple[Member, ...]
     training_videos: tuple[str, ...]
     training_groups: tuple[str, ...]
+    labels: Labels
+    window_stride_sec: float | None = None
 
     def load_model(self, member: Member, device: "torch.device") -> "nn.Module":
         """The network of `member` with its weights, in eval mode.
@@ -86,6 +92,8 @@ def write_bundle(bundle: Bundle, weights: Mapping[str, Path]) -> None:
     values = {
         "schema_version": SCHEMA_VERSION,
         "task": bundle.task,
+        "labels": bundle.labels,
+        "window_stride_sec": bundle.window_stride_sec,
         "classes": list(bundle.classes),
         "members": [_member_json(member) for member in bundle.members],
         "training_videos": sorted(set(bundle.training_videos)),
@@ -106,7 +114,9 @@ def read_bundle(root: Path) -> Bundle:
         values: dict[str, Any] = json.loads((root / BUNDLE_JSON).read_text())
     except FileNotFoundError as err:
         raise DataError(f"{root}: holds no {BUNDLE_JSON}, so it is no release model") from err
-    if values.get("schema_version") != SCHEMA_VERSION:
+    if values.get("schema_version") == 1:
+        values |= {"labels": "independent" if values["task"] == "frame" else "exclusive", "window_stride_sec": None}
+    elif values.get("schema_version") != SCHEMA_VERSION:
         raise DataError(f"{root}: bundle version {values.get('schema_version')} is not {SCHEMA_VERSION}")
     return Bundle(
         root=root,
@@ -115,6 +125,8 @@ def read_bundle(root: Path) -> Bundle:
         members=tuple(_member_from_json(member, root) for member in values["members"]),
         training_videos=tuple(values["training_videos"]),
         training_groups=tuple(values["training_groups"]),
+        labels=values["labels"],
+        window_stride_sec=values["window_stride_sec"],
     )
 
 
@@ -127,7 +139,7 @@ def assemble_bundle(parts: Sequence[Path], out: Path) -> Bundle:
     bundles = [read_bundle(part) for part in parts]
     first = bundles[0]
     for other in bundles[1:]:
-        if (other.task, other.classes) != (first.task, first.classes):
+        if (other.task, other.labels, other.classes) != (first.task, first.labels, first.classes):
             raise DataError(f"{other.root} and {first.root} have different classes and cannot be fused")
     members = tuple(
         replace(member, weights=f"{member.stream}/{Path(member.weights).name}")

@@ -15,6 +15,7 @@ from torch import nn
 
 from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
 from kineflow.data.preprocessing import Augment, Preprocessing, estimate_flow_scale
+from kineflow.data.probabilities import Labels, to_logits
 from kineflow.data.readers import StreamStore
 from kineflow.models.describe import describe_model
 from kineflow.models.weights import find_checkpoint
@@ -27,9 +28,16 @@ from kineflow.training.model_config import ModelConfig
 from kineflow.training.objectives import Classification, Objective, balanced_weights
 from kineflow.training.precision import choose_device
 from kineflow.training.recipe import Recipe
-from kineflow.training.scoring import as_logits, predict_probs
+from kineflow.training.scoring import predict_probs
 
-CODE = ("kineflow.models", "kineflow.training", "kineflow.data.preprocessing", "kineflow.data.dataset")
+CODE = (
+    "kineflow.models",
+    "kineflow.training",
+    "kineflow.data.preprocessing",
+    "kineflow.data.dataset",
+    "kineflow.data.negatives",
+    "kineflow.data.probabilities",
+)
 RESULT_FILES = ("weights.pt", "logits.parquet", "result.json")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "opencv-contrib-python-headless")
 
@@ -66,6 +74,7 @@ class Job:
         model: what is trained.
         store: where the stream's videos are read.
         classes: in the order of the model's outputs.
+        labels: whether they exclude each other.
         train: clips to train on. val: to watch; their logits are kept. test: only scored at the end.
         preprocessing: with `flow_scale_px` still to be estimated from the training clips.
         objective: what is minimised.
@@ -78,6 +87,7 @@ class Job:
     model: ModelConfig
     store: StreamStore
     classes: tuple[str, ...]
+    labels: Labels
     train: Sequence[ClipItem]
     val: Sequence[ClipItem]
     test: Sequence[ClipItem]
@@ -96,6 +106,7 @@ class Job:
             model=asdict(self.model),
             weights=_weights_digest(self.model.weights),
             classes=list(self.classes),
+            labels=self.labels,
             videos={item.video_id: self.store.keys[item.video_id] for item in (*self.train, *self.val, *self.test)},
             train=[_item_key(item) for item in self.train],
             val=[_item_key(item) for item in self.val],
@@ -131,9 +142,10 @@ class Job:
 def classification(job: Job, label_smoothing: float, class_weights: ClassWeights) -> Classification:
     """The classification loss of `job`; balanced weights come from its training clips alone."""
     if class_weights == "none":
-        return Classification(label_smoothing)
+        return Classification(job.labels, label_smoothing)
     targets = [item.target for item in job.train]
-    return Classification(label_smoothing, balanced_weights(targets, num_classes=len(job.classes)))
+    weights = balanced_weights(targets, labels=job.labels, num_classes=len(job.classes))
+    return Classification(job.labels, label_smoothing, weights)
 
 
 def run_job(
@@ -204,12 +216,19 @@ def with_flow_scale(preprocessing: Preprocessing, items: Sequence[ClipItem], rea
 
 
 def logits_table(
-    items: Sequence[ClipItem], probs: Sequence[np.ndarray], classes: Sequence[str], *, model: str, fold: int, task: str
+    items: Sequence[ClipItem],
+    probs: Sequence[np.ndarray],
+    classes: Sequence[str],
+    *,
+    model: str,
+    fold: int,
+    task: str,
+    labels: Labels,
 ) -> pd.DataFrame:
     """Rows of the logits table: one for each clip (task clip), or for each frame of each clip (task frame)."""
     frames = []
     for item, clip_probs in zip(items, probs, strict=True):
-        rows = as_logits(np.atleast_2d(clip_probs), task=task)
+        rows = to_logits(np.atleast_2d(clip_probs), labels)
         table = pd.DataFrame(rows, columns=list(classes))
         table.insert(0, "frame", np.arange(item.start, item.start + len(rows)) if task == "frame" else None)
         table.insert(0, "video_id", item.video_id)
@@ -232,8 +251,18 @@ def _write_result(
     seconds: float,
 ) -> None:
     recipe = job.recipe
-    probs = predict_probs(model, scored, batch_size=recipe.batch_size, device=device, precision=recipe.precision)
-    logits = logits_table(scored.items, probs, job.classes, model=job.model.name, fold=job.fold, task=job.model.task)
+    probs = predict_probs(
+        model, scored, labels=job.labels, batch_size=recipe.batch_size, device=device, precision=recipe.precision
+    )
+    logits = logits_table(
+        scored.items,
+        probs,
+        job.classes,
+        model=job.model.name,
+        fold=job.fold,
+        task=job.model.task,
+        labels=job.labels,
+    )
     write_table(folder / "logits.parquet", LOGITS, logits)
     save_tensors(folder / "weights.pt", fitted.state)
     result = {

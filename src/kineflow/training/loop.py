@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from kineflow.data.dataset import Batch, ClipDataset, collate, prefetch, without_augmentation
+from kineflow.data.probabilities import Labels
 from kineflow.errors import ParamsError
 from kineflow.models.classifier import Prediction
 from kineflow.training.checkpoint import load_checkpoint, save_checkpoint
@@ -93,7 +94,7 @@ def fit(
         last = epoch + 1 == recipe.epochs
         scores = (math.nan, math.nan)
         if val_set is not None and (last or (epoch + 1) % recipe.eval_every == 0):
-            scores = _validate(run.averaged, val_set, recipe, device)
+            scores = _validate(run.averaged, val_set, objective.labels, recipe, device)
         result = EpochResult(epoch, run.lr, train_loss, *scores)
         run.finish(result)
         if shard.rank == 0:
@@ -224,10 +225,14 @@ def _train_epoch(
     return total / sum(len(batch) for batch in batches)
 
 
-def _validate(model: nn.Module, val_set: ClipDataset, recipe: Recipe, device: torch.device) -> tuple[float, float]:
+def _validate(
+    model: nn.Module, val_set: ClipDataset, labels: Labels, recipe: Recipe, device: torch.device
+) -> tuple[float, float]:
     fixed = without_augmentation(val_set)
-    probs = predict_probs(model, fixed, batch_size=recipe.batch_size, device=device, precision=recipe.precision)
-    return validation_scores(probs, fixed)
+    probs = predict_probs(
+        model, fixed, labels=labels, batch_size=recipe.batch_size, device=device, precision=recipe.precision
+    )
+    return validation_scores(probs, fixed, labels=labels)
 
 
 def _loader_threads(device: torch.device) -> int:

@@ -9,24 +9,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kineflow.data.dataset import Batch
+from kineflow.data.probabilities import Labels
 from kineflow.models.classifier import Prediction
 
 
 class Objective(Protocol):
-    """Mean loss of a batch."""
+    """Mean loss of a batch.
+
+    Args:
+        labels: whether the classes exclude each other, and so what makes probabilities of the model's logits.
+    """
+
+    labels: Labels
 
     def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor: ...
 
 
 class Classification:
-    """Cross-entropy on task clip; binary cross-entropy over labelled frames and behaviours on task frame.
+    """Cross-entropy over exclusive classes, or binary cross-entropy of each of independent ones.
+
+    Unlabelled frames (task frame) do not count.
 
     Args:
-        label_smoothing: on task clip, moves this much of the target's probability to all classes.
+        labels: whether the classes exclude each other.
+        label_smoothing: of exclusive classes on task clip: moves this much of the target's probability to all classes.
         weights: of the targets, see `balanced_weights`; None counts each alike.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, weights: np.ndarray | None = None) -> None:
+    def __init__(self, labels: Labels, label_smoothing: float = 0.0, weights: np.ndarray | None = None) -> None:
+        self.labels = labels
         self.label_smoothing = label_smoothing
         self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float32)
 
@@ -35,48 +46,66 @@ class Classification:
         targets = torch.as_tensor(batch.targets, device=prediction.logits.device)
         logits = prediction.logits.float()
         weights = None if self.weights is None else self.weights.to(logits.device)
-        if logits.ndim == 3:
+        if self.labels == "independent":
             return masked_binary_cross_entropy(logits, targets, weights)
+        if logits.ndim == 3:
+            return masked_cross_entropy(logits, targets, weights)
         if weights is None:
             return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         losses = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, reduction="none")
         return (losses * weights[targets]).mean()
 
 
-def masked_binary_cross_entropy(logits_BTK: Tensor, targets_BTK: Tensor, weights_2K: Tensor | None = None) -> Tensor:
+def masked_cross_entropy(logits_BTK: Tensor, targets_BTK: Tensor, weights_K: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy over the labelled frames; zero if there is none.
+
+    Args:
+        logits_BTK: float32, before the softmax.
+        targets_BTK: 1 for the class of a labelled frame, 0 for the others; nan for all of an unlabelled one.
+        weights_K: of the frames of each class.
+    """
+    labelled_BT = ~torch.isnan(targets_BTK).any(dim=-1)
+    classes_N = targets_BTK[labelled_BT].argmax(dim=-1)
+    losses_N = F.cross_entropy(logits_BTK[labelled_BT], classes_N, reduction="none")
+    if weights_K is not None:
+        losses_N = losses_N * weights_K[classes_N]
+    return losses_N.sum() / labelled_BT.sum().clamp(min=1)
+
+
+def masked_binary_cross_entropy(logits: Tensor, targets: Tensor, weights_2K: Tensor | None = None) -> Tensor:
     """Mean binary cross-entropy over the entries whose target is not nan; zero if there is none.
 
     Args:
-        logits_BTK: float32, before the sigmoid.
-        targets_BTK: 0, 1 or nan.
-        weights_2K: of negative (row 0) and positive entries (row 1) of each behaviour.
+        logits: float32 (..., K), before the sigmoid; of clips (B, K) or of frames (B, T, K).
+        targets: of the same shape; 0, 1 or nan.
+        weights_2K: of negative (row 0) and positive entries (row 1) of each class.
     """
-    labelled = ~torch.isnan(targets_BTK)
-    targets = torch.nan_to_num(targets_BTK)
-    losses = F.binary_cross_entropy_with_logits(logits_BTK, targets, reduction="none")
+    labelled = ~torch.isnan(targets)
+    targets = torch.nan_to_num(targets)
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     if weights_2K is not None:
         losses = losses * torch.where(targets > 0.5, weights_2K[1], weights_2K[0])
     return (losses * labelled).sum() / labelled.sum().clamp(min=1)
 
 
-def balanced_weights(targets: Sequence[int | np.ndarray | None], *, num_classes: int) -> np.ndarray:
-    """Weights under which every class, or both sides of every behaviour, weigh alike in the loss.
+def balanced_weights(targets: Sequence[int | np.ndarray | None], *, labels: Labels, num_classes: int) -> np.ndarray:
+    """Weights under which every exclusive class, or both sides of every independent one, weigh alike in the loss.
 
     Args:
-        targets: of the training clips; a class index each, or (T, K) of 0, 1 or nan.
+        targets: of the training clips; a class index each, or an array (..., K) of 0, 1 or nan.
+        labels: whether the classes exclude each other.
 
     Returns:
-        float64. Task clip: (K,), samples / (K * samples of the class). Task frame: (2, K), labelled frames over twice
-        the negative frames (row 0) or positive frames (row 1). 1 for what never occurs.
+        float64, 1 for what never occurs. Exclusive: (K,), the labelled clips or frames over K times those of the
+        class. Independent: (2, K), the labelled ones over twice the negative (row 0) or positive ones (row 1).
 
     Source: equation 4.1 of the mouse thesis (LSTM and TCN on frames), there for one binary behaviour.
     """
-    if any(isinstance(target, np.ndarray) for target in targets):
-        frames_NK = np.concatenate([target for target in targets if isinstance(target, np.ndarray)])
-        counts = np.stack([(frames_NK == 0).sum(axis=0), (frames_NK == 1).sum(axis=0)]).astype(np.float64)
-        totals = counts.sum(axis=0)
-    else:
-        counts = np.bincount(np.array(targets, np.int64), minlength=num_classes).astype(np.float64)
-        totals = counts.sum()
-    sides = 2 if counts.ndim == 2 else num_classes
+    arrays = [np.atleast_2d(target) for target in targets if isinstance(target, np.ndarray)]
+    rows_NK = np.concatenate(arrays) if arrays else np.eye(num_classes)[np.array(targets, np.int64)]
+    counts_2K = np.stack([(rows_NK == 0).sum(axis=0), (rows_NK == 1).sum(axis=0)]).astype(np.float64)
+    counts, totals = counts_2K, counts_2K.sum(axis=0)
+    if labels == "exclusive":
+        counts, totals = counts_2K[1], counts_2K[1].sum()
+    sides = num_classes if labels == "exclusive" else 2
     return np.asarray(np.where(counts > 0, totals / (sides * np.maximum(counts, 1)), 1.0))

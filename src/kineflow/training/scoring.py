@@ -7,24 +7,34 @@ import torch
 from torch import nn
 
 from kineflow.data.dataset import ClipDataset, collate
+from kineflow.data.probabilities import NEAR_CERTAIN, Labels, mean_by_row, to_probs
 from kineflow.training.precision import autocast, to_device
 from kineflow.training.recipe import Precision
 
 
 def predict_probs(
-    model: nn.Module, dataset: ClipDataset, *, batch_size: int, device: torch.device, precision: Precision
+    model: nn.Module,
+    dataset: ClipDataset,
+    *,
+    labels: Labels,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision,
 ) -> list[np.ndarray]:
     """Probabilities of every clip, averaged over its test-time views.
 
+    Args:
+        labels: exclusive classes share one probability, independent ones have one each.
+
     Returns:
-        For each clip in order: float64 (K,) on task clip, (T, K) on task frame (one binary for each behaviour).
+        For each clip in order: float64 (K,) on task clip, (T, K) on task frame.
     """
     was_training = model.training
     model.eval()
     probs: list[np.ndarray] = [np.empty(0)] * len(dataset)
     num_views = dataset.preprocessing.num_views if dataset.preprocessing.task == "clip" else 1
     for positions in _equal_batches(dataset, batch_size):
-        views = [_view_probs(model, dataset, positions, view, device, precision) for view in range(num_views)]
+        views = [_view_probs(model, dataset, positions, view, labels, device, precision) for view in range(num_views)]
         for position, *of_clip in zip(positions, *views, strict=True):
             probs[position] = np.mean(of_clip, axis=0)
     model.train(was_training)
@@ -47,37 +57,41 @@ def _view_probs(
     dataset: ClipDataset,
     positions: Sequence[int],
     view: int,
+    labels: Labels,
     device: torch.device,
     precision: Precision,
 ) -> list[np.ndarray]:
     batch = collate([dataset.fixed_view(position, view=view) for position in positions])
     with torch.inference_mode(), autocast(device, precision):
         prediction = model(to_device(torch.from_numpy(batch.clips_BCTHW), device))
-    logits = prediction.logits.float().cpu().double()
-    if logits.ndim == 2:
-        return list(logits.softmax(dim=1).numpy())
-    frames_of = zip(logits.sigmoid().numpy(), batch.num_frames, strict=True)
+    probs = to_probs(prediction.logits.float().cpu().numpy(), labels)
+    if probs.ndim == 2:
+        return list(probs)
+    frames_of = zip(probs, batch.num_frames, strict=True)
     return [frame_probs[:num_frames] for frame_probs, num_frames in frames_of]
 
 
-def validation_scores(probs: list[np.ndarray], dataset: ClipDataset) -> tuple[float, float]:
-    """Mean log loss, and top-1 accuracy (task clip) or macro-F1 over behaviours (task frame).
+def validation_scores(probs: list[np.ndarray], dataset: ClipDataset, *, labels: Labels) -> tuple[float, float]:
+    """Mean log loss, and top-1 accuracy of exclusive classes or macro-F1 over independent ones.
 
-    Unlabelled entries do not count; both are nan without any labelled entry.
+    A frame that several windows hold is judged once, by its mean probabilities. Unlabelled entries do not count; both
+    scores are nan without any labelled entry.
     """
-    targets = [item.target for item in dataset.items]
-    if dataset.preprocessing.task == "clip":
-        probs_NK, targets_N = np.stack(probs), np.array(targets, np.int64)
-        of_target = np.clip(probs_NK[np.arange(len(targets_N)), targets_N], 1e-7, 1)
-        return float(-np.log(of_target).mean()), float((probs_NK.argmax(axis=1) == targets_N).mean())
+    probs_NK, truth_NK = _rows_to_judge(probs, dataset)
+    if labels == "exclusive":
+        labelled_N = np.isfinite(truth_NK).all(axis=1)
+        if not labelled_N.any():
+            return float("nan"), float("nan")
+        probs_NK, classes_N = probs_NK[labelled_N], truth_NK[labelled_N].argmax(axis=1)
+        of_class_N = np.clip(probs_NK[np.arange(len(classes_N)), classes_N], NEAR_CERTAIN, 1)
+        return float(-np.log(of_class_N).mean()), float((probs_NK.argmax(axis=1) == classes_N).mean())
     from sklearn.metrics import f1_score  # costs a second, so only where it is used
 
-    probs_NK = np.clip(np.concatenate(probs), 1e-7, 1 - 1e-7)
-    targets_NK = np.concatenate([target for target in targets if isinstance(target, np.ndarray)])
-    labelled = ~np.isnan(targets_NK)
+    probs_NK = np.clip(probs_NK, NEAR_CERTAIN, 1 - NEAR_CERTAIN)
+    labelled = ~np.isnan(truth_NK)
     if not labelled.any():
         return float("nan"), float("nan")
-    truth = np.nan_to_num(targets_NK)
+    truth = np.nan_to_num(truth_NK)
     losses = -(truth * np.log(probs_NK) + (1 - truth) * np.log(1 - probs_NK))
     scores = [
         f1_score(truth[rows, k], probs_NK[rows, k] > 0.5, zero_division=0.0)
@@ -87,8 +101,20 @@ def validation_scores(probs: list[np.ndarray], dataset: ClipDataset) -> tuple[fl
     return float(losses[labelled].mean()), float(np.mean(scores)) if scores else float("nan")
 
 
-def as_logits(probs: np.ndarray, *, task: str) -> np.ndarray:
-    """Float32 values whose softmax (task clip) or sigmoid (task frame) gives `probs` back."""
-    clipped = np.clip(probs, 1e-7, 1 - 1e-7)
-    logits = np.log(clipped) if task == "clip" else np.log(clipped) - np.log1p(-clipped)
-    return logits.astype(np.float32)
+def _rows_to_judge(probs: list[np.ndarray], dataset: ClipDataset) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and truth (N, K) of every clip, or of every frame once."""
+    if dataset.preprocessing.task == "clip":
+        probs_NK = np.stack(probs)
+        one_hot_KK = np.eye(probs_NK.shape[1])
+        targets = [item.target for item in dataset.items]
+        rows = [target if isinstance(target, np.ndarray) else one_hot_KK[target] for target in targets]
+        return probs_NK, np.stack(rows)
+    video = {video_id: i for i, video_id in enumerate(dict.fromkeys(item.video_id for item in dataset.items))}
+    frames = [
+        (np.full(item.stop - item.start, video[item.video_id]), np.arange(item.start, item.stop))
+        for item in dataset.items
+    ]
+    frames_2W = np.concatenate(frames, axis=1)
+    _, first_N, row_W = np.unique(frames_2W, axis=1, return_index=True, return_inverse=True)
+    truth_WK = np.concatenate([item.target for item in dataset.items if isinstance(item.target, np.ndarray)])
+    return mean_by_row(np.concatenate(probs), row_W.ravel(), num_rows=len(first_N)), truth_WK[first_N]

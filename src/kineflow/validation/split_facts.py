@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kineflow.data.clips import label_columns
 from kineflow.data.frame_labels import behaviours, extracted_labels
 from kineflow.data.splits import TEST_FOLD, label_counts
 
@@ -17,7 +18,7 @@ def clip_facts(
     """One row for each clip of either table: its frames against those of its video, and its roles.
 
     Args:
-        task: `clip` or `frame`; a label is wanted on task clip only.
+        task: `clip` or `frame`; a label is wanted on task clip only, and not where a clip may have several.
         clips: the clips table.
         folds: the folds table.
         expected_frames: extracted frames of each ok video, by the tables.
@@ -25,12 +26,13 @@ def clip_facts(
     """
     num_frames = clips["video_id"].map(expected_frames).fillna(0).astype("int64")
     outside = np.maximum(-clips["start_frame"], clips["stop_frame"] - num_frames).clip(lower=0)
+    has_columns = task == "frame" or bool(label_columns(clips))  # then a clip may have no label
     facts = pd.DataFrame(
         {
             "item": clips["clip_id"],
             "outside_frames": outside.astype("float64"),
             "num_frames": (clips["stop_frame"] - clips["start_frame"]).astype("float64"),
-            "label": clips["label"].notna().map({True: "there", False: "missing"}) if task == "clip" else "there",
+            "label": (clips["label"].notna() | has_columns).map({True: "there", False: "missing"}),
             "words": [
                 f"frames {start} to {stop} of a video of {count} frames"
                 for start, stop, count in zip(clips["start_frame"], clips["stop_frame"], num_frames, strict=True)
@@ -142,7 +144,7 @@ def class_counts(
         int64, index clip_id, a column for each class or behaviour.
     """
     if task == "clip":
-        return label_counts(clips[clips["label"].notna()])
+        return label_counts(clips if label_columns(clips) else clips[clips["label"].notna()])
     names = behaviours(frame_labels)
     labels_by_video = dict(tuple(frame_labels.groupby("video_id", sort=False)))
     rows: dict[str, NDArray[np.int64]] = {}

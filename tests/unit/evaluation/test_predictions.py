@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kineflow.data.probabilities import sigmoid, softmax
 from kineflow.errors import DataError
 from kineflow.evaluation.fusion import fuse_equal
-from kineflow.evaluation.predictions import Predictions, make_examples, read_predictions, sigmoid, softmax
+from kineflow.evaluation.predictions import Predictions, make_examples, read_predictions
 from kineflow.tables import LOGITS, write_table
 
 
@@ -29,8 +30,8 @@ def no_labels(video_id):
     raise AssertionError(video_id)
 
 
-def clip_examples(role="val", classes=("a", "b")):
-    return make_examples("clip", CLIPS, FOLDS, role=role, classes=classes, labels_of=no_labels)
+def clip_examples(role="val", classes=("a", "b"), folds=FOLDS):
+    return make_examples("clip", CLIPS, folds, role=role, classes=classes, labels="exclusive", labels_of=no_labels)
 
 
 def logits(rows, classes=("a", "b")):
@@ -54,7 +55,12 @@ def test_clip_rows_and_probabilities_are_joined_by_key(tmp_path):
 
 
 def test_a_role_without_clips_gives_none():
-    assert make_examples("clip", CLIPS, FOLDS[:4], role="test", classes=("a", "b"), labels_of=no_labels) is None
+    assert (
+        make_examples(
+            "clip", CLIPS, FOLDS[:4], role="test", classes=("a", "b"), labels="exclusive", labels_of=no_labels
+        )
+        is None
+    )
     assert clip_examples("test").rows["clip_id"].tolist() == ["c3"]
 
 
@@ -83,17 +89,29 @@ def test_other_classes_and_unknown_labels_are_refused(tmp_path):
         clip_examples(classes=("b",))
     with pytest.raises(DataError, match="which the clips table lacks"):
         folds = folds_table([("nobody", "val", 0)])
-        make_examples("clip", CLIPS, folds, role="val", classes=("a", "b"), labels_of=no_labels)
+        make_examples("clip", CLIPS, folds, role="val", classes=("a", "b"), labels="exclusive", labels_of=no_labels)
 
 
 WINDOWS = clips_table([("w1", "v.mp4", 0, 3, None), ("w2", "v.mp4", 2, 4, None)])
 VIDEO_LABELS = np.array([[1, 0], [0, 1], [np.nan, 1], [0, 0]])
 
 
+def make_frame_examples(folds, *, classes, labels_NK, labels="independent"):
+    return make_examples(
+        "frame", WINDOWS, folds, role="val", classes=classes, labels=labels, labels_of=lambda video_id: labels_NK
+    )
+
+
 def frame_examples():
     folds = folds_table([("w1", "val", 0), ("w2", "val", 0)])
     return make_examples(
-        "frame", WINDOWS, folds, role="val", classes=("groom", "rear"), labels_of=lambda video_id: VIDEO_LABELS
+        "frame",
+        WINDOWS,
+        folds,
+        role="val",
+        classes=("groom", "rear"),
+        labels="independent",
+        labels_of=lambda video_id: VIDEO_LABELS,
     )
 
 
@@ -112,7 +130,13 @@ def test_a_window_beyond_the_video_is_refused():
     folds = folds_table([("w2", "val", 0)])
     with pytest.raises(DataError, match=r"v\.mp4: a clip ends at frame 3, but 2 were extracted"):
         make_examples(
-            "frame", WINDOWS, folds, role="val", classes=("a", "b"), labels_of=lambda video_id: VIDEO_LABELS[:2]
+            "frame",
+            WINDOWS,
+            folds,
+            role="val",
+            classes=("a", "b"),
+            labels="independent",
+            labels_of=lambda video_id: VIDEO_LABELS[:2],
         )
 
 

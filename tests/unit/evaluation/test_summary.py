@@ -9,6 +9,7 @@ def metrics(model, metadata, hof, *, test=None):
 
     return {
         "task": "clip",
+        "labels": "exclusive",
         "classes": ["a", "b"],
         "cv": {"rgb": value(model)},
         "test": test,

@@ -24,11 +24,11 @@ def data(tmp_path: Path) -> TestData:
     roles = ["train", "test", "test", "test", "test"]
     folds = pd.DataFrame({"clip_id": clips["clip_id"], "role": roles, "fold": [0, -1, -1, -1, -1]})
     videos = pd.DataFrame({"video_id": ids, "sha256": [f"sha-{v}" for v in ids]})
-    return TestData("clip", videos, clips, folds, pd.DataFrame(), 10.0, tmp_path)
+    return TestData("clip", "exclusive", videos, clips, folds, pd.DataFrame(), 10.0, tmp_path)
 
 
 def bundle(*, groups: tuple[str, ...] = (), videos: tuple[str, ...] = ()) -> Bundle:
-    return Bundle(Path(), "clip", ("x", "y"), (), videos, groups)
+    return Bundle(Path(), "clip", ("x", "y"), (), videos, groups, "exclusive")
 
 
 def test_clips_that_either_was_trained_on_are_left_out(data: TestData) -> None:
@@ -46,7 +46,15 @@ def test_the_same_content_under_another_name_is_left_out(data: TestData) -> None
 
 
 def test_probabilities_are_joined_by_clip(data: TestData) -> None:
-    examples = make_examples("clip", data.clips, data.folds, role="test", classes=("x", "y"), labels_of=lambda v: None)
+    examples = make_examples(
+        "clip",
+        data.clips,
+        data.folds,
+        role="test",
+        classes=("x", "y"),
+        labels="exclusive",
+        labels_of=lambda v: None,
+    )
     assert examples is not None
     order = ["d", "b", "e", "c"]
     table = pd.DataFrame({"clip_id": [f"{v}#0-8" for v in order], "video_id": order, "x": [0.4, 0.2, 0.5, 0.3]})

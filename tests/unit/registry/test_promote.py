@@ -97,7 +97,7 @@ def test_a_damaged_champion_neither_stops_a_run_nor_stays_for_ever(
     (stored, _) = sorted(registry.rglob("artifacts/**/rgb/weights.pt"), key=lambda path: path.stat().st_mtime)
     stored.write_text("0.71")  # as long as before
     nothing = pd.DataFrame()
-    today = TestData("clip", nothing, nothing, nothing, nothing, 10.0, registry)
+    today = TestData("clip", "exclusive", nothing, nothing, nothing, nothing, 10.0, registry)
     outcome = promote_challenger("m", RULE, data=today, release_stream="rgb")
     assert not outcome.decision.promote
     assert "the champion cannot be scored on today's test clips: m version 1" in outcome.decision.reason

@@ -7,14 +7,16 @@ import torch.nn.functional as F
 
 from kineflow.data.dataset import ClipDataset, ClipItem, InMemoryReader, ReaderCache
 from kineflow.data.preprocessing import Augment, Preprocessing
+from kineflow.data.probabilities import to_logits
 from kineflow.errors import ParamsError
 from kineflow.models.registry import create_model
 from kineflow.training.loop import EpochResult, Shard, epoch_batches, fit
 from kineflow.training.objectives import Classification, masked_binary_cross_entropy
 from kineflow.training.recipe import Recipe, learning_rate
-from kineflow.training.scoring import as_logits, predict_probs, validation_scores
+from kineflow.training.scoring import predict_probs, validation_scores
 
 CPU = torch.device("cpu")
+CROSS_ENTROPY = Classification("exclusive")
 AUGMENT = Augment(flip=False, crop_scale_min=0.8, brightness=0.1, amplitude=0.1, time_jitter=0.1)
 PREPROCESSING = Preprocessing(
     task="clip",
@@ -75,14 +77,14 @@ def small_model():
 
 def test_learns_the_direction_of_motion():
     train_set, val_set = moving_left_or_right(16), moving_left_or_right(8, augment=None)
-    result = fit(small_model(), Classification(), train_set, val_set, recipe(epochs=6), device=CPU)
+    result = fit(small_model(), CROSS_ENTROPY, train_set, val_set, recipe(epochs=6), device=CPU)
     assert result.curves[-1].val_metric == 1.0
     assert result.curves[-1].train_loss < result.curves[0].train_loss
 
 
 def test_same_weights_as_a_bare_pytorch_loop():
     train_set, chosen = moving_left_or_right(8), recipe(epochs=2)
-    fitted = fit(small_model(), Classification(), train_set, None, chosen, device=CPU)
+    fitted = fit(small_model(), CROSS_ENTROPY, train_set, None, chosen, device=CPU)
 
     model = small_model()
     torch.manual_seed(chosen.seed)
@@ -113,7 +115,7 @@ def test_same_weights_as_a_bare_pytorch_loop():
 def test_killed_and_resumed_gives_the_same_weights(tmp_path, ema_decay, select):
     chosen = recipe(epochs=4, ema_decay=ema_decay, select=select)
     data = moving_left_or_right(10), moving_left_or_right(6, augment=None)
-    whole = fit(small_model(), Classification(), *data, chosen, device=CPU)
+    whole = fit(small_model(), CROSS_ENTROPY, *data, chosen, device=CPU)
 
     class KilledError(Exception):
         pass
@@ -124,11 +126,19 @@ def test_killed_and_resumed_gives_the_same_weights(tmp_path, ema_decay, select):
 
     path = tmp_path / "state.pt"
     with pytest.raises(KilledError):
-        fit(small_model(), Classification(), *data, chosen, device=CPU, checkpoint=path, on_epoch=kill_after_two)
+        fit(
+            small_model(),
+            CROSS_ENTROPY,
+            *data,
+            chosen,
+            device=CPU,
+            checkpoint=path,
+            on_epoch=kill_after_two,
+        )
     epochs: list[int] = []
     resumed = fit(
         small_model(),
-        Classification(),
+        CROSS_ENTROPY,
         *data,
         chosen,
         device=CPU,
@@ -143,13 +153,13 @@ def test_killed_and_resumed_gives_the_same_weights(tmp_path, ema_decay, select):
 
 def test_best_keeps_the_weights_of_the_lowest_validation_loss():
     data = moving_left_or_right(8), moving_left_or_right(6, augment=None)
-    result = fit(small_model(), Classification(), *data, recipe(epochs=5, lr=0.05, select="best"), device=CPU)
+    result = fit(small_model(), CROSS_ENTROPY, *data, recipe(epochs=5, lr=0.05, select="best"), device=CPU)
     losses = [epoch.val_loss for epoch in result.curves]
     assert result.best_epoch == int(np.argmin(losses)) + 1
     model = small_model()
     model.load_state_dict(result.state)
-    probs = predict_probs(model, data[1], batch_size=4, device=CPU, precision="fp32")
-    assert validation_scores(probs, data[1])[0] == pytest.approx(min(losses), abs=1e-6)
+    probs = predict_probs(model, data[1], labels="exclusive", batch_size=4, device=CPU, precision="fp32")
+    assert validation_scores(probs, data[1], labels="exclusive")[0] == pytest.approx(min(losses), abs=1e-6)
 
 
 def test_learning_rate_by_hand():
@@ -184,11 +194,18 @@ def test_masked_loss_by_hand():
 
 def test_a_loss_that_is_no_number_ends_the_training():
     with pytest.raises(ParamsError, match=r"training diverged.*lower the stream's lr"):
-        fit(small_model(), Classification(), moving_left_or_right(8), None, recipe(lr=1e30, epochs=5), device=CPU)
+        fit(
+            small_model(),
+            CROSS_ENTROPY,
+            moving_left_or_right(8),
+            None,
+            recipe(lr=1e30, epochs=5),
+            device=CPU,
+        )
 
 
 def test_logits_give_the_probabilities_back():
     probs = np.array([[0.2, 0.5, 0.3]])
-    logits = torch.from_numpy(as_logits(probs, task="clip"))
+    logits = torch.from_numpy(to_logits(probs, "exclusive"))
     np.testing.assert_allclose(logits.softmax(1).numpy(), probs, atol=1e-6)
-    np.testing.assert_allclose(torch.from_numpy(as_logits(probs, task="frame")).sigmoid().numpy(), probs, atol=1e-6)
+    np.testing.assert_allclose(torch.from_numpy(to_logits(probs, "independent")).sigmoid().numpy(), probs, atol=1e-6)

@@ -1,0 +1,74 @@
+"""What validation says of probabilities, by hand: both tasks, both kinds of labels, windows that overlap."""
+
+import numpy as np
+import pytest
+
+from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
+from kineflow.data.preprocessing import Preprocessing
+from kineflow.training.scoring import validation_scores
+
+NA = np.nan
+
+
+def dataset(task: str, items: list[ClipItem]) -> ClipDataset:
+    preprocessing = Preprocessing(
+        task=task,  # type: ignore[arg-type]
+        stream="rgb",
+        fps=10.0,
+        frames={},
+        flow=None,
+        sampling="dense",
+        num_frames=2,
+        frame_stride=1,
+        height_px=1,
+        width_px=1,
+        subtract_background=False,
+        flow_scale_px=1.0,
+        num_views=1,
+    )
+
+    def nobody_reads(video_id: str) -> None:
+        raise AssertionError(video_id)
+
+    return ClipDataset(items, ReaderCache(nobody_reads), preprocessing)  # type: ignore[arg-type]
+
+
+def window(name: str, start: int, target: list[list[float]]) -> ClipItem:
+    return ClipItem(name, "v", start, start + len(target), np.array(target, np.float32))
+
+
+def test_a_frame_of_two_windows_is_judged_once_by_its_mean() -> None:
+    # frame 1: 0.2 in one window, 0.6 in the other: 0.4. Scored twice, one of the two would have hit.
+    items = [window("a", 0, [[0.0], [1.0]]), window("b", 1, [[1.0], [NA]])]
+    loss, macro_f1 = validation_scores(
+        [np.array([[0.25], [0.2]]), np.array([[0.6], [0.9]])], dataset("frame", items), labels="independent"
+    )
+    assert loss == pytest.approx(-(np.log(0.75) + np.log(0.4)) / 2)
+    assert macro_f1 == 0.0
+
+
+def test_exclusive_frames_have_a_log_loss_and_an_accuracy() -> None:
+    items = [window("a", 0, [[1.0, 0.0], [0.0, 1.0]]), window("b", 1, [[0.0, 1.0], [NA, NA]])]
+    probs = [np.array([[0.8, 0.2], [0.7, 0.3]]), np.array([[0.1, 0.9], [0.5, 0.5]])]
+    loss, accuracy = validation_scores(probs, dataset("frame", items), labels="exclusive")
+    assert loss == pytest.approx(-(np.log(0.8) + np.log(0.6)) / 2)
+    assert accuracy == 1.0  # frame 1: 0.4 and 0.6 on average
+    nothing = [window("c", 0, [[NA, NA]])]
+    assert np.isnan(validation_scores([np.array([[0.5, 0.5]])], dataset("frame", nothing), labels="exclusive")).all()
+
+
+def test_clips_with_several_labels_have_a_loss_and_a_macro_f1() -> None:
+    targets = ([1.0, 0.0], [1.0, 1.0])
+    items = [ClipItem(f"c{i}", "v", 0, 2, np.array(target, np.float32)) for i, target in enumerate(targets)]
+    probs = [np.array([0.9, 0.4]), np.array([0.2, 0.8])]
+    loss, macro_f1 = validation_scores(probs, dataset("clip", items), labels="independent")
+    assert loss == pytest.approx(-(np.log(0.9) + np.log(0.6) + np.log(0.2) + np.log(0.8)) / 4)
+    assert macro_f1 == pytest.approx((2 / 3 + 1.0) / 2)  # x: found once of two; y: found
+
+
+def test_clips_of_one_class_are_judged_as_before() -> None:
+    items = [ClipItem("a", "v", 0, 2, 1), ClipItem("b", "v", 2, 4, 0)]
+    loss, accuracy = validation_scores(
+        [np.array([0.25, 0.75]), np.array([0.4, 0.6])], dataset("clip", items), labels="exclusive"
+    )
+    assert loss == pytest.approx(-(np.log(0.75) + np.log(0.4)) / 2) and accuracy == 0.5
