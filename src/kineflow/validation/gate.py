@@ -5,15 +5,14 @@ beside it are for people: one site for each gate, rebuilt by every run.
 """
 
 import json
-import os
 import shutil
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineflow.errors import GateError
+from kineflow.validation.gx_import import import_great_expectations
 from kineflow.validation.rules import Rule, Severity
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ def _expectation_results(
     gate: str, rules: tuple[Rule, ...], tables: Mapping[str, "pd.DataFrame"], site: Path | None
 ) -> dict[str, Any]:
     """Great Expectations' result of each rule, by the rule's name; the Data Docs are built into `site`."""
-    gx = _great_expectations()
+    gx = import_great_expectations()  # late: it costs a second
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     for name in list(context.list_data_docs_sites()):  # one in a temporary folder that nobody would see
@@ -185,15 +184,6 @@ def _add_docs_site(context: Any, name: str, site: Path) -> None:
     context.add_data_docs_site(
         name, {"class_name": "SiteBuilder", "store_backend": backend, "site_index_builder": index}
     )
-
-
-def _great_expectations() -> Any:
-    """The package, imported late: it costs two seconds."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read on import
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of optional cloud clients that it looks for
-        import great_expectations
-    return great_expectations
 
 
 def _expectation(expectations: Any, rule: Rule) -> Any:
