@@ -96,8 +96,8 @@ def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
     sha256 = video.sha256 or file_sha256(video.path)
     store = ResultStore(home() / "store" / "predict", is_whole=is_pack)
     sizes = {name: value for name, value in frames.items() if name != "roi"}
-    region = find_regions(frames.get("roi", WHOLE), [video.video_id])[video.video_id]
-    content = None if region is None else region.content({})
+    region = find_regions(frames.get("roi", WHOLE), [video.video_id], {})[video.video_id]
+    content = None if region is None else region.content
     frames_key = digest(sha256=sha256, frames=sizes, region=content, code=FRAMES_CODE_VERSION)
     if frames_key not in store:
         try:

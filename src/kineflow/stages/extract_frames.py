@@ -52,11 +52,11 @@ def run(params: Params, report: StageReport) -> None:
     hashes = {source.key: source.sha256 for source in sources if source.kind == "roi"}
     good = videos[videos["status"] == "ok"]
     values = as_json(params.frames)
-    regions = find_regions(values.pop("roi"), list(good["video_id"]))
+    regions = find_regions(values.pop("roi"), list(good["video_id"]), hashes)
     results, tasks = [], []
     for video in good.itertuples():
         region = regions[video.video_id]
-        content = None if region is None else region.content(hashes)
+        content = None if region is None else region.content
         key = digest(kind="frames", code=CODE_VERSION, sha256=video.sha256, params=values, region=content)
         result = VideoResult(video.video_id, key, num_extracted_frames(video.duration_sec, params.frames.fps))
         results.append(result)

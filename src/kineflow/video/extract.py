@@ -9,13 +9,13 @@ from pathlib import Path
 from av.video.reformatter import VideoReformatter
 
 from kineflow.video.decode import DecodedFrame
-from kineflow.video.frame_store import writing_frames
+from kineflow.video.frame_store import Scaling, writing_frames
 from kineflow.video.jpeg import encode_frame
 from kineflow.video.roi import Cutter, Region, cutter
 from kineflow.video.sampling import PlanError, VideoLength, frames_to_extract, plan_sampling
 
 # Rises whenever the same video and params would give other pixels or another file; guarded by a golden test.
-CODE_VERSION = 2
+CODE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,9 @@ def _write_all(
     cut = _cutter(first, size, region)
     scaler = VideoReformatter()
     jpeg, jpeg_of = b"", -1
-    with writing_frames(target, fps=fps, height=cut.height, width=cut.width, quality=quality) as writer:
+    scaling = Scaling(cut.shown_height, cut.shown_width, cut.scaled_height, cut.scaled_width)
+    store = writing_frames(target, fps=fps, height=cut.height, width=cut.width, quality=quality, scaling=scaling)
+    with store as writer:
         for frame in chain([first], frames):
             corner = cut.corner(frame.index)
             if frame.index != jpeg_of:  # else it is repeated

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +13,22 @@ from numpy.typing import NDArray
 from kineflow.video.pack import PackReader, PackWriter, writing_pack
 
 KIND = "frames"
-VERSION = 2  # 1 did not say where a moving crop was
+VERSION = 3  # 1 did not say where a moving crop was, 2 not how the video was scaled
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """By how much whole frames of a video were scaled, before anything was cut out: sides in pixels.
+
+    Args:
+        shown_height, shown_width: of the video, after its rotation.
+        scaled_height, scaled_width: of its frames at the scale of the store.
+    """
+
+    shown_height: int
+    shown_width: int
+    scaled_height: int
+    scaled_width: int
 
 
 class FrameWriter:
@@ -39,8 +55,14 @@ class FrameWriter:
 
 
 @contextmanager
-def writing_frames(path: Path, *, fps: float, height: int, width: int, quality: int) -> Iterator[FrameWriter]:
-    """A store at `path` to append frames to, all JPEGs of height x width pixels; complete when the block ends."""
+def writing_frames(
+    path: Path, *, fps: float, height: int, width: int, quality: int, scaling: Scaling | None = None
+) -> Iterator[FrameWriter]:
+    """A store at `path` to append frames to, all JPEGs of height x width pixels; complete when the block ends.
+
+    Args:
+        scaling: None where the frames are the video's own pixels.
+    """
     with writing_pack(path, suffix="jpg") as pack:
         writer = FrameWriter(pack)
         yield writer
@@ -49,7 +71,8 @@ def writing_frames(path: Path, *, fps: float, height: int, width: int, quality: 
         pack.finish(
             index
             | {"timestamps_sec": writer.timestamps_sec, "source_frames": writer.source_frames}
-            | {"corners_xy": writer.corners_xy if moves else None}
+            | {"corners_xy": writer.corners_xy if moves else writer.corners_xy[:1]}
+            | {"scaling": asdict(scaling or Scaling(height, width, height, width))}
         )
 
 
@@ -65,6 +88,8 @@ class FrameReader:
         quality: of the JPEGs.
         timestamps_sec: float64 (num_frames,), when the source frame is shown, after the first one.
         source_frames: int64 (num_frames,), which frame of the video each is.
+        scaling: of whole frames.
+        corners_T2: int64 (num_frames, 2), x then y: upper left corner of each frame in the scaled whole one.
         crop_steps_T2: int64 (num_frames - 1, 2), x then y: how far the crop moved from each frame to the next.
 
     Raises:
@@ -80,11 +105,22 @@ class FrameReader:
         self.fps, self.quality = float(index["fps"]), int(index["quality"])
         self.timestamps_sec: NDArray[np.float64] = np.array(index["timestamps_sec"], np.float64)
         self.source_frames: NDArray[np.int64] = np.array(index["source_frames"], np.int64)
-        corners_xy = index["corners_xy"] or [(0, 0)] * self.num_frames
-        self.crop_steps_T2: NDArray[np.int64] = np.diff(np.array(corners_xy, np.int64).reshape(-1, 2), axis=0)
+        self.scaling = Scaling(**index["scaling"])
+        corners = np.array(index["corners_xy"], np.int64).reshape(-1, 2)
+        self.corners_T2: NDArray[np.int64] = np.broadcast_to(corners, (self.num_frames, 2))
+        self.crop_steps_T2: NDArray[np.int64] = np.diff(self.corners_T2, axis=0)
 
     def __len__(self) -> int:
         return self.num_frames
+
+    def place(self, xy_px: NDArray[np.floating], item: int) -> NDArray[np.float64]:
+        """Points of the video in frame `item`: (..., 2), x then y, in pixels of the video as shown, to those of here.
+
+        Whole numbers are the centres of pixels, in both; a point outside of the frame stays outside.
+        """
+        scaling = self.scaling
+        scale = np.array([scaling.scaled_width / scaling.shown_width, scaling.scaled_height / scaling.shown_height])
+        return (xy_px + 0.5) * scale - 0.5 - self.corners_T2[item]
 
     def read(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
         """Frames as uint8 (T, height, width, 3), RGB, in the order of `indices`; these may repeat.

@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kineflow.annotations.pose import POSE_FORMATS, read_pose
 from kineflow.annotations.roi_boxes import Box, read_boxes
 from kineflow.errors import DataError
 from kineflow.storage import FileInfo, list_files
-from kineflow.store import file_sha256
+from kineflow.store import home
+from kineflow.video.pose_files import PoseFiles, find_pose_files, list_pose_files
 from kineflow.video.roi import Region, follow
-
-POSE_SUFFIXES = tuple(suffix for known in POSE_FORMATS for suffix in known.suffixes)
 
 
 @dataclass(frozen=True)
@@ -24,12 +22,12 @@ class RegionSource:
     Args:
         roi: the section `frames.roi` of params.
         box: of kind boxes.
-        keypoints: of kind pose: the video's file.
+        keypoints: of kind pose: the video's.
     """
 
     roi: Mapping[str, Any]
     box: Box | None = None
-    keypoints: Path | None = None
+    keypoints: PoseFiles | None = None
 
     def read(self) -> Region:
         """The region.
@@ -42,12 +40,13 @@ class RegionSource:
             corner = np.array([[self.box.x_px, self.box.y_px]], np.float64)
             return Region(self.box.width_px, self.box.height_px, corner)
         assert self.keypoints is not None
-        track, name = read_pose(self.keypoints), self.roi["bodypart"]
+        track, name = self.keypoints.read(cache_dir=home() / "objects"), self.roi["bodypart"]
+        source = self.keypoints.name
         if name not in track.bodyparts:
             known = ", ".join(track.bodyparts)
-            raise DataError(f"{self.keypoints}: no body part {name!r} (it has {known}); correct frames.roi.bodypart")
+            raise DataError(f"{source}: no body part {name!r} (it has {known}); correct frames.roi.bodypart")
         if len(track.individuals) != 1:
-            raise DataError(f"{self.keypoints}: {len(track.individuals)} individuals; a crop can follow only one")
+            raise DataError(f"{source}: {len(track.individuals)} individuals; a crop can follow only one")
         part = track.bodyparts.index(name)
         return follow(
             track.xy_px[:, 0, part],
@@ -57,25 +56,24 @@ class RegionSource:
             smooth=self.roi["smooth_frames"],
         )
 
-    def content(self, hashes: Mapping[str, str]) -> dict[str, Any]:
-        """What the region depends on, as JSON values; nothing of where it lies.
-
-        Args:
-            hashes: SHA-256 of files of keypoints by their place in the folder; a missing one is computed.
-        """
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the region depends on, as JSON values; nothing of where it lies."""
         if self.box is not None:
             return asdict(self.box)
         assert self.keypoints is not None
-        key = self.keypoints.relative_to(self.roi["path"]).as_posix()
         settings = {name: value for name, value in self.roi.items() if name != "path"}
-        return settings | {"keypoints": hashes.get(key) or file_sha256(self.keypoints)}
+        return settings | {"keypoints": self.keypoints.content}
 
 
-def find_regions(roi: Mapping[str, Any], video_ids: Sequence[str]) -> dict[str, RegionSource | None]:
+def find_regions(
+    roi: Mapping[str, Any], video_ids: Sequence[str], hashes: Mapping[str, str]
+) -> dict[str, RegionSource | None]:
     """Where each video's region is read from; None for whole frames.
 
     Args:
         roi: the section `frames.roi` of params: kind, path and, for poses, the settings of the crop.
+        hashes: SHA-256 of files of keypoints by their place in the folder; a missing one is computed.
 
     Raises:
         AnnotationError: the CSV of boxes is malformed; names the row.
@@ -90,10 +88,9 @@ def find_regions(roi: Mapping[str, Any], video_ids: Sequence[str]) -> dict[str, 
         if missing:
             raise DataError(f"{path}: no box for {missing[0]} ({len(missing)} videos lack one); add a row for each")
         return {video_id: RegionSource(roi, box=boxes[video_id]) for video_id in video_ids}
-    by_folder: dict[str, list[str]] = {}
-    for _, info in list_region_files(str(path)):
-        by_folder.setdefault(PurePosixPath(info.key).parent.as_posix(), []).append(info.key)
-    return {video_id: RegionSource(roi, keypoints=path / _match(video_id, by_folder, path)) for video_id in video_ids}
+    keys = [info.key for _, info in list_region_files(str(path))]
+    files = find_pose_files(str(path), keys, video_ids, hashes)
+    return {video_id: RegionSource(roi, keypoints=files[video_id]) for video_id in video_ids}
 
 
 def list_region_files(path: str | None) -> list[tuple[str, FileInfo]]:
@@ -108,21 +105,4 @@ def list_region_files(path: str | None) -> list[tuple[str, FileInfo]]:
     if given.is_file():
         folder = str(given.parent)
         return [(folder, info) for info in list_files(folder) if info.key == given.name]
-    found = [(path, info) for info in list_files(path) if PurePosixPath(info.key).suffix.lower() in POSE_SUFFIXES]
-    if not found:
-        raise DataError(f"{path} holds no keypoints ({' or '.join(POSE_SUFFIXES)}); correct frames.roi.path")
-    return found
-
-
-def _match(video_id: str, by_folder: Mapping[str, Sequence[str]], path: Path) -> str:
-    """The file named as the video, or as DeepLabCut names its own: the video's name, `DLC`, the network."""
-    video = PurePosixPath(video_id)
-    named = [
-        key
-        for key in by_folder.get(video.parent.as_posix(), ())
-        if PurePosixPath(key).stem == video.stem or PurePosixPath(key).name.startswith(f"{video.stem}DLC")
-    ]
-    if len(named) != 1:
-        found = "no keypoints" if not named else f"several files ({', '.join(named)})"
-        raise DataError(f"{path}: {found} for {video_id}; give one, named {video.with_suffix('').as_posix()}DLC*.csv")
-    return named[0]
+    return [(path, info) for info in list_pose_files(path, param="frames.roi.path")]

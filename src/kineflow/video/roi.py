@@ -47,11 +47,14 @@ class Cutter:
     """Where to cut windows out of scaled frames; see `cutter`.
 
     Args:
+        shown_height, shown_width: of the video, after its rotation.
         scaled_height, scaled_width: of the whole frame.
         height, width: of the windows.
         xy_T2: int64, even: upper left corners in the scaled frame, for each source frame or for all.
     """
 
+    shown_height: int
+    shown_width: int
     scaled_height: int
     scaled_width: int
     height: int
@@ -83,7 +86,7 @@ def cutter(region: Region | None, *, height: int, width: int, shown_height: int,
         DataError: the region does not lie in the video, or is too small to be scaled up to the window.
     """
     if region is None:
-        return Cutter(height, width, height, width, np.zeros((1, 2), np.int64))
+        return Cutter(shown_height, shown_width, height, width, height, width, np.zeros((1, 2), np.int64))
     limit = np.array([shown_width - region.width_px, shown_height - region.height_px])
     size = f"{region.width_px}x{region.height_px}"
     if (limit < 0).any() or (not region.moves and (region.xy_T2[0] > limit).any()):
@@ -96,7 +99,7 @@ def cutter(region: Region | None, *, height: int, width: int, shown_height: int,
     corners = np.clip(region.xy_T2, 0, limit) * scale
     even = 2 * np.rint(corners / 2).astype(np.int64)
     even = np.minimum(even, (scaled - [width, height]) // 2 * 2)
-    return Cutter(int(scaled[1]), int(scaled[0]), height, width, even)
+    return Cutter(shown_height, shown_width, int(scaled[1]), int(scaled[0]), height, width, even)
 
 
 def follow(

@@ -86,7 +86,7 @@ def test_another_kind_or_version_is_refused_by_name(tmp_path: Path) -> None:
     with writing_pack(tmp_path / "a.zip", suffix="bin") as pack:
         pack.append(b"x")
         pack.finish({"kind": "frames", "version": 1})
-    with pytest.raises(DataError, match="holds frames version 1, wanted frames version 2"):
+    with pytest.raises(DataError, match="holds frames version 1, wanted frames version 3"):
         FrameReader(tmp_path / "a.zip")
     with pytest.raises(DataError, match="wanted flow version 1"):
         PackReader(tmp_path / "a.zip", kind="flow", version=1)
