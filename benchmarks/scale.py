@@ -1,6 +1,6 @@
 """What many videos cost beside their own work: one more among a thousand, and nothing new among ten thousand.
 
-The videos are a few tiny frames each, so that what is left is bookkeeping: listing, hashing, keys, links, tables, gates.
+Their videos are a few tiny frames, so that what is left is bookkeeping: listing, hashing, keys, links, tables, gates.
 """
 
 import os
@@ -60,7 +60,9 @@ def one_more(root: Path, *, num_before: int = NUM_BEFORE, num_rounds: int = NUM_
         rounds.append(stage_seconds(workspace))
     named = f"one video added to {num_before:,}"
     found = [
-        Comparison(f"{named}: {stage} / the bar of all", tuple(r[stage] for r in rounds), (ONE_MORE_BAR_SEC,) * num_rounds)
+        Comparison(
+            f"{named}: {stage} / the bar of all", tuple(r[stage] for r in rounds), (ONE_MORE_BAR_SEC,) * num_rounds
+        )
         for stage in STAGES
     ]
     total_sec = tuple(sum(r[stage] for stage in STAGES) for r in rounds)
