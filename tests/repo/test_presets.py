@@ -21,7 +21,7 @@ def sample() -> dict:
     return yaml.safe_load((REPOSITORY / "params" / "sample.yaml").read_text())
 
 
-NEGATIVES = {"label": "none", "ratio": 1.0, "within": [], "min_distance_sec": 0.0, "redraw": False}
+NEGATIVES = {"label": None, "ratio": 1.0, "within": [], "min_distance_sec": 0.0, "redraw": False}
 
 
 @pytest.mark.parametrize(
