@@ -271,6 +271,8 @@ def predict(
 ) -> None:
     """Label videos with a release model: probabilities of each class (for every frame on task frame).
 
+    Where classes exclude each other, the column `label` names the most probable one.
+
     Example: kineflow predict new.mp4 --model kineflow-sample@champion
     """
     from kineflow.errors import ParamsError

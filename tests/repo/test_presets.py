@@ -21,7 +21,7 @@ def sample() -> dict:
     return yaml.safe_load((REPOSITORY / "params" / "sample.yaml").read_text())
 
 
-NEGATIVES = {"label": "none", "ratio": 1.0, "within": [], "min_distance_sec": 0.0, "redraw": False}
+NEGATIVES = {"label": None, "ratio": 1.0, "within": [], "min_distance_sec": 0.0, "redraw": False}
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ NEGATIVES = {"label": "none", "ratio": 1.0, "within": [], "min_distance_sec": 0.
         ("clips", {"overlap": "keep"}, "promotion.metric: task clip with independent labels has video_mAP, "),
         (
             "clips",
-            {"overlap": "keep", "from": "events", "window_sec": 1.0, "negatives": NEGATIVES},
-            "label is null with",
+            {"from": "events", "window_sec": 1.0, "negatives": NEGATIVES},
+            "negatives.label is null with overlap",
         ),
         ("clips", {"stride_sec": 1.0}, "clips: stride_sec needs a window_sec"),
         ("splits", {"kind": "file"}, "splits: kind: file and test: file go together"),

@@ -33,6 +33,7 @@ class Setup:
     """A workspace to be made."""
 
     task: str = "clip"
+    labels: str = "exclusive"
     test: bool = True
     student: bool = False
     flow: bool = True
@@ -42,7 +43,9 @@ class Setup:
 def params_of(setup, repository):
     values = yaml.safe_load((repository / "params" / "sample.yaml").read_text())
     values["task"] = setup.task
-    values["promotion"]["metric"] = "video_top1_acc" if setup.task == "clip" else "frame_macro_f1"
+    values["promotion"]["metric"] = "video_macro_f1" if setup.task == "clip" else "frame_macro_f1"
+    values["clips"]["frame_labels"] = setup.labels
+    values["clips"]["overlap"] = "keep" if (setup.task, setup.labels) == ("clip", "independent") else "separate"
     values["clips"]["window_sec"] = None if setup.task == "clip" else 0.5
     values["frames"]["fps"] = FPS
     values["streams"]["flow"]["enabled"] = setup.flow
@@ -174,8 +177,9 @@ def frame_workspace(setup):
         columns=["clip_id", "video_id", "start_frame", "stop_frame", "label", "group", "origin"],
     )
     tables.write_table(paths.VIDEOS, tables.VIDEOS, videos_table(groups))
+    truth = FRAME_TRUTH if setup.labels == "independent" else FRAME_TRUTH * [[i != 5, True] for i in range(NUM_FRAMES)]
     labels = pd.DataFrame(
-        [(v, 2 * i, *FRAME_TRUTH[i].astype(int)) for v in groups for i in range(NUM_FRAMES - 1)],
+        [(v, 2 * i, *truth[i].astype(int)) for v in groups for i in range(NUM_FRAMES - 1)],
         columns=["video_id", "frame", *BEHAVIOURS],
     )
     tables.write_table(paths.FRAME_LABELS, tables.FRAME_LABELS, labels)
@@ -187,12 +191,15 @@ def frame_workspace(setup):
         rows = []
         for clip in clips.itertuples():
             for frame in range(clip.start_frame, clip.stop_frame):
-                said = FRAME_TRUTH[frame].copy()
+                said = truth[frame].copy()
                 if name == "rgb" and clip.video_id == "g0.mp4" and frame in (0, 1):
                     said[0] = 0.0  # rgb misses two of six grooming frames in fold 0
+                if setup.labels == "exclusive":
+                    said = np.array([said.sum() == 0, *said])
                 rows.append((fold_of[clip.video_id], clip.clip_id, clip.video_id, frame, *(4 * said - 2)))
         oof, test = ([row for row in rows if (row[0] < 0) == held] for held in (False, True))
-        write_model(name, BEHAVIOURS, oof, test if setup.test else [])
+        classes = BEHAVIOURS if setup.labels == "independent" else ("background", *BEHAVIOURS)
+        write_model(name, classes, oof, test if setup.test else [])
 
 
 @pytest.fixture
@@ -266,7 +273,7 @@ def outs():
 
 @pytest.mark.parametrize("task", ["clip", "frame"])
 def test_the_same_input_gives_the_same_bytes(empty, repository, task):
-    setup = Setup(task=task)
+    setup = Setup(task=task, labels="exclusive" if task == "clip" else "independent")
     (clip_workspace if task == "clip" else frame_workspace)(setup)
     run(setup, repository)
     first = outs()
@@ -287,7 +294,7 @@ def test_without_test_set_flow_stream_and_flow_store(empty, repository):
 
 
 def test_frame_task_by_hand(empty, repository):
-    setup = Setup(task="frame")
+    setup = Setup(task="frame", labels="independent")
     frame_workspace(setup)
     metrics, report = run(setup, repository)
     rgb = metrics["cv"]["rgb"]
@@ -330,3 +337,67 @@ def test_a_missing_model_and_other_classes_are_named(empty, repository):
     summary.unlink()
     with pytest.raises(DataError, match="run the stage train@flow"):
         run(Setup(), repository)
+
+
+def several_labels_workspace():
+    """Three clips for each group: the first moves and turns, the second turns, the third does neither."""
+    truth = {"both": (1, 1), "turns": (0, 1), "none": (0, 0)}
+    said = truth | {"none": (0, 1)}  # of fold 0, rgb sees a turn where there is none
+    ids = [f"{group}_{name}" for group in GROUPS for name in truth]
+    rows = [(f"{i}@0", i, 0, NUM_FRAMES, None, i[:2], "event", *truth[i[3:]]) for i in ids]
+    clips = pd.DataFrame(rows, columns=[*(name for name, _ in tables.CLIPS.columns), "move", "turn"])
+    tables.write_table(paths.VIDEOS, tables.VIDEOS, videos_table({i: i[:2] for i in ids}))
+    write_splits(clips, test=True)
+    write_videos(ids, lambda video_id, i: (1.5 * ("both" in video_id), -1.5 * ("none" not in video_id)))
+    write_gates()
+    fold_of = {"g0": 0, "g1": 1, "g2": -1}
+    for name in ("rgb", "flow"):
+        wrong = said if name == "rgb" else truth
+        logits = [
+            (fold_of[i[:2]], f"{i}@0", i, None, *(4 * np.array((wrong if i[:2] == "g0" else truth)[i[3:]]) - 2))
+            for i in ids
+        ]
+        oof, test = ([row for row in logits if (row[0] < 0) == held] for held in (False, True))
+        write_model(name, ("move", "turn"), oof, test)
+
+
+def test_clips_with_several_labels_by_hand(empty, repository):
+    several_labels_workspace()
+    metrics, _ = run(Setup(labels="independent", release="rgb"), repository)
+    assert metrics["labels"] == "independent" and metrics["classes"] == ["move", "turn"]
+    rgb = metrics["cv"]["rgb"]
+    assert list(rgb) == ["video_mAP", "video_macro_f1", "video_exact_match"]
+    assert rgb["video_exact_match"]["folds"] == pytest.approx([2 / 3, 1.0], abs=1e-6)
+    # fold 0: move is perfect; turn is found in both of its clips and once beside them: 2 * 2 / (2 * 2 + 1)
+    assert rgb["video_macro_f1"]["folds"] == pytest.approx([(1 + 4 / 5) / 2, 1.0], abs=1e-6)
+    assert rgb["video_mAP"]["folds"] == pytest.approx([(1 + 2 / 3) / 2, 1.0], abs=1e-6)  # a tie of all three
+    assert metrics["test"]["fusion"]["video_exact_match"] == 1.0
+    # of the other fold's clips a third moves and two thirds turn, so a turn is told of every clip
+    majority = metrics["baselines"]["majority"]
+    assert majority["video_macro_f1"]["mean"] == pytest.approx((0 + 4 / 5) / 2, abs=1e-6)
+    assert majority["video_exact_match"]["mean"] == pytest.approx(1 / 3, abs=1e-6)
+    assert metrics["baselines"]["hof"]["video_exact_match"]["mean"] == 1.0
+    html = paths.REPORT_HTML.read_text()
+    assert "average precision" in html and "1 of 6 clips are told wrongly" in html
+    assert '<span class="said">turn</span> at 0.88, but annotated <span class="was">none of the classes</span>' in html
+    assert "any of the labels for each clip" in paths.MODEL_CARD.read_text()
+
+
+def test_frames_of_exactly_one_class_by_hand(empty, repository):
+    setup = Setup(task="frame", labels="exclusive", release="rgb")
+    frame_workspace(setup)
+    metrics, _ = run(setup, repository)
+    assert metrics["classes"] == ["background", "groom", "rear"]
+    rgb = metrics["cv"]["rgb"]
+    assert list(rgb) == ["frame_macro_f1", "frame_top1_acc", "frame_mean_class_acc", "frame_log_loss"]
+    # of 12 labelled frames: groom 0 to 4, rear 5 to 8, background 9 to 11; fold 0 takes two of groom for background
+    assert rgb["frame_top1_acc"]["folds"] == pytest.approx([10 / 12, 1.0], abs=1e-6)
+    assert rgb["frame_mean_class_acc"]["folds"] == pytest.approx([(3 / 5 + 2) / 3, 1.0], abs=1e-6)
+    # F1: background 2 * 3 / (2 * 3 + 2), groom 2 * 3 / (2 * 3 + 2), rear 1
+    assert rgb["frame_macro_f1"]["folds"] == pytest.approx([(3 / 4 + 3 / 4 + 1) / 3, 1.0], abs=1e-6)
+    assert "frame_log_loss" not in metrics["baselines"]["majority"]
+    assert metrics["baselines"]["majority"]["frame_top1_acc"]["mean"] == pytest.approx(5 / 12, abs=1e-6)
+    assert metrics["baselines"]["metadata"]["frame_top1_acc"]["mean"] > 0.9  # the place in the video tells it all
+    html = paths.REPORT_HTML.read_text()
+    assert html.count('class="ethogram"') == 2 and "the most probable class" in html and "confusion matrix" in html
+    assert len(pd.read_csv(paths.PLOTS / "confusion.csv")) == 2 * 12

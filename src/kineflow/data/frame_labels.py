@@ -98,7 +98,7 @@ def positive_frame_counts(
     near enough to balance folds at a variable one.
 
     Args:
-        clips: the clips table; clips of one video do not overlap.
+        clips: the clips table; a frame of several windows counts in each.
         frame_labels: the frame_labels table.
         num_source_frames: decoded frames of each video.
         num_extracted_frames: extracted frames of each video.

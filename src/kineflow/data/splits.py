@@ -177,6 +177,19 @@ def deal_folds(
     return dict(zip(counts.groups, best[1], strict=True))
 
 
+def greedy_folds(counts: GroupCounts, *, num_folds: int, seed: int) -> dict[str, int]:
+    """One greedy deal, the heaviest groups first: what `deal_folds` begins with, to compare it with.
+
+    Args:
+        counts: of the development groups, at least `num_folds` of them.
+        num_folds: each gets at least one group.
+        seed: of ties.
+    """
+    order = _deal_order(counts, seed, 0)
+    folds_G = _deal_greedily(counts.counts_GK, order, num_folds, _fold_cost(counts.counts_GK, num_folds))
+    return dict(zip(counts.groups, _renumbered(folds_G), strict=True))
+
+
 def deal_repeats(counts: GroupCounts, *, num_folds: int, num_repeats: int, seed: int) -> list[dict[str, int]]:
     """`deal_folds`, `num_repeats` times, each another partition of the groups and none better than those before.
 

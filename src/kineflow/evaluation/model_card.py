@@ -7,7 +7,7 @@ from kineflow.evaluation.metrics import metric_names
 from kineflow.evaluation.report import (
     MEANINGS,
     ReportInput,
-    balance_rows,
+    balance,
     gate_warnings,
     released_class_table,
     shown_score,
@@ -65,7 +65,8 @@ def limitations(source: ReportInput) -> list[str]:
 def _context(source: ReportInput) -> dict[str, Any]:
     evaluation, ok = source.evaluation, source.videos[source.videos["status"] == "ok"]
     quarantined = source.videos[source.videos["status"] != "ok"].sort_values("video_id")
-    columns, balance = balance_rows(evaluation)
+    table = balance(source)
+    held_out = [i for i, (_, role) in enumerate(table.columns) if role != "train"]
     action = "Labels clips" if evaluation.task == "clip" else "Labels every frame"
     return {
         "data_name": source.data_name,
@@ -75,7 +76,7 @@ def _context(source: ReportInput) -> dict[str, Any]:
         "classes": evaluation.classes,
         "release": evaluation.release,
         "form": source.form.replace("_", " "),
-        "splits": source.splits,
+        "splits": source.splits.replace("_", " "),
         "models": source.models,
         "num_videos": len(ok),
         "minutes": f"{ok['duration_sec'].sum() / 60:.1f}",
@@ -83,8 +84,8 @@ def _context(source: ReportInput) -> dict[str, Any]:
         "num_groups": source.clips["group"].nunique(),
         "frames_per_sec": f"{source.frames_per_sec:g}",
         "quarantined": [(row.video_id, row.reason) for row in quarantined.itertuples()],
-        "balance_columns": columns,
-        "balance_rows": balance,
+        "balance_columns": [table.columns[i][0] for i in held_out],
+        "balance_rows": [(name, [cells[i].count for i in held_out]) for name, cells in table.rows.items()],
         "num_folds": len(evaluation.val.folds),
         "has_test": evaluation.test is not None,
         "num_test_rows": 0 if evaluation.test is None else len(evaluation.test.rows),

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from kineflow.data.probabilities import Floats
 from kineflow.evaluation import plots
+from kineflow.evaluation.balance import Balance, balance_of
 from kineflow.evaluation.metrics import THRESHOLD, ClassRow, class_table, confusion_matrix, metric_names
-from kineflow.evaluation.predictions import Examples, LabelsOfVideo, Predictions
+from kineflow.evaluation.predictions import LabelsOfVideo, Predictions
 from kineflow.evaluation.summary import Evaluation, baseline_warnings
 from kineflow.video.frame_store import FrameReader
 
@@ -43,7 +44,7 @@ class ReportInput:
 
     Args:
         form: of the release: refit or fold_ensemble.
-        splits: how the folds were made: group_kfold or official.
+        splits: how the folds were made: group_kfold, leave_one_group_out, official or file.
         metrics: the content of metrics.json.
         curves: stream, fold, epoch, train_loss, val_loss.
         models: `summary.json` of each trained model by stream.
@@ -88,7 +89,9 @@ def render_report(source: ReportInput) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(score=shown_score, svg=_markup, count=lambda number: f"{number:,}")
+    environment.filters.update(
+        score=shown_score, percent=shown_percent, svg=_markup, count=lambda number: f"{number:,}"
+    )
     return environment.get_template("report.html.j2").render(**_context(source))
 
 
@@ -126,37 +129,16 @@ def released_class_table(source: ReportInput) -> list[ClassRow]:
     return class_table(released.probs_NK, evaluation.val.truth, evaluation.classes)
 
 
-def balance_rows(evaluation: Evaluation) -> tuple[list[str], list[dict[str, Any]]]:
-    """Rows of each class in every fold's validation part and in test: column names, and one line for each class.
-
-    Task clip counts clips, task frame frames where the behaviour holds.
-    """
-    folds = evaluation.val.folds
-    columns = [f"fold {fold}" for fold in folds] + (["test"] if evaluation.test is not None else [])
-    counts = [_positives(evaluation.val, evaluation.val.of_fold(fold)) for fold in folds]
-    if evaluation.test is not None:
-        counts.append(_positives(evaluation.test, np.ones(len(evaluation.test.rows), dtype=bool)))
-    table_KF = np.stack(counts, axis=1)
-    top = max(1, int(table_KF.max()))
-    rows = [
-        {"name": name, "counts": [(int(n), round(0.5 * int(n) / top, 3)) for n in table_KF[k]]}
-        for k, name in enumerate(evaluation.classes)
-    ]
-    return columns, rows
-
-
-def _positives(examples: Examples, mask: Any) -> Any:
-    truth = examples.truth[mask]
-    if examples.labels == "exclusive":
-        return np.bincount(truth[np.isfinite(truth)].astype(np.int64), minlength=len(examples.classes))
-    return np.nan_to_num(truth).sum(axis=0).astype(np.int64)
+def balance(source: ReportInput) -> Balance:
+    """How evenly the folds share each class."""
+    evaluation = source.evaluation
+    return balance_of(evaluation.val, evaluation.test, source.clips, source.folds, kind=source.splits)
 
 
 def _context(source: ReportInput) -> dict[str, Any]:
     evaluation = source.evaluation
     names = metric_names(evaluation.task, evaluation.labels)
     quarantined = source.videos[source.videos["status"] != "ok"].sort_values("video_id")
-    columns, balance = balance_rows(evaluation)
     test_metrics = (source.metrics["test"] or {}).get(evaluation.release, {})
     return {
         "data_name": source.data_name,
@@ -165,7 +147,7 @@ def _context(source: ReportInput) -> dict[str, Any]:
         "classes": evaluation.classes,
         "release": evaluation.release,
         "form": source.form.replace("_", " "),
-        "splits": source.splits,
+        "splits": source.splits.replace("_", " "),
         "metric_names": names,
         "meanings": [(name, MEANINGS[name]) for name in names],
         "headline": evaluation.headline,
@@ -175,6 +157,7 @@ def _context(source: ReportInput) -> dict[str, Any]:
         "num_test_rows": 0 if evaluation.test is None else len(evaluation.test.rows),
         "num_rows": len(evaluation.val.rows),
         "num_folds": len(evaluation.val.folds),
+        "num_repeats": len(evaluation.val.rows) // len(evaluation.val.rows.drop_duplicates(["clip_id", "frame"])),
         "facts": _facts(source),
         "score_rows": score_rows(source),
         "warnings": [*baseline_warnings(source.metrics, evaluation.release), *gate_warnings(source.gates)],
@@ -182,8 +165,7 @@ def _context(source: ReportInput) -> dict[str, Any]:
         "confusion_plot": _confusion(evaluation),
         "class_rows": released_class_table(source),
         "curve_plots": _curve_plots(source.curves),
-        "balance_columns": columns,
-        "balance_rows": balance,
+        "balance": balance(source),
         "group_rows": _group_rows(source),
         "quarantined": [(row.video_id, row.reason) for row in quarantined.itertuples()],
         "models": source.models,
@@ -340,6 +322,11 @@ def _ethogram(source: ReportInput, released: Predictions, fold: int, video_id: s
 def shown_score(value: float | None, digits: int = 3) -> str:
     """A score as text; a dash where there is none."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def shown_percent(value: float) -> str:
+    """A deviation as text, with its sign."""
+    return "±0%" if abs(value) < 0.005 else f"{value:+.0%}".replace("-", "−")
 
 
 def _markup(text: str) -> Any:

@@ -46,7 +46,7 @@ def run(params: Params, report: StageReport) -> None:
     source = ReportInput(
         data_name=params.data.name,
         form=params.release.form,
-        splits=params.splits.kind.replace("_", " "),
+        splits=params.splits.kind,
         evaluation=evaluation,
         metrics=metrics,
         videos=videos,

@@ -99,7 +99,7 @@ def _labelled_clips(params: Params, report: StageReport, videos: pd.DataFrame, e
         return positives
     assert params.clips.window_sec is not None  # params.py holds that with negatives
     rule = negative_rule(params.clips.negatives)
-    if rule.label in set(positives["label"]):
+    if rule.label is not None and rule.label in set(positives["label"]):
         raise DataError(f"clips.negatives.label {rule.label!r} is a label of events too; choose another")
     negatives = negative_clips(
         videos,

@@ -9,7 +9,7 @@ import pytest
 from kineflow import tables
 from kineflow.errors import DataError
 from kineflow.evaluation.predictions import make_examples
-from kineflow.registry.compare import TestData, aligned, fair_clips
+from kineflow.registry.compare import TestData, aligned, fair_clips, score_on_test
 from kineflow.training.bundle import Bundle
 
 
@@ -62,3 +62,33 @@ def test_probabilities_are_joined_by_clip(data: TestData) -> None:
     np.testing.assert_allclose(aligned(table, examples)[:, 0], [0.2, 0.3, 0.4, 0.5])
     with pytest.raises(DataError, match="'c#0-8'"):
         aligned(table[table["video_id"] != "c"], examples)
+
+
+def test_a_frame_of_two_windows_gets_their_mean(data: TestData) -> None:
+    clips = data.clips[:2].assign(video_id="v", start_frame=[0, 1], stop_frame=[2, 3], clip_id=["w0", "w1"], label=None)
+    folds = pd.DataFrame({"clip_id": ["w0", "w1"], "role": "test", "fold": -1})
+    examples = make_examples(
+        "frame",
+        clips,
+        folds,
+        role="test",
+        classes=("x", "y"),
+        labels="independent",
+        labels_of=lambda v: np.zeros((3, 2)),
+    )
+    assert examples is not None
+    rows = [("w1", 2, 0.1, 0.2), ("w1", 1, 0.9, 0.4), ("w0", 1, 0.5, 0.2), ("w0", 0, 0.3, 0.3)]
+    table = pd.DataFrame(rows, columns=["clip_id", "frame", "x", "y"])
+    assert aligned(table, examples) == pytest.approx(np.array([[0.3, 0.3], [0.7, 0.3], [0.1, 0.2]]))
+
+
+def test_models_of_other_labels_or_classes_are_not_compared(data: TestData, monkeypatch: pytest.MonkeyPatch) -> None:
+    several = data.clips.assign(label=None, x=1, z=0)
+    asked = TestData(**{**vars(data), "labels": "independent", "clips": several})
+    monkeypatch.setattr("kineflow.registry.compare.read_bundle", lambda folder: bundle())
+    scored = score_on_test(asked, [Path("old")], "video_mAP", min_clips=1)
+    assert scored[0].incomparable == "it gives exclusive labels, not independent ones"
+    independent = Bundle(Path(), "clip", ("x", "y"), (), (), (), "independent")
+    monkeypatch.setattr("kineflow.registry.compare.read_bundle", lambda folder: independent)
+    scored = score_on_test(asked, [Path("old")], "video_mAP", min_clips=1)
+    assert scored[0].incomparable == "it knows other classes"

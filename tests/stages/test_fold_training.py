@@ -1,0 +1,75 @@
+"""What training is given: negatives that it may draw anew, and the mean of fold models."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from kineflow.params import only, parse_params
+from kineflow.stages import make_splits, paths, train
+from kineflow.stages.fold_training import RELEASE, _mean_logits, load_dataset
+from kineflow.stages.stage import StageReport
+from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, write_table
+from tests.unit.data.test_clips import events_table, videos_table
+
+NA = float("nan")
+MALE, CHASES = (10.0, 40.0), (15.0, 25.0)  # seconds, in every video
+
+
+@pytest.fixture
+def values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path) -> dict[str, Any]:
+    """Params of task clip from events, and the tables of four recordings of a minute."""
+    monkeypatch.chdir(tmp_path)
+    paths.ASSIGNMENTS.parent.mkdir()
+    paths.ASSIGNMENTS.write_text("dataset,group,role\n")
+    videos = videos_table(**{f"v{i}": 60.0 for i in range(4)})
+    filled = {name: None for name, _ in VIDEOS.columns if name not in videos}
+    write_table(paths.VIDEOS, VIDEOS, videos.assign(**filled))
+    rows = [(v, "male present", *MALE) for v in videos["video_id"]]
+    rows += [(v, "chase", at, NA) for v in videos["video_id"] for at in CHASES]
+    write_table(paths.EVENTS, EVENTS, events_table(*rows).assign(subject=None, source="x.csv:1"))
+    write_table(paths.FRAME_LABELS, FRAME_LABELS, pd.DataFrame({"video_id": [], "frame": []}).astype({"frame": int}))
+    made: dict[str, Any] = yaml.safe_load((repository / "params" / "tiny.yaml").read_text())
+    made["splits"] |= {"test": "groups", "test_fraction": 0.25}
+    negatives = {"label": "none", "ratio": 1.0, "within": ["male present"], "min_distance_sec": 2.0, "redraw": True}
+    made["clips"] |= {"from": "events", "window_sec": 1.5, "negatives": negatives}
+    return made
+
+
+def test_training_alone_draws_negatives_anew_and_only_where_the_rule_allows(values: dict[str, Any]) -> None:
+    params = parse_params(values, where="test")
+    make_splits.run(only(params, make_splits.PARAMS), StageReport("make_splits"))
+    keys = [key for key in train.PARAMS if not key.startswith("streams")]
+    dataset = load_dataset(only(params, keys))
+    # frames 100 to 400 less the chases' windows of 15 and 20 frames on both sides, less the window itself
+    allowed = ((100, 108), (178, 208), (278, 385))
+    trained = [item for fold in dataset.folds for item in dataset.training_clips(dataset.clips(fold, "train"))]
+    negatives = [item for item in trained if item.target == dataset.classes.index("none")]
+    assert negatives and {item.redraw_starts for item in negatives} == {allowed}
+    assert all(any(first <= item.start <= last for first, last in allowed) for item in negatives)
+    assert all(item.redraw_starts == () for item in trained if item not in negatives)
+    judged = [item for fold in dataset.folds for item in dataset.clips(fold, "val")] + dataset.clips(RELEASE, "test")
+    assert any(item.target == dataset.classes.index("none") for item in judged)
+    assert all(item.redraw_starts == () for item in judged)
+
+
+@pytest.mark.parametrize("labels", ["exclusive", "independent"])
+def test_an_ensemble_of_folds_gives_the_mean_of_their_probabilities(labels: str) -> None:
+    probs = np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.5, 0.5], [0.6, 0.4]]])  # of two models, of two frames
+    logits = np.log(probs) if labels == "exclusive" else np.log(probs / (1 - probs))
+    tables = [
+        pd.DataFrame({"model": "m", "fold": fold, "clip_id": "c", "video_id": "v", "frame": [0, 1]}).assign(
+            a=of_fold[:, 0], b=of_fold[:, 1]
+        )
+        for fold, of_fold in enumerate(logits)
+    ]
+    mean = _mean_logits(tables, SimpleNamespace(classes=("a", "b"), labels=labels))  # type: ignore[arg-type]
+    values_NK = mean[["a", "b"]].to_numpy(dtype=np.float64)
+    odds = np.exp(values_NK)
+    found = odds / odds.sum(axis=1, keepdims=True) if labels == "exclusive" else odds / (1 + odds)
+    np.testing.assert_allclose(found, [[0.7, 0.3], [0.4, 0.6]], atol=1e-6)
+    assert mean["fold"].tolist() == [RELEASE, RELEASE] and mean["frame"].tolist() == [0, 1]
