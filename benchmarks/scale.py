@@ -1,6 +1,7 @@
 """What many videos cost beside their own work: one more among a thousand, and nothing new among ten thousand.
 
-The videos are a few tiny frames each, so that what is left is bookkeeping: listing, hashing, keys, links, tables, gates.
+The videos are a few tiny frames each, so that what is left is bookkeeping: listing, hashing, keys, links, tables and
+gates.
 """
 
 import os
@@ -60,7 +61,9 @@ def one_more(root: Path, *, num_before: int = NUM_BEFORE, num_rounds: int = NUM_
         rounds.append(stage_seconds(workspace))
     named = f"one video added to {num_before:,}"
     found = [
-        Comparison(f"{named}: {stage} / the bar of all", tuple(r[stage] for r in rounds), (ONE_MORE_BAR_SEC,) * num_rounds)
+        Comparison(
+            f"{named}: {stage} / the bar of all", tuple(r[stage] for r in rounds), (ONE_MORE_BAR_SEC,) * num_rounds
+        )
         for stage in STAGES
     ]
     total_sec = tuple(sum(r[stage] for stage in STAGES) for r in rounds)

@@ -86,6 +86,11 @@ class FrameReader:
     def __len__(self) -> int:
         return self.num_frames
 
+    @property
+    def num_pixels(self) -> int:
+        """Of one frame."""
+        return self.height * self.width
+
     def read(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
         """Frames as uint8 (T, height, width, 3), RGB, in the order of `indices`; these may repeat.
 
