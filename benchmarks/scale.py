@@ -1,6 +1,7 @@
 """What many videos cost beside their own work: one more among a thousand, and nothing new among ten thousand.
 
-Their videos are a few tiny frames, so that what is left is bookkeeping: listing, hashing, keys, links, tables, gates.
+The videos are a few tiny frames each, so that what is left is bookkeeping: listing, hashing, keys, links, tables and
+gates.
 """
 
 import os

@@ -202,6 +202,29 @@ def use(
 
 
 @app.command()
+def estimate(
+    params: Annotated[Path, typer.Option(help="params file of the run to come")] = Path("params.yaml"),
+    videos: Annotated[int, typer.Option(min=1, help="how many videos each stage tries, for some seconds each")] = 5,
+) -> None:
+    """Say what frames, flow and embeddings have left to do, how long it takes here, and whether the disk has room.
+
+    Some videos are tried, so it needs the table of videos: run `dvc repro validate_raw` before. It ends with exit
+    code 4 where the results will not fit.
+
+    Example: kineflow estimate
+
+    Example: kineflow estimate --videos 20 && make retrain
+    """
+    from kineflow.params import load_params
+    from kineflow.stages.estimate import estimate as estimate_all
+    from kineflow.stages.estimate import print_estimate, refuse_what_will_not_fit
+
+    found = estimate_all(load_params(params), num_samples=videos)
+    print_estimate(found)
+    refuse_what_will_not_fit(found)
+
+
+@app.command()
 def roi(
     video: Annotated[Path, typer.Argument(help="video file")],
     out: Annotated[Path, typer.Option(help="picture to write, .png or .jpg")] = Path("roi.png"),

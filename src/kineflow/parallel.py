@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -51,6 +53,7 @@ def map_tasks(
     *,
     label: str,
     num_cpus: float = ...,
+    num_gpus: float = ...,
     weights: Sequence[float] | None = ...,
     unit: str = ...,
 ) -> Iterator[tuple[int, Result]]: ...
@@ -62,6 +65,7 @@ def map_tasks(
     label: str,
     catch: type[Caught] | tuple[type[Caught], ...],
     num_cpus: float = ...,
+    num_gpus: float = ...,
     weights: Sequence[float] | None = ...,
     unit: str = ...,
 ) -> Iterator[tuple[int, Result | Caught]]: ...
@@ -72,6 +76,7 @@ def map_tasks(
     label: str,
     catch: Errors | None = None,
     num_cpus: float = 1.0,
+    num_gpus: float = 0.0,
     weights: Sequence[float] | None = None,
     unit: str = "videos",
 ) -> Iterator[tuple[int, Any]]:
@@ -86,6 +91,8 @@ def map_tasks(
         label: what the progress lines are about.
         catch: errors of this type come back as values; without it the first error ends all.
         num_cpus: cores that one task uses.
+        num_gpus: GPUs that one task uses where there are any. Each worker then keeps its GPU, and what `function`
+            cached on it, from item to item. Where there is none, tasks run on cores.
         weights: work of each item in any unit, for an honest estimate of what is left; equal if None.
         unit: what an item is, in the plural.
 
@@ -97,7 +104,7 @@ def map_tasks(
     if len(weights) != len(items):
         raise ValueError(f"{len(weights)} weights for {len(items)} items")
     progress = Progress(label, num_items=len(items), total_weight=sum(weights), unit=unit)
-    num_slots = max(1, int(num_cores() / num_cpus))
+    num_slots = num_workers(num_cpus=num_cpus, num_gpus=num_gpus)
     spent_sec = 0.0
     with ExitStack() as stack:
         stack.callback(progress.close)
@@ -105,7 +112,8 @@ def map_tasks(
             if _pays(weights, index, spent_sec, num_slots):
                 stack.enter_context(ray_session())
                 progress.change_pace()
-                rest = _map_on_ray(function, items[index:], label=label, catch=catch, num_cpus=num_cpus)
+                pool = _ray_pool(function, label=label, catch=catch, num_cpus=num_cpus, num_gpus=num_gpus)
+                rest = _map_on_ray(pool, items[index:], label=label, catch=catch)
                 for offset, result in rest:
                     progress.advance(weights[index + offset])
                     yield index + offset, result
@@ -120,6 +128,16 @@ def map_tasks(
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def num_workers(*, num_cpus: float = 1.0, num_gpus: float = 0.0) -> int:
+    """Tasks of `map_tasks` that run at a time on this machine."""
+    if num_gpus:
+        import torch
+
+        if num_devices := torch.cuda.device_count():
+            return max(1, int(num_devices / num_gpus))
+    return max(1, int(num_cores() / num_cpus))
 
 
 @contextmanager
@@ -259,32 +277,73 @@ def _ray_is_on() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def _map_on_ray(
-    function: Callable[[Item], Any],
-    items: Sequence[Item],
-    *,
-    label: str,
-    catch: Errors | None,
-    num_cpus: float,
-) -> Iterator[tuple[int, Any]]:
+@dataclass(frozen=True)
+class _Pool:
+    """Workers on Ray.
+
+    Args:
+        submitters: each takes an item and gives the reference of its result; one that has is busy until that is there.
+        end: ends what runs, given the references that are not there yet.
+    """
+
+    submitters: Sequence[Callable[[Any], Any]]
+    end: Callable[[list[Any]], None]
+
+
+def _ray_pool(
+    function: Callable[[Any], Any], *, label: str, catch: Errors | None, num_cpus: float, num_gpus: float
+) -> _Pool:
     import ray
 
-    task = ray.remote(_call).options(num_cpus=num_cpus, max_retries=1, name=label)
     function_ref = ray.put(function)
+    if num_gpus and (num_actors := int(ray.available_resources().get("GPU", 0) / num_gpus)):
+        # Ray ends the process of a task that held a GPU, and the loaded model with it; an actor stays.
+        kind = ray.remote(_Actor).options(num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=-1, max_task_retries=1)
+        actors = [kind.remote(function_ref, catch) for _ in range(num_actors)]
+        return _Pool([actor.call.remote for actor in actors], partial(_kill_actors, actors))
+    task = ray.remote(_call).options(num_cpus=num_cpus, max_retries=1, name=label)
     num_slots = max(1, int(ray.cluster_resources().get("CPU", 1) / num_cpus))
+    # one more than runs for each slot, so that no worker waits for the driver
+    return _Pool([lambda item: task.remote(function_ref, item, catch)] * 2 * num_slots, cancel_tasks)
+
+
+def _kill_actors(actors: list[Any], _running: list[Any]) -> None:
+    import ray
+
+    for actor in actors:
+        ray.kill(actor)
+
+
+class _Actor:
+    """A worker that is kept."""
+
+    def __init__(self, function: Callable[[Any], Any], catch: Errors | None) -> None:
+        self._function, self._catch = function, catch
+
+    def call(self, item: Any) -> Any:
+        """What `function` gives for one item."""
+        return _call(self._function, item, self._catch)
+
+
+def _map_on_ray(pool: _Pool, items: Sequence[Item], *, label: str, catch: Errors | None) -> Iterator[tuple[int, Any]]:
+    import ray
+
+    free = list(pool.submitters)
+    running: dict[Any, tuple[int, Callable[[Item], Any]]] = {}
     waiting = iter(enumerate(items))
-    running: dict[Any, int] = {}
     try:
         while True:
-            while len(running) < 2 * num_slots and (entry := next(waiting, None)) is not None:
-                running[task.remote(function_ref, entry[1], catch)] = entry[0]
+            while free and (entry := next(waiting, None)) is not None:
+                submit = free.pop()
+                running[submit(entry[1])] = (entry[0], submit)
             if not running:
                 return
             done, _ = ray.wait(list(running), num_returns=1)
-            index = running.pop(done[0])
+            index, submit = running.pop(done[0])
+            free.append(submit)
             yield index, _fetch(done[0], label=label, catch=catch)
     finally:
-        cancel_tasks(list(running))
+        pool.end(list(running))
 
 
 def cancel_tasks(references: list[Any]) -> None:

@@ -35,6 +35,25 @@ def home() -> Path:
     return Path(os.environ.get("KINEFLOW_HOME", ".kineflow"))
 
 
+def free_bytes(path: Path) -> int:
+    """Room that is left for us on the disk of `path`, which need not exist yet."""
+    return shutil.disk_usage(existing_part(path)).free
+
+
+def in_bytes(num_bytes: float) -> str:
+    """Bytes for people, in one unit: 310 MB, 2.4 GB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.3g} {unit}"
+    return f"{num_bytes / 1e3:.3g} KB"
+
+
+def existing_part(path: Path) -> Path:
+    """`path`, or the nearest folder above it that exists."""
+    whole = path.absolute()
+    return next(part for part in (whole, *whole.parents) if part.exists())
+
+
 def is_not_empty(path: Path) -> bool:
     """Whether a file holds anything, or a folder files that all do."""
     files = [part for part in path.rglob("*") if part.is_file()] if path.is_dir() else [path]

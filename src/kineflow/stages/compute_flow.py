@@ -1,19 +1,30 @@
 """Frames to optical flow: one file for each video; only what changed is computed."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
-from kineflow.models.flow import compute_flow, flow_rule
+from kineflow.models.flow import NETWORKS, compute_flow, flow_rule
 from kineflow.params import FlowParams, Params
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
-from kineflow.stages.video_results import VideoResult, compute_missing, link_results, read_index
+from kineflow.stages.video_results import (
+    VideoPlan,
+    VideoResult,
+    VideoTask,
+    compute_missing,
+    link_results,
+    read_index,
+)
 from kineflow.store import ResultStore, digest, home
 from kineflow.video.flow import CODE_VERSION
-from kineflow.video.flow_store import FlowRule
+from kineflow.video.flow_store import FlowRule, min_flow_bytes_a_pixel
+from kineflow.video.frame_store import FrameReader
 from kineflow.video.pack import is_pack
 
 PARAMS = ("flow", "streams.flow.enabled", "evaluate.baselines")
+NUM_LOOKED_AT = 20
 
 
 @dataclass(frozen=True)
@@ -33,25 +44,46 @@ def run(params: Params, report: StageReport) -> None:
     Raises:
         ParamsError: the weights of the network are not on this machine.
         DataError: the frames are missing, or too small for flow; or the weights do not fit.
+        StorageFullError: the flow does not fit on the disk.
     """
-    if not params.streams.flow.enabled and "hof" not in params.evaluate.baselines:
+    if not needs_flow(params):
         paths.write_disabled(paths.FLOW, "streams.flow.enabled is false and evaluate.baselines has no hof")
         report.note("disabled: neither the flow stream nor the hof baseline is enabled")
         return
+    plan = plan_flow(params, read_index(paths.FRAMES))
+    compute_missing(plan, report, out=paths.FLOW)
+    link_results(paths.FLOW, plan.results, store=plan.store, suffix="zip")
+
+
+def needs_flow(params: Params) -> bool:
+    """Whether the flow stream or a baseline uses flow."""
+    return params.streams.flow.enabled or "hof" in params.evaluate.baselines
+
+
+def plan_flow(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[FlowTask]:
+    """The flow of every video's frames, which need not be there yet.
+
+    Raises:
+        ParamsError: the weights of the network are not on this machine.
+    """
     store = ResultStore(home() / "store" / "flow", is_whole=is_pack)
     rule = flow_rule(params.flow.method, bound_px=params.flow.bound_px, weights=params.flow.weights)
     described = {"rule": asdict(rule), "jpeg_quality": params.flow.jpeg_quality}
-    results, tasks = [], []
-    for frames in read_index(paths.FRAMES):
-        key = digest(kind="flow", code=CODE_VERSION, frames=frames.key, params=described)
-        result = VideoResult(frames.video_id, key, frames.num_frames - 1)
-        source = (paths.FRAMES / f"{frames.video_id}.zip").absolute()
-        results.append(result)
-        tasks.append(
-            (result, FlowTask(source, key, store.root.absolute(), rule, params.flow), float(frames.num_frames))
-        )
-    compute_missing(flow_into_store, tasks, store=store, report=report)
-    link_results(paths.FLOW, results, store=store, suffix="zip")
+    tasks = []
+    for video in frames:
+        key = digest(kind="flow", code=CODE_VERSION, frames=video.key, params=described)
+        result = VideoResult(video.video_id, key, video.num_frames - 1)
+        source = (paths.FRAMES / f"{video.video_id}.zip").absolute()
+        task = FlowTask(source, key, store.root.absolute(), rule, params.flow)
+        tasks.append(VideoTask(result, task, float(video.num_frames)))
+    num_gpus = 1.0 if params.flow.method in NETWORKS else 0.0
+    return VideoPlan(flow_into_store, tasks, store, partial(_min_flow_bytes, tasks, params.flow), num_gpus=num_gpus)
+
+
+def _min_flow_bytes(tasks: Sequence[VideoTask[FlowTask]], params: FlowParams) -> float:
+    some = tasks[:: max(1, len(tasks) // NUM_LOOKED_AT)]
+    num_pixels = min(FrameReader(entry.task.frames).num_pixels for entry in some)
+    return num_pixels * min_flow_bytes_a_pixel(params.jpeg_quality)
 
 
 def flow_into_store(task: FlowTask) -> int:

@@ -1,9 +1,10 @@
 """Frames to the features of a frozen 2D backbone: one `.npy` (N, D) for each video; only what changed is computed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,14 @@ from numpy.typing import NDArray
 from kineflow.params import EmbedParams, Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
-from kineflow.stages.video_results import VideoResult, compute_missing, link_results, read_index
+from kineflow.stages.video_results import (
+    VideoPlan,
+    VideoResult,
+    VideoTask,
+    compute_missing,
+    link_results,
+    read_index,
+)
 from kineflow.store import ResultStore, digest, file_sha256, home
 
 if TYPE_CHECKING:
@@ -44,41 +52,69 @@ def run(params: Params, report: StageReport) -> None:
     Raises:
         ParamsError: the backbone is not known, or its weights are not there.
         DataError: the frames are missing.
+        StorageFullError: the features do not fit on the disk.
     """
     if not params.embed.enabled:
         paths.write_disabled(paths.EMBEDDINGS, "embed.enabled is false")
         report.note("disabled: embed.enabled is false")
         return
+    plan = plan_embeddings(params, read_index(paths.FRAMES))
+    compute_missing(plan, report, out=paths.EMBEDDINGS)
+    link_results(paths.EMBEDDINGS, plan.results, store=plan.store, suffix="npy")
+
+
+def plan_embeddings(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[EmbedTask]:
+    """The features of every video's frames, which need not be there yet.
+
+    Raises:
+        ParamsError: the backbone's weights are not there.
+    """
     weights_sha256 = _weights_sha256(params.embed.weights)
     seed = params.seed if params.embed.weights is None else 0  # weights from a file leave nothing to chance
     store = ResultStore(home() / "store" / "embeddings")
-    results, tasks = [], []
-    for frames in read_index(paths.FRAMES):
-        described = as_json(params.embed) | {"weights": weights_sha256, "seed": seed}
-        key = digest(kind="embeddings", code=CODE_VERSION, frames=frames.key, params=described)
-        result = VideoResult(frames.video_id, key, frames.num_frames)
-        source = (paths.FRAMES / f"{frames.video_id}.zip").absolute()
-        results.append(result)
-        tasks.append(
-            (result, EmbedTask(source, key, store.root.absolute(), params.embed, seed), float(frames.num_frames))
-        )
-    compute_missing(embed_into_store, tasks, store=store, report=report)
-    link_results(paths.EMBEDDINGS, results, store=store, suffix="npy")
+    described = as_json(params.embed) | {"weights": weights_sha256, "seed": seed}
+    tasks = []
+    for video in frames:
+        key = digest(kind="embeddings", code=CODE_VERSION, frames=video.key, params=described)
+        result = VideoResult(video.video_id, key, video.num_frames)
+        source = (paths.FRAMES / f"{video.video_id}.zip").absolute()
+        task = EmbedTask(source, key, store.root.absolute(), params.embed, seed)
+        tasks.append(VideoTask(result, task, float(video.num_frames)))
+    return VideoPlan(embed_into_store, tasks, store, partial(_feature_bytes, params.embed, seed), num_gpus=1.0)
 
 
 def embed_into_store(task: EmbedTask) -> int:
-    """Embed the frames of one video, and return their number."""
+    """Embed the frames of one video, a batch at a time, and return their number."""
     from kineflow.video.frame_store import FrameReader
 
     model = _model(task.params.backbone, task.params.weights, task.seed)
     size = (task.params.height_px, task.params.width_px)
     with FrameReader(task.frames) as reader, ResultStore(task.store_root).writing(task.key) as target:
-        starts = range(0, reader.num_frames, BATCH_FRAMES)
-        indices = [np.arange(start, min(start + BATCH_FRAMES, reader.num_frames)) for start in starts]
-        features_ND = np.concatenate([embed_frames(model, reader.read(batch), size=size) for batch in indices])
         with target.open("wb") as file:
-            np.save(file, features_ND.astype(np.float16 if task.params.precision == "fp16" else np.float32))
-        return len(features_ND)
+            for start in range(0, reader.num_frames, BATCH_FRAMES):
+                batch = np.arange(start, min(start + BATCH_FRAMES, reader.num_frames))
+                features_TD = embed_frames(model, reader.read(batch), size=size).astype(_dtype(task.params))
+                if start == 0:
+                    _write_header(file, features_TD, num_frames=reader.num_frames)
+                file.write(features_TD.tobytes())
+        return reader.num_frames
+
+
+def _write_header(file: BinaryIO, features_TD: NDArray[Any], *, num_frames: int) -> None:
+    """Begin a `.npy` file that rows are appended to, as `np.save` would begin it."""
+    header = np.lib.format.header_data_from_array_1_0(features_TD)
+    np.lib.format.write_array_header_1_0(file, header | {"shape": (num_frames, features_TD.shape[1])})
+
+
+def _feature_bytes(params: EmbedParams, seed: int) -> float:
+    frame_THWC = np.zeros((1, params.height_px, params.width_px, 3), np.uint8)
+    model = _model(params.backbone, params.weights, seed)
+    features_TD = embed_frames(model, frame_THWC, size=(params.height_px, params.width_px))
+    return float(features_TD.shape[1] * _dtype(params)().itemsize)
+
+
+def _dtype(params: EmbedParams) -> type[np.float16] | type[np.float32]:
+    return np.float16 if params.precision == "fp16" else np.float32
 
 
 def embed_frames(
@@ -102,11 +138,13 @@ def embed_frames(
         frame if frame.shape[:2] == size else cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         for frame in frames_THWC
     ]
-    scaled_THWC = torch.from_numpy(np.stack(resized)).float() / 255
-    normal_THWC = (scaled_THWC - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    device = next(model.parameters()).device
+    scaled_THWC = torch.from_numpy(np.stack(resized)).to(device).float() / 255
+    mean, std = torch.tensor(IMAGENET_MEAN, device=device), torch.tensor(IMAGENET_STD, device=device)
+    normal_THWC = (scaled_THWC - mean) / std
     with torch.inference_mode():
         features_BTD = model(normal_THWC.permute(3, 0, 1, 2)[None]).features
-    features_TD: NDArray[np.float32] = features_BTD[0].numpy()
+    features_TD: NDArray[np.float32] = features_BTD[0].cpu().numpy()
     return features_TD
 
 
@@ -122,7 +160,7 @@ def _model(backbone: str, weights: str | None, seed: int) -> "VideoClassifier":
         model = create_model(f"{backbone}.none", num_classes=1, in_channels=3, task="frame")
     if weights is not None:
         load_weights(model, weights)
-    return model.eval()
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _weights_sha256(weights: str | None) -> str | None:

@@ -1,7 +1,10 @@
 """Videos to frames: one file for each video, resampled by time; only what changed is decoded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kineflow import storage
 from kineflow.errors import DataError
@@ -9,14 +12,18 @@ from kineflow.params import FramesParams, Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.source_manifest import read_sources
 from kineflow.stages.stage import StageReport
-from kineflow.stages.video_results import VideoResult, compute_missing, link_results
+from kineflow.stages.video_results import VideoPlan, VideoResult, VideoTask, compute_missing, link_results
 from kineflow.store import ResultStore, digest, file_sha256, home
 from kineflow.tables import VIDEOS, read_table
 from kineflow.video.extract import CODE_VERSION, FrameSize, extract_frames
+from kineflow.video.jpeg import min_jpeg_bytes_a_pixel
 from kineflow.video.pack import is_pack
 from kineflow.video.region_files import RegionSource, find_regions
 from kineflow.video.resample import num_extracted_frames
 from kineflow.video.sampling import VideoLength
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PARAMS = ("frames",)
 
@@ -43,9 +50,21 @@ def run(params: Params, report: StageReport) -> None:
     Raises:
         DecodeError: a video that ingest could decode cannot be decoded; it is named.
         DataError: a video is gone or changed since sync, or its region of interest is missing or wrong.
+        StorageFullError: the frames do not fit on the disk.
     """
     videos = read_table(paths.VIDEOS, VIDEOS)
     report.quarantined = int((videos["status"] != "ok").sum())
+    plan = plan_frames(params, videos)
+    compute_missing(plan, report, out=paths.FRAMES)
+    link_results(paths.FRAMES, plan.results, store=plan.store, suffix="zip")
+
+
+def plan_frames(params: Params, videos: "pd.DataFrame") -> VideoPlan[ExtractTask]:
+    """The frames of every good video of the videos table.
+
+    Raises:
+        DataError: a region of interest is missing or wrong.
+    """
     store = ResultStore(home() / "store" / "frames", is_whole=is_pack)
     is_followed = params.frames.roi.kind == "pose"
     sources = read_sources(paths.SOURCES) if is_followed else []
@@ -53,18 +72,23 @@ def run(params: Params, report: StageReport) -> None:
     good = videos[videos["status"] == "ok"]
     values = as_json(params.frames)
     regions = find_regions(values.pop("roi"), list(good["video_id"]), hashes)
-    results, tasks = [], []
+    tasks = []
     for video in good.itertuples():
         region = regions[video.video_id]
         content = None if region is None else region.content
         key = digest(kind="frames", code=CODE_VERSION, sha256=video.sha256, params=values, region=content)
         result = VideoResult(video.video_id, key, num_extracted_frames(video.duration_sec, params.frames.fps))
-        results.append(result)
         work = float(video.num_frames) * video.width * video.height
         length = VideoLength(int(video.num_frames), float(video.duration_sec))
-        tasks.append((result, _task(video.uri, video.sha256, key, store, params.frames, region, length), work))
-    compute_missing(extract_into_store, tasks, store=store, report=report)
-    link_results(paths.FRAMES, results, store=store, suffix="zip")
+        task = _task(video.uri, video.sha256, key, store, params.frames, region, length)
+        tasks.append(VideoTask(result, task, work))
+    return VideoPlan(extract_into_store, tasks, store, partial(_min_frame_bytes, params.frames))
+
+
+def _min_frame_bytes(frames: FramesParams) -> float:
+    short_px = frames.short_side_px or 0
+    num_pixels = (frames.height_px or short_px) * (frames.width_px or short_px)
+    return num_pixels * min_jpeg_bytes_a_pixel(frames.jpeg_quality)
 
 
 def extract_into_store(task: ExtractTask) -> int:
@@ -77,15 +101,25 @@ def extract_into_store(task: ExtractTask) -> int:
     if not storage.is_s3(task.uri) and file_sha256(path) != task.sha256:
         raise DataError(f"{task.uri} changed since sync; run sync again")
     with ResultStore(task.store_root).writing(task.key) as target:
-        return extract_frames(
-            path,
-            target,
-            fps=task.fps,
-            size=task.size,
-            jpeg_quality=task.jpeg_quality,
-            region=None if task.region is None else task.region.read(),
-            length=task.length,
-        )
+        return extract_into(target, task)
+
+
+def extract_into(target: Path, task: ExtractTask, *, enough: Callable[[int], bool] | None = None) -> int:
+    """Extract one video to a file of its own, and return its number of frames.
+
+    Args:
+        enough: as `extract_frames` has it.
+    """
+    return extract_frames(
+        storage.local_file(task.uri, cache_dir=task.cache_dir, sha256=task.sha256),
+        target,
+        fps=task.fps,
+        size=task.size,
+        jpeg_quality=task.jpeg_quality,
+        region=None if task.region is None else task.region.read(),
+        length=task.length,
+        enough=enough,
+    )
 
 
 def _task(

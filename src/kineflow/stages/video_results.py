@@ -8,15 +8,16 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from kineflow.errors import DataError, KineflowError
+from kineflow.errors import DataError, KineflowError, StorageFullError
 from kineflow.parallel import map_tasks
 from kineflow.stages.stage import StageReport
-from kineflow.store import ResultStore
+from kineflow.store import ResultStore, existing_part, free_bytes, in_bytes
 
 INDEX = "index.tsv"
 HEADER = "video_id\tkey\tnum_frames"
+NUM_WEIGHED = 50
 Task = TypeVar("Task")
 
 
@@ -29,42 +30,119 @@ class VideoResult:
     num_frames: int
 
 
-def compute_missing(
-    function: Callable[[Task], int],
-    tasks: Sequence[tuple[VideoResult, Task, float]],
-    *,
-    store: ResultStore,
-    report: StageReport,
-) -> None:
-    """Call `function` for the results that the store lacks, and count what was there.
+@dataclass(frozen=True)
+class VideoTask(Generic[Task]):
+    """What makes a result, and how much work that is, in any unit."""
+
+    result: VideoResult
+    task: Task
+    work: float
+
+
+@dataclass(frozen=True)
+class VideoPlan(Generic[Task]):
+    """What a stage is to make.
 
     Args:
         function: writes the result of its task to the store, whole or not at all, and returns its number of frames.
-        tasks: each result with its task and its work in any unit; results of the same key are made once.
+        tasks: one for each video; results of the same key are made once.
+        store: holds the results.
+        min_frame_bytes: the least that a frame, flow or feature takes on the disk; asked only if some are to be made.
+        num_gpus: GPUs that a worker uses, where there are any.
+    """
+
+    function: Callable[[Task], int]
+    tasks: Sequence[VideoTask[Task]]
+    store: ResultStore
+    min_frame_bytes: Callable[[], float]
+    num_gpus: float = 0.0
+
+    @property
+    def results(self) -> list[VideoResult]:
+        """What every video's result is, whether it is there or not."""
+        return [entry.result for entry in self.tasks]
+
+    def missing(self) -> list[VideoTask[Task]]:
+        """What is to be made, each key once."""
+        return list({entry.result.key: entry for entry in self.tasks if entry.result.key not in self.store}.values())
+
+
+def compute_missing(plan: VideoPlan[Task], report: StageReport, *, out: Path) -> None:
+    """Make the results that the store lacks, and count those that it has.
+
+    Args:
+        out: where they are to be linked.
 
     Raises:
+        StorageFullError: they do not fit on the disk; nothing was written.
         KineflowError: the first error of a task, with the video named.
-        DataError: a result has not as many frames as the tables say.
+        DataError: a result has not as many frames as the tables say, or was made where we do not see it.
     """
-    store.sweep()
-    missing = {entry[0].key: entry for entry in tasks if entry[0].key not in store}
-    todo = list(missing.values())
-    report.items = len(tasks)
-    report.skipped = sum(result.key not in missing for result, _, _ in tasks)
+    plan.store.sweep()
+    todo = plan.missing()
+    keys = {entry.result.key for entry in todo}
+    report.items = len(plan.tasks)
+    report.skipped = sum(result.key not in keys for result in plan.results)
+    check_room(plan, todo, out=out)
     outcomes = map_tasks(
-        function,
-        [task for _, task, _ in todo],
+        plan.function,
+        [entry.task for entry in todo],
         label=report.stage,
-        weights=[weight for _, _, weight in todo],
+        weights=[entry.work for entry in todo],
+        num_gpus=plan.num_gpus,
         catch=KineflowError,
     )
     for index, outcome in outcomes:
-        result = todo[index][0]
+        result = todo[index].result
         if isinstance(outcome, KineflowError):
             raise type(outcome)(f"{result.video_id}: {outcome}") from outcome
         if outcome != result.num_frames:
-            store.path(result.key).unlink(missing_ok=True)
+            plan.store.path(result.key).unlink(missing_ok=True)
             raise DataError(f"{result.video_id}: {outcome} frames made, {result.num_frames} expected; run ingest again")
+        if result.key not in plan.store:
+            raise DataError(
+                f"{result.video_id}: its result is not in {plan.store.root}; the machines of a Ray cluster must share "
+                "the disk of the workspace"
+            )
+
+
+def check_room(plan: VideoPlan[Task], todo: Sequence[VideoTask[Task]], *, out: Path) -> None:
+    """Refuse what cannot fit, by a rule from numbers of frames and from the results that are there.
+
+    Raises:
+        StorageFullError: the disk of the store, or that of `out` if it is another one, has not even the room for as
+            many frames as lean as they get.
+    """
+    if not todo:
+        return
+    keys = {entry.result.key for entry in todo}
+    there = [result for result in plan.results if result.key not in keys]
+    frame_bytes = _leanest_frame_bytes(plan.store, there) or plan.min_frame_bytes()
+    needed_bytes = frame_bytes * sum(entry.result.num_frames for entry in todo)
+    _refuse_if_short(plan.store.root, needed_bytes, num_videos=len(todo))
+    if _device(out) != _device(plan.store.root):  # no hard links there: every result is copied
+        all_bytes = needed_bytes + sum(plan.store.path(result.key).stat().st_size for result in there)
+        _refuse_if_short(out, all_bytes, num_videos=len(plan.tasks))
+
+
+def _leanest_frame_bytes(store: ResultStore, there: Sequence[VideoResult]) -> float:
+    """The least bytes a frame among some of the results that are there; 0 without any."""
+    some = there[:: max(1, len(there) // NUM_WEIGHED)]
+    return min((store.path(item.key).stat().st_size / max(1, item.num_frames) for item in some), default=0.0)
+
+
+def _refuse_if_short(path: Path, needed_bytes: float, *, num_videos: int) -> None:
+    free = free_bytes(path)
+    if needed_bytes > free:
+        raise StorageFullError(
+            f"the results of {num_videos} videos take at least {in_bytes(needed_bytes)}, and the disk of {path} has "
+            f"{in_bytes(free)} free; free some room, set KINEFLOW_HOME to a larger disk, or lower the frames' size, "
+            "fps or quality (`kineflow estimate` says what is needed)"
+        )
+
+
+def _device(path: Path) -> int:
+    return existing_part(path).stat().st_dev
 
 
 def link_results(out: Path, results: Sequence[VideoResult], *, store: ResultStore, suffix: str) -> None:

@@ -1,8 +1,9 @@
 """A video file to a frame store, frame by frame: memory does not grow with its length."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def extract_frames(
     jpeg_quality: int,
     region: Region | None = None,
     length: VideoLength | None = None,
+    enough: Callable[[int], bool] | None = None,
 ) -> int:
     """Write the frame store of the video `source` to `target`.
 
@@ -57,6 +59,7 @@ def extract_frames(
         region: what is looked at; None for the whole frame.
         length: what `probe` found; with it, frames that are not extracted are left undecoded where that is safe. The
             store is the same.
+        enough: asked after each frame, with their number: whether to leave out the rest; for a sample.
 
     Returns:
         the number of extracted frames.
@@ -66,16 +69,22 @@ def extract_frames(
         DataError: the region does not lie in the video, or ends before it does.
     """
     plan = None if length is None else plan_sampling(source, fps=fps, length=length)
+    write = partial(_write_all, target=target, fps=fps, size=size, quality=jpeg_quality, region=region, enough=enough)
     if plan is not None:
         with suppress(PlanError):
-            frames = frames_to_extract(source, fps=fps, plan=plan)
-            return _write_all(frames, target, fps=fps, size=size, quality=jpeg_quality, region=region)
-    frames = frames_to_extract(source, fps=fps, plan=None)
-    return _write_all(frames, target, fps=fps, size=size, quality=jpeg_quality, region=region)
+            return write(frames_to_extract(source, fps=fps, plan=plan))
+    return write(frames_to_extract(source, fps=fps, plan=None))
 
 
 def _write_all(
-    frames: Iterator[DecodedFrame], target: Path, *, fps: float, size: FrameSize, quality: int, region: Region | None
+    frames: Iterator[DecodedFrame],
+    target: Path,
+    *,
+    fps: float,
+    size: FrameSize,
+    quality: int,
+    region: Region | None,
+    enough: Callable[[int], bool] | None,
 ) -> int:
     first = next(frames)
     cut = _cutter(first, size, region)
@@ -98,6 +107,8 @@ def _write_all(
                     window=None if region is None else (*corner, cut.width, cut.height),
                 )
             writer.append(jpeg, source_frame=frame.index, timestamp_sec=frame.timestamp_sec, corner_xy=corner)
+            if enough is not None and enough(len(writer.source_frames)):
+                break
         return len(writer.source_frames)
 
 

@@ -122,6 +122,11 @@ class FrameReader:
         scale = np.array([scaling.scaled_width / scaling.shown_width, scaling.scaled_height / scaling.shown_height])
         return (xy_px + 0.5) * scale - 0.5 - self.corners_T2[item]
 
+    @property
+    def num_pixels(self) -> int:
+        """Of one frame."""
+        return self.height * self.width
+
     def read(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
         """Frames as uint8 (T, height, width, 3), RGB, in the order of `indices`; these may repeat.
 

@@ -49,6 +49,11 @@ def encode_frame(
     return jpeg
 
 
+def min_jpeg_bytes_a_pixel(quality: int) -> float:
+    """What no JPEG of this quality falls below but one of next to nothing: half of the leanest of some real clips."""
+    return 0.04 if quality >= 90 else 0.02 if quality >= 70 else 0.005
+
+
 def _pixels(plane: VideoPlane) -> Pixels:
     values = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # its stub hides that it is a buffer
     return values.reshape(-1, plane.line_size)[: plane.height, : plane.width]

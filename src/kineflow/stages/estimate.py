@@ -1,0 +1,256 @@
+"""What the per-video stages have left to do, how long it takes here, and what it takes on the disk.
+
+Some of the user's videos are tried: their first seconds go through the very code of the stages, into a folder that is
+deleted. The videos are drawn by their work, so the mean over them of seconds (or bytes) by work is a fair estimate for
+all (Hansen and Hurwitz 1943), and its standard error says how far it may be off.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kineflow.errors import DataError, StorageFullError
+from kineflow.parallel import RAY_START_SEC, map_tasks, num_workers
+from kineflow.params import Params
+from kineflow.stages import paths
+from kineflow.stages.compute_flow import needs_flow, plan_flow
+from kineflow.stages.embed import plan_embeddings
+from kineflow.stages.extract_frames import ExtractTask, extract_into, plan_frames
+from kineflow.stages.video_results import VideoPlan, VideoTask
+from kineflow.store import ResultStore, free_bytes, in_bytes
+from kineflow.tables import VIDEOS, read_table
+
+SAMPLE_SEC = 2.0  # of work on each video, in each stage
+FEW_FRAMES = 3  # to see how fast a method is, and to load what it needs
+MAX_FRAMES = 200
+Task = TypeVar("Task")
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An estimated number, and twice its standard error: where a like sample of videos would put it."""
+
+    value: float
+    margin: float
+
+
+NOTHING = Amount(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """What one stage has left to do.
+
+    Args:
+        stage: its name.
+        num_videos: that it has a result of, or is to have one.
+        num_missing: results to be made.
+        num_workers: that work at a time on this machine.
+        seconds: until all are made.
+        num_bytes: on the disk of the store.
+    """
+
+    stage: str
+    num_videos: int
+    num_missing: int
+    num_workers: int
+    seconds: Amount
+    num_bytes: Amount
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """All stages, and the disk.
+
+    Args:
+        stages: in the order of the graph; a disabled one is left out.
+        store: where results are kept.
+        free_bytes: on its disk.
+    """
+
+    stages: tuple[StageEstimate, ...]
+    store: Path
+    free_bytes: int
+
+    @property
+    def num_bytes(self) -> float:
+        """What all stages together are estimated to take."""
+        return sum(stage.num_bytes.value for stage in self.stages)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk has room for it."""
+        return self.num_bytes <= self.free_bytes
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a video took: scaled from its first frames to all of them, by its work."""
+
+    seconds_by_work: float
+    bytes_by_work: float
+
+
+def estimate(params: Params, *, num_samples: int) -> Estimate:
+    """Look at what is left, and try some videos of each stage.
+
+    Args:
+        num_samples: videos that each stage tries; one that holds much of the work may count several times.
+
+    Raises:
+        DataError: there is no videos table yet, or a video is gone or cannot be decoded.
+        ParamsError: weights that params name are not on this machine.
+    """
+    if not paths.VIDEOS.is_file():
+        raise DataError(f"{paths.VIDEOS} is not there; `dvc repro validate_raw` lists and measures the videos first")
+    frames = plan_frames(params, read_table(paths.VIDEOS, VIDEOS))
+    with tempfile.TemporaryDirectory(prefix="kineflow-estimate-") as name:
+        sampler = _Sampler(Path(name), {entry.result.video_id: entry.task for entry in frames.tasks}, num_samples)
+        found = [sampler.estimate("extract_frames", frames, sampler.try_extraction)]
+        if needs_flow(params):
+            found.append(sampler.estimate("compute_flow", plan_flow(params, frames.results), sampler.try_on_frames))
+        if params.embed.enabled:
+            plan = plan_embeddings(params, frames.results)
+            found.append(sampler.estimate("embed", plan, sampler.try_on_frames))
+    root = frames.store.root.parent
+    return Estimate(tuple(found), root, free_bytes(root))
+
+
+def drawn(works: Sequence[float], num_samples: int) -> list[int]:
+    """Indices of items drawn in even steps through the total work; one may come up several times."""
+    step = sum(works) / num_samples
+    found: list[int] = []
+    passed, index = 0.0, 0
+    for number in range(num_samples):
+        while index < len(works) - 1 and passed + works[index] <= (number + 0.5) * step:
+            passed += works[index]
+            index += 1
+        found.append(index)
+    return found
+
+
+def total_of(by_work: Sequence[float], total_work: float) -> Amount:
+    """The total over all items, of what some that were drawn by their work took for each unit of it."""
+    mean = statistics.fmean(by_work)
+    error = statistics.stdev(by_work) / len(by_work) ** 0.5 if len(by_work) > 1 else 0.0
+    return Amount(mean * total_work, 2 * error * total_work)
+
+
+class _Sampler:
+    """Tries tasks in a folder of its own."""
+
+    def __init__(self, folder: Path, videos: Mapping[str, ExtractTask], num_samples: int) -> None:
+        self._folder = folder
+        self._videos = videos
+        self._num_samples = num_samples
+        self._frame_sec: dict[Any, float] = {}  # by function, as seen so far
+
+    def estimate(
+        self, stage: str, plan: VideoPlan[Task], try_one: Callable[[VideoPlan[Task], VideoTask[Task]], Tried]
+    ) -> StageEstimate:
+        missing = plan.missing()
+        workers = min(num_workers(num_gpus=plan.num_gpus), max(1, len(missing)))
+        if not missing:
+            return StageEstimate(stage, len(plan.tasks), 0, workers, NOTHING, NOTHING)
+        works = [entry.work for entry in missing]
+        indices = drawn(works, self._num_samples)
+        tried = {index: try_one(plan, missing[index]) for index in dict.fromkeys(indices)}
+        work_sec = total_of([tried[index].seconds_by_work for index in indices], sum(works))
+        num_bytes = total_of([tried[index].bytes_by_work for index in indices], sum(works))
+        start_sec = RAY_START_SEC if workers > 1 else 0.0
+        seconds = Amount(work_sec.value / workers + start_sec, work_sec.margin / workers)
+        return StageEstimate(stage, len(plan.tasks), len(missing), workers, seconds, num_bytes)
+
+    def try_extraction(self, plan: VideoPlan[ExtractTask], entry: VideoTask[ExtractTask]) -> Tried:
+        """The first frames of a video, for as long as a sample lasts."""
+        target = self._folder / "frames.zip"
+        started = time.perf_counter()
+
+        def enough(num_frames: int) -> bool:
+            return time.perf_counter() - started > SAMPLE_SEC
+
+        num_frames = _on_one_thread(lambda task: extract_into(target, task, enough=enough), entry.task)
+        return _tried(entry, num_frames, time.perf_counter() - started, target)
+
+    def try_on_frames(self, plan: VideoPlan[Any], entry: VideoTask[Any]) -> Tried:
+        """The stage's own function on the first frames of a video: so many that it lasts as long as a sample."""
+        if plan.function not in self._frame_sec:
+            self._frame_sec[plan.function] = self._run(plan, entry, FEW_FRAMES)[1] / FEW_FRAMES  # loads, too
+            self._frame_sec[plan.function] = self._run(plan, entry, FEW_FRAMES)[1] / FEW_FRAMES
+        num_frames = min(MAX_FRAMES, max(FEW_FRAMES, round(SAMPLE_SEC / self._frame_sec[plan.function])))
+        done, seconds, result = self._run(plan, entry, num_frames)
+        self._frame_sec[plan.function] = seconds / max(1, done)
+        return _tried(entry, done, seconds, result)
+
+    def _run(self, plan: VideoPlan[Any], entry: VideoTask[Any], num_frames: int) -> tuple[int, float, Path]:
+        """Number of results, seconds, and the file that they are in."""
+        frames = self._folder / "first.zip"
+        extract_into(frames, self._videos[entry.result.video_id], enough=lambda number: number >= num_frames)
+        store = ResultStore(self._folder / "store")
+        task = replace(entry.task, frames=frames, store_root=store.root)
+        started = time.perf_counter()
+        done = _on_one_thread(plan.function, task)
+        return done, time.perf_counter() - started, store.path(entry.result.key)
+
+
+def _on_one_thread(function: Callable[[Task], int], task: Task) -> int:
+    """As a worker runs it."""
+    ((_, done),) = map_tasks(function, [task], label="estimate")
+    return done
+
+
+def _tried(entry: VideoTask[Any], num_frames: int, seconds: float, result: Path) -> Tried:
+    whole = entry.result.num_frames / max(1, num_frames)
+    return Tried(seconds * whole / entry.work, result.stat().st_size * whole / entry.work)
+
+
+def print_estimate(found: Estimate) -> None:
+    """Print a row for each stage, and what the disk says to it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in ("stage", "videos", "to do", "time", "disk"):
+        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
+    for stage in found.stages:
+        cells = (_cell(stage.seconds, in_time), _cell(stage.num_bytes, in_bytes)) if stage.num_missing else ("-", "-")
+        table.add_row(stage.stage, f"{stage.num_videos:,}", f"{stage.num_missing:,}", *cells)
+    console = Console(highlight=False)
+    console.print(table)
+    workers = max(stage.num_workers for stage in found.stages)
+    seconds = sum(stage.seconds.value for stage in found.stages)
+    console.print(
+        f"in all {in_time(seconds)} with {workers} worker{'s' * (workers > 1)}, and {in_bytes(found.num_bytes)}; "
+        f"the disk of {found.store} has {in_bytes(found.free_bytes)} free",
+        soft_wrap=True,
+    )
+
+
+def refuse_what_will_not_fit(found: Estimate) -> None:
+    """Let pass what fits on the disk.
+
+    Raises:
+        StorageFullError: it does not fit.
+    """
+    if not found.fits:
+        raise StorageFullError(
+            f"about {in_bytes(found.num_bytes)} will not fit into the {in_bytes(found.free_bytes)} free on the disk of "
+            f"{found.store}; free some room, set KINEFLOW_HOME to a larger disk, or lower the frames' size, fps or "
+            "quality"
+        )
+
+
+def in_time(seconds: float) -> str:
+    """Seconds for people, in one unit: 45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _cell(amount: Amount, in_words: Callable[[float], str]) -> str:
+    margin = round(100 * amount.margin / amount.value) if amount.value else 0
+    return in_words(amount.value) + (f" ± {margin}%" if margin else "")

@@ -1,0 +1,151 @@
+"""`kineflow estimate` against what the stages then take, and stages that refuse what the disk has no room for."""
+
+import csv
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kineflow.errors import DataError, StorageFullError
+from kineflow.params import load_params
+from kineflow.stages import paths
+from kineflow.stages.estimate import Amount, drawn, estimate, in_time, refuse_what_will_not_fit, total_of
+from kineflow.stages.video_results import read_index
+from kineflow.store import home, in_bytes
+from tests.graph import change_params, report_of, run_command, run_stage, run_stages
+
+FACTOR = 1.3  # an estimated size is within this factor of what is used then
+FROZEN_EMBEDDINGS = {
+    "task": "frame",
+    "data__source": "data/sample/videos",
+    "data__annotations": "data/sample/videos.csv",
+    "clips__window_sec": 1.6,
+    "promotion__metric": "frame_macro_f1",
+    "distill__enabled": False,
+    "embed__enabled": True,
+    "embed__backbone": "resnet10_tiny",
+    "streams__rgb__model": "embedding.lstm",
+    "streams__rgb__options": {"hidden_dim": 16, "num_layers": 1},
+    "streams__flow__model": "resnet10_tiny.lstm",
+    "streams__flow__options": {"hidden_dim": 16, "num_layers": 1},
+}
+
+
+def used_bytes(kind: str) -> int:
+    return sum(path.stat().st_size for path in (home() / "store" / kind).rglob("*") if path.is_file())
+
+
+def check_against_use(monkeypatch: pytest.MonkeyPatch, kinds: dict[str, str]) -> None:
+    params = load_params(Path("params.yaml"))
+    before = estimate(params, num_samples=4)
+    assert [stage.stage for stage in before.stages] == list(kinds)
+    assert all(stage.num_missing == stage.num_videos for stage in before.stages)
+    assert not (home() / "store").joinpath("frames").exists()  # it leaves nothing behind
+    run_stages(monkeypatch, list(kinds))
+    for stage in before.stages:
+        used = used_bytes(kinds[stage.stage])
+        assert used / FACTOR < stage.num_bytes.value < used * FACTOR, stage
+        assert stage.seconds.value > 0
+    after = estimate(params, num_samples=4)
+    assert [(stage.num_missing, stage.num_bytes.value) for stage in after.stages] == [(0, 0.0)] * len(kinds)
+
+
+def test_the_disk_is_estimated_of_all_three_stages(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_params(workspace, **FROZEN_EMBEDDINGS)
+    run_stages(monkeypatch, ["sync", "ingest", "validate_raw"])
+    check_against_use(monkeypatch, {"extract_frames": "frames", "compute_flow": "flow", "embed": "embeddings"})
+
+
+def test_the_disk_is_estimated_on_real_clips(
+    workspace: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = sorted((shared_data / "ut_interaction" / "videos").iterdir())[::6]
+    (workspace / "videos").mkdir()
+    for clip in clips:
+        (workspace / "videos" / clip.name).symlink_to(clip)
+    with (workspace / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *((clip.name, "ab"[i % 2]) for i, clip in enumerate(clips))])
+    data = {"source": "videos", "annotations": "labels.csv", "format": "manifest", "group_from": "video"}
+    change_params(workspace, sample=None, **{f"data__{key}": value for key, value in data.items()})
+    change_params(workspace, frames__height_px=None, frames__width_px=None, frames__short_side_px=96)
+    run_stages(monkeypatch, ["sync", "ingest", "validate_raw"])
+    check_against_use(monkeypatch, {"extract_frames": "frames", "compute_flow": "flow"})
+
+
+def test_without_a_table_of_videos_it_says_what_to_run(workspace: Path) -> None:
+    with pytest.raises(DataError, match="dvc repro validate_raw"):
+        estimate(load_params(Path("params.yaml")), num_samples=1)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of one megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("mount is not there")
+    if done.returncode:
+        pytest.skip("a file system can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_what_will_not_fit_is_not_begun(workspace: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_stages(monkeypatch, ["sync", "ingest", "validate_raw", "extract_frames"])
+    frames_before = sorted(paths.FRAMES.rglob("*"))
+    change_params(workspace, frames__height_px=640, frames__width_px=640)
+    monkeypatch.setenv("KINEFLOW_HOME", str(small_disk / "home"))
+    assert run_stage(monkeypatch, "extract_frames") == 4
+    # By hand: 640 x 640 pixels by 0.04 bytes are 16384 bytes a frame; 24 clips of 10 or 11 frames.
+    least = 16384 * sum(row.num_frames for row in read_index(paths.FRAMES))
+    error = report_of(Path(), "extract_frames")["error"]
+    assert f"24 videos take at least {least / 1e6:.3g} MB" in error
+    assert f"the disk of {small_disk}/home/store/frames has 1.05 MB free; free some room" in error
+    assert list((small_disk / "home").rglob("*.zip")) == []
+    assert sorted(paths.FRAMES.rglob("*")) == frames_before
+    done = run_command("kineflow", "estimate", "--videos", "2", cwd=workspace, check=False)
+    assert done.returncode == 0  # with room enough; run_command leaves KINEFLOW_HOME out
+    with pytest.raises(StorageFullError, match=r"will not fit into the 1\.05 MB free"):
+        refuse_what_will_not_fit(estimate(load_params(Path("params.yaml")), num_samples=2))
+
+
+def test_what_fits_on_the_small_disk_is_made_there(
+    workspace: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_stages(monkeypatch, ["sync", "ingest", "validate_raw"])
+    monkeypatch.setenv("KINEFLOW_HOME", str(small_disk / "home"))
+    assert run_stage(monkeypatch, "extract_frames") == 0
+    assert used_bytes("frames") > 0
+
+
+def test_the_command_prints_a_table(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_stages(monkeypatch, ["sync", "ingest", "validate_raw"])
+    done = run_command("kineflow", "estimate", cwd=workspace)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0] == ["stage", "videos", "to", "do", "time", "disk"]
+    assert [row[:3] for row in rows[1:3]] == [["extract_frames", "24", "24"], ["compute_flow", "24", "24"]]
+    assert "free" in done.stdout
+
+
+def test_videos_are_drawn_by_their_work() -> None:
+    # By hand: the total is 10, so four draws fall at 1.25, 3.75, 6.25 and 8.75.
+    assert drawn([1.0, 1.0, 6.0, 2.0], 4) == [1, 2, 2, 3]
+    assert drawn([5.0], 3) == [0, 0, 0]
+    assert drawn([1.0, 1.0, 1.0, 1.0], 2) == [1, 3]
+
+
+def test_a_total_is_the_mean_by_work_with_twice_its_standard_error() -> None:
+    # By hand: mean 2, standard deviation 1, so the error of three is 0.577.
+    total = total_of([1.0, 2.0, 3.0], 10.0)
+    assert total.value == pytest.approx(20.0)
+    assert total.margin == pytest.approx(2 * 10 / 3**0.5)
+    assert total_of([2.0], 10.0) == Amount(20.0, 0.0)
+
+
+def test_amounts_are_told_in_one_unit() -> None:
+    assert [in_time(seconds) for seconds in (45.0, 720.0, 12600.0)] == ["45 s", "12 min", "3.5 h"]
+    assert [in_bytes(size) for size in (5200.0, 310e6, 2.4e9)] == ["5.2 KB", "310 MB", "2.4 GB"]
