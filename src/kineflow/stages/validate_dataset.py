@@ -43,8 +43,8 @@ def run(params: Params, report: StageReport) -> None:
         raise DataError(
             f"{paths.FLOW} is disabled, but streams.flow or the baseline hof needs it; run compute_flow again"
         )
-    with_pose = not paths.is_disabled(paths.POSE)
-    if not with_pose and params.streams.pose.enabled:
+    with_pose = params.streams.pose.enabled
+    if with_pose and paths.is_disabled(paths.POSE):
         raise DataError(f"{paths.POSE} is disabled, but streams.pose needs it; run compute_pose again")
     rules = dataset_rules(
         task=params.task,
