@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kineflow.params import STREAM_NAMES
 from kineflow.stages import STAGES, stage
 
 BIN = Path(sys.executable).parent
@@ -68,7 +69,7 @@ def change_params(root: Path, **changes: Any) -> None:
 def run_stages(monkeypatch: pytest.MonkeyPatch, names: Sequence[str] = STAGES) -> None:
     """Run stages of the workspace in the current folder in this process, each as its command does."""
     for name in names:
-        for stream in ("rgb", "flow") if name == "train" else (None,):
+        for stream in STREAM_NAMES if name == "train" else (None,):
             assert run_stage(monkeypatch, name, stream) == 0, report_of(Path(), name, stream)["error"]
 
 

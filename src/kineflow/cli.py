@@ -58,7 +58,7 @@ def _root(
 @app.command()
 def stage(
     name: Annotated[str, typer.Argument(help="sync, ingest, ... as in dvc.yaml")],
-    stream: Annotated[str | None, typer.Option(help="rgb or flow, for the stage train")] = None,
+    stream: Annotated[str | None, typer.Option(help="rgb, flow or pose, for the stage train")] = None,
 ) -> None:
     """Run one stage in this workspace, as DVC does.
 
@@ -206,7 +206,7 @@ def estimate(
     params: Annotated[Path, typer.Option(help="params file of the run to come")] = Path("params.yaml"),
     videos: Annotated[int, typer.Option(min=1, help="how many videos each stage tries, for some seconds each")] = 5,
 ) -> None:
-    """Say what frames, flow and embeddings have left to do, how long it takes here, and whether the disk has room.
+    """Say what each stage has left to do of every video, how long it takes here, and whether the disk has room.
 
     Some videos are tried, so it needs the table of videos: run `dvc repro validate_raw` before. It ends with exit
     code 4 where the results will not fit.

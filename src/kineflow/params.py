@@ -6,7 +6,7 @@ Unknown keys, wrong types and impossible combinations are refused by `load_param
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -24,8 +24,8 @@ from kineflow.errors import ParamsError
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
-StreamName = Literal["rgb", "flow"]
-STREAM_NAMES: tuple[StreamName, ...] = ("rgb", "flow")
+StreamName = Literal["rgb", "flow", "pose"]
+STREAM_NAMES: tuple[StreamName, ...] = get_args(StreamName)
 Labels = Literal["exclusive", "independent"]  # exactly one of the classes, or any of them
 METRICS: dict[tuple[str, Labels], tuple[str, ...]] = {  # that a promotion may go by, as evaluation names them
     ("clip", "exclusive"): ("video_top1_acc", "video_macro_f1", "video_mean_class_acc", "video_log_loss"),
@@ -139,6 +139,25 @@ class FlowParams(Section):
         return self
 
 
+class PoseParams(Section):
+    """Where keypoints come from, and how skeletons are drawn; of use where streams.pose is enabled."""
+
+    source: Literal["files", "keypointrcnn"]  # files made before, or torchvision's network on the extracted frames
+    path: str | None  # files: a folder or s3:// prefix, with one file or OpenPose folder for each video
+    weights: str | None  # keypointrcnn: a local file or `torchvision:NAME`
+    limbs: list[Annotated[list[str], Field(min_length=2, max_length=2)]] | None  # null: those of the file or its layout
+    min_likelihood: Fraction  # a joint below it is not drawn, nor are its limbs
+    line_width: Annotated[float, Field(gt=0, le=0.5)]  # of a limb, as a fraction of the shorter side of a frame
+
+    @model_validator(mode="after")
+    def _keys_of_its_source(self) -> Self:
+        if self.source == "files" and self.weights is not None:
+            raise ValueError("weights are for source: keypointrcnn; write null for files")
+        if self.source == "keypointrcnn" and self.path is not None:
+            raise ValueError("path is for source: files; write null for keypointrcnn")
+        return self
+
+
 class EmbedParams(Section):
     """Frozen features of every frame (task frame), for models named `embedding.*`."""
 
@@ -242,6 +261,7 @@ class StreamsParams(Section):
 
     rgb: StreamParams
     flow: StreamParams
+    pose: StreamParams
 
     @property
     def enabled(self) -> tuple[StreamName, ...]:
@@ -258,8 +278,11 @@ class StreamsParams(Section):
     def _at_least_one(self) -> Self:
         if not self.enabled:
             raise ValueError("enable at least one stream")
-        if self.flow.subtract_background:
-            raise ValueError("flow.subtract_background is for rgb; flow has no background")
+        for name in STREAM_NAMES:
+            if name != "rgb" and self[name].subtract_background:
+                raise ValueError(f"{name}.subtract_background is for rgb; {name} has no background")
+            if name != "rgb" and self[name].enabled and self[name].model.startswith("embedding."):
+                raise ValueError(f"{name}.model: embedding.* is for rgb; embeddings are of frames")
         return self
 
 
@@ -314,7 +337,7 @@ class EvaluateParams(Section):
 class ReleaseParams(Section):
     """The model that is scored on test, registered and loaded for prediction."""
 
-    stream: Literal["rgb", "flow", "fusion", "student"]
+    stream: Literal[StreamName, "fusion", "student"]
     form: Literal["refit", "fold_ensemble"]
 
 
@@ -342,6 +365,7 @@ class Params(Section):
     sample: SampleParams | None
     frames: FramesParams
     flow: FlowParams
+    pose: PoseParams
     embed: EmbedParams
     clips: ClipsParams
     splits: SplitsParams
@@ -364,7 +388,7 @@ class Params(Section):
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
         enabled = self.streams.enabled
-        if self.distill.enabled and set(enabled) != {"rgb", "flow"}:
+        if self.distill.enabled and not {"rgb", "flow"} <= set(enabled):
             raise ValueError("distill.enabled needs streams.rgb and streams.flow enabled")
         if self.release.stream == "fusion" and len(enabled) < 2:
             raise ValueError("release.stream: fusion needs two enabled streams")
@@ -372,6 +396,9 @@ class Params(Section):
             raise ValueError("release.stream: student needs distill.enabled")
         if self.release.stream in STREAM_NAMES and self.release.stream not in enabled:
             raise ValueError(f"release.stream: {self.release.stream} is not enabled under streams")
+        needed = {"files": "path", "keypointrcnn": "weights"}[self.pose.source]
+        if self.streams.pose.enabled and getattr(self.pose, needed) is None:
+            raise ValueError(f"streams.pose.enabled with pose.source: {self.pose.source} needs pose.{needed}")
         if self.task == "frame" and self.clips.window_sec is None:
             raise ValueError("clips.window_sec is the length of the windows of task frame, and must be given")
         if self.task == "clip" and self.clips.from_ == "videos" and self.clips.window_sec is not None:

@@ -44,7 +44,7 @@ NEGATIVES = {"label": None, "ratio": 1.0, "within": [], "min_distance_sec": 0.0,
         ("splits", {"test_names": ["a"]}, "splits: test: named and test_names go together"),
         ("flow", {"method": "raft_small"}, "flow: method raft_small needs weights"),
         ("flow", {"weights": "raft.pth"}, "flow: weights are for raft_small and raft_large"),
-        ("release", {"stream": "pose"}, "release.stream: input should be"),
+        ("release", {"stream": "depth"}, "release.stream: input should be"),
     ],
 )
 def test_wrong_values_are_refused_by_key(section, change, message):

@@ -19,6 +19,7 @@ STAGES = [
     "validate_raw",
     "extract_frames",
     "compute_flow",
+    "compute_pose",
     "embed",
     "make_splits",
     "validate_dataset",

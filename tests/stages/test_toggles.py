@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kineflow.params import STREAM_NAMES
 from kineflow.stages import STAGES, paths
 from tests.conftest import Built
 from tests.graph import change_params, copy_workspace, dvc, run_stages
@@ -83,7 +84,7 @@ def check_outs(*, streams: list[str], with_test: bool = True, task: str = "clip"
         assert list(metrics["test"]) == streams
     else:
         assert metrics["test"] is None
-    for network in ("rgb", "flow", "student"):
+    for network in (*STREAM_NAMES, "student"):
         assert paths.is_disabled(paths.MODELS / network) == (network not in streams)
         if network not in streams:
             assert [path.name for path in (paths.MODELS / network).iterdir()] == [paths.DISABLED]

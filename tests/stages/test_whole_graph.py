@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from kineflow.params import STREAM_NAMES
 from kineflow.stages import STAGES, paths
 from tests.conftest import Built, make_workspace
 from tests.graph import (
@@ -26,7 +27,8 @@ from tests.graph import (
 )
 from tests.s3_server import KEY, SECRET, serve_bucket
 
-OUTS = ("data/tables", "data/frames", "data/flow", "data/embeddings", "data/splits", "models", "reports/gates")
+STORES = ("data/frames", "data/flow", "data/pose", "data/embeddings")
+OUTS = ("data/tables", *STORES, "data/splits", "models", "reports/gates")
 SCORES = ("metrics.json", "reports/plots")
 SECOND_BUILD_SEC = 10.0  # the bar is 3 s on a machine that does nothing else
 CLIP = "arena1_clip001.mp4"
@@ -58,7 +60,8 @@ def reencode(path: Path) -> None:
 
 
 def test_a_second_build_runs_only_sync(built: Built, capsys: pytest.CaptureFixture[str], record_property: Any) -> None:
-    expected = [name for stage in STAGES for name in (("train@rgb", "train@flow") if stage == "train" else (stage,))]
+    trained = [f"train@{stream}" for stream in STREAM_NAMES]
+    expected = [name for stage in STAGES for name in (trained if stage == "train" else (stage,))]
     assert stages_run(built.output) == expected
     output, seconds = dvc_timed(built.root, "repro")
     assert stages_run(output) == ["sync"]
@@ -111,8 +114,8 @@ def test_after_a_changed_video_everything_downstream_runs(project: Path) -> None
     reencode(project / "data" / "sample" / "clips" / CLIP)
     ran = stages_run(dvc(project, "repro"))
     assert set(ran) == {
-        "sync", "ingest", "validate_raw", "extract_frames", "compute_flow", "embed", "make_splits",
-        "validate_dataset", "train@rgb", "train@flow", "distill", "evaluate", "register",
+        "sync", "ingest", "validate_raw", "extract_frames", "compute_flow", "compute_pose", "embed", "make_splits",
+        "validate_dataset", "train@rgb", "train@flow", "train@pose", "distill", "evaluate", "register",
     }  # fmt: skip
     assert stages_run(dvc(project, "repro")) == ["sync"]
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from kineflow.errors import DataError
 
-Stream = Literal["rgb", "flow", "embedding"]
-SCHEMA_VERSION = 2
+Stream = Literal["rgb", "flow", "pose", "embedding"]
+SCHEMA_VERSION = 3  # 2 knew no pose
 RGB_MEAN, RGB_STD = 0.45, 0.225  # of 0..1 values, for every channel
 FLOW_CLAMP = 6.0  # in units of flow_scale_px
 TEST_WINDOW = 0.85  # of a clip, where it is looked at in several views
@@ -37,7 +37,7 @@ class Preprocessing:
 
     Args:
         task: clip (one label for the tensor) or frame (one for every frame of it).
-        stream: rgb, flow or embedding.
+        stream: rgb, flow, pose or embedding.
         fps: of the extracted frames.
         frames: the params section that the frames were extracted with.
         flow: for stream flow, the `rule` that it was computed and stored by (its zero, steps and bound among it),
@@ -50,6 +50,8 @@ class Preprocessing:
         subtract_background: rgb: take the mean image over the tensor's time away, so that what does not move vanishes.
         flow_scale_px: divides flow, in pixels of the tensor; the standard deviation over the training clips.
         num_views: test-time views whose probabilities are averaged.
+        pose: for stream pose, the `rule` that skeletons were found and drawn by, the `path` of the files of keypoints
+            and the `weights`.
     """
 
     task: Literal["clip", "frame"]
@@ -65,12 +67,13 @@ class Preprocessing:
     subtract_background: bool
     flow_scale_px: float
     num_views: int
+    pose: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
     def num_channels(self) -> int:
         """Channels of the tensor (for embeddings, those of the stored features decide)."""
-        return {"rgb": 3, "flow": 2, "embedding": 0}[self.stream]
+        return {"rgb": 3, "flow": 2, "pose": 3, "embedding": 0}[self.stream]
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -78,11 +81,13 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_json`.
+        """The inverse of `to_json`; what the version before wrote is read too.
 
         Raises:
             DataError: written by another version.
         """
+        if values.get("schema_version") == 2:
+            values = values | {"pose": None, "schema_version": SCHEMA_VERSION}
         if values.get("schema_version") != SCHEMA_VERSION:
             raise DataError(
                 f"preprocessing version {values.get('schema_version')} is not {SCHEMA_VERSION}; "
@@ -175,7 +180,7 @@ def clip_tensor(reader: Reader, start: int, stop: int, preprocessing: Preprocess
         images_THWC = reader.read(_dense_indices(len(reader), start, stop, preprocessing, view))
     else:
         images_THWC = _segments(reader, start, stop, preprocessing, view)
-    finish = _finish_flow if preprocessing.stream == "flow" else _finish_rgb
+    finish = {"rgb": _finish_rgb, "flow": _finish_flow, "pose": _finish_pose}[preprocessing.stream]
     return finish(images_THWC, preprocessing, view)
 
 
@@ -212,7 +217,7 @@ def _segments(reader: Reader, start: int, stop: int, preprocessing: Preprocessin
     stop = max(start + 1, min(stop, len(reader)))
     start = min(start, len(reader) - 1)
     borders = segment_borders(start, stop, preprocessing.num_frames, view)
-    if preprocessing.stream == "rgb":
+    if preprocessing.stream != "flow":
         middles = np.floor((borders[:-1] + borders[1:]) / 2).astype(np.int64)
         return reader.read(np.clip(middles, start, stop - 1))
     firsts = np.clip(np.floor(borders[:-1] + 0.5).astype(np.int64), start, stop - 1)
@@ -239,6 +244,12 @@ def _finish_flow(flows_THWC: np.ndarray, preprocessing: Preprocessing, view: Vie
     factor = view.amplitude / preprocessing.flow_scale_px
     per_axis = np.array([sign * scale_x * factor, scale_y * factor], np.float32)
     return _channels_first(np.clip(resized * per_axis, -FLOW_CLAMP, FLOW_CLAMP), view)
+
+
+def _finish_pose(pictures_THWC: np.ndarray, preprocessing: Preprocessing, view: View) -> np.ndarray:
+    # black, where nothing is, is zero; the light of the scene plays no part
+    resized, _, _ = _crop_and_resize(pictures_THWC, preprocessing, view)
+    return _channels_first(resized.astype(np.float32) * np.float32(1.0 / (255.0 * RGB_STD)), view)
 
 
 def _crop_and_resize(

@@ -15,9 +15,9 @@ class StreamStore:
     """The store of one stream: a file for each video, with an `index.tsv` of what each file is.
 
     Args:
-        root: data/frames, data/flow or data/embeddings.
+        root: data/frames, data/flow, data/pose or data/embeddings.
         keys: by video, the digest that its file was computed under.
-        num_frames: by video, how many images, flows or features its file holds.
+        num_frames: by video, how many images, flows, pictures or features its file holds.
     """
 
     stream: Stream
@@ -58,6 +58,10 @@ def open_reader(stream: Stream, root: Path, video_id: str) -> Reader:
         from kineflow.video.flow_store import FlowReader
 
         return FlowReader(path)
+    if stream == "pose":
+        from kineflow.video.pose_store import PoseReader
+
+        return PoseReader(path)
     from kineflow.video.frame_store import FrameReader
 
     return FrameReader(path)

@@ -1,4 +1,4 @@
-"""Label videos with a release model, from the video file on: the same extraction, flow and tensors as in training."""
+"""Label videos with a release model, from the video file on: extraction, flow, pose and tensors as in training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +12,10 @@ from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
 from kineflow.data.preprocessing import Preprocessing, Reader
 from kineflow.data.probabilities import mean_by_row
 from kineflow.errors import DataError, DecodeError
+from kineflow.inference.keypoints import find_keypoints
 from kineflow.models.flow import compute_flow
+from kineflow.models.pose import CODE_VERSION as POSE_CODE_VERSION
+from kineflow.models.pose import compute_pose
 from kineflow.store import ResultStore, digest, file_sha256, home
 from kineflow.training.bundle import Bundle, Member, read_bundle
 from kineflow.training.precision import choose_device
@@ -23,6 +26,7 @@ from kineflow.video.flow import CODE_VERSION as FLOW_CODE_VERSION
 from kineflow.video.flow_store import FlowReader, FlowRule
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.pack import is_pack
+from kineflow.video.pose_store import PoseReader, PoseRule
 from kineflow.video.region_files import find_regions
 
 WHOLE = {"kind": "full"}  # bundles made before regions of interest say nothing of them
@@ -91,7 +95,7 @@ def score_clips(bundle_dir: Path, clips: Sequence[TimedClip], videos: Sequence[V
 
 
 def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
-    """The reader of `video` as `preprocessing` wants it; extracts frames and flow where that was not done before."""
+    """The reader of `video` as `preprocessing` wants it; what was not made of it before is made."""
     frames = preprocessing.frames
     sha256 = video.sha256 or file_sha256(video.path)
     store = ResultStore(home() / "store" / "predict", is_whole=is_pack)
@@ -114,6 +118,8 @@ def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
             raise DecodeError(f"{video.video_id} cannot be labelled: {err}") from err
     if preprocessing.stream == "rgb":
         return FrameReader(store.path(frames_key))
+    if preprocessing.stream == "pose":
+        return _prepare_pose(video, preprocessing, frames_key, store)
     if preprocessing.stream == "embedding" or preprocessing.flow is None:
         raise DataError(f"{video.video_id}: models on embeddings cannot label new videos yet; train one on frames")
     rule, jpeg_quality = FlowRule(**preprocessing.flow["rule"]), preprocessing.flow["jpeg_quality"]
@@ -123,6 +129,28 @@ def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
             weights = preprocessing.flow["weights"]
             compute_flow(store.path(frames_key), target, rule=rule, jpeg_quality=jpeg_quality, weights=weights)
     return _checked(FlowReader(store.path(flow_key)), video)
+
+
+def _prepare_pose(video: VideoFile, preprocessing: Preprocessing, frames_key: str, store: ResultStore) -> Reader:
+    """The skeletons of extracted frames: of the keypoints beside the video, or found by the network of training."""
+    assert preprocessing.pose is not None
+    rule, weights = PoseRule(**preprocessing.pose["rule"]), preprocessing.pose["weights"]
+    keypoints = None
+    if rule.source == "files":
+        keypoints = find_keypoints(video.path, video.video_id, trained_on=preprocessing.pose["path"])
+    content = None if keypoints is None else keypoints.content
+    pose_key = digest(frames=frames_key, rule=asdict(rule), keypoints=content, code=POSE_CODE_VERSION)
+    if pose_key not in store:
+        with store.writing(pose_key) as target:
+            compute_pose(
+                store.path(frames_key),
+                target,
+                rule=rule,
+                keypoints=keypoints,
+                weights=weights,
+                cache_dir=home() / "objects",
+            )
+    return PoseReader(store.path(pose_key))
 
 
 def _member_probs(

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kineflow.errors import DataError
 from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
-from kineflow.models.weights import read_state_dict
+from kineflow.models.weights import check_fit, read_state_dict
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.roi import hold_crop
 
@@ -40,7 +39,7 @@ def load_raft(name: str, path: Path) -> nn.Module:
 
     model: nn.Module = {"raft_small": optical_flow.raft_small, "raft_large": optical_flow.raft_large}[name]()
     found = {key.removeprefix("module."): tensor for key, tensor in read_state_dict(path).items()}
-    _check_fit(model.state_dict(), found, name=name, path=path)
+    check_fit(model.state_dict(), found, name=name, path=path, param="flow.weights")
     model.load_state_dict(found)
     return model.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -87,17 +86,3 @@ def flow_of_pairs(model: nn.Module, before_THWC: Tensor, after_THWC: Tensor) -> 
 
 def _padded(size_px: int) -> int:
     return max(MIN_INPUT_PX, -(-size_px // STRIDE_PX) * STRIDE_PX)
-
-
-def _check_fit(wanted: dict[str, Tensor], found: dict[str, Tensor], *, name: str, path: Path) -> None:
-    other = f"give flow.weights a state_dict of torchvision's {name}"
-    if missing := [key for key in wanted if key not in found]:
-        raise DataError(
-            f"{path}: not the weights of {name}: it lacks {missing[0]} and {len(missing) - 1} more; {other}"
-        )
-    if unused := [key for key in found if key not in wanted]:
-        raise DataError(f"{path}: not the weights of {name}: {name} has no {unused[0]}; {other}")
-    for key, tensor in wanted.items():
-        if found[key].shape != tensor.shape:
-            shapes = f"{key} is {tuple(found[key].shape)} there, {tuple(tensor.shape)} in {name}"
-            raise DataError(f"{path}: not the weights of {name}: {shapes}; {other}")

@@ -128,6 +128,30 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return _tensors_of(content, path)
 
 
+def check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], *, name: str, path: Path, param: str) -> None:
+    """Make sure that a checkpoint has all tensors of a network and no others.
+
+    Args:
+        wanted: of the network. found: of the file.
+        name: torchvision's, of the network.
+        param: the key of params that named the file.
+
+    Raises:
+        DataError: it is the checkpoint of another network; names the first difference.
+    """
+    other = f"give {param} a state_dict of torchvision's {name}"
+    if missing := [key for key in wanted if key not in found]:
+        raise DataError(
+            f"{path}: not the weights of {name}: it lacks {missing[0]} and {len(missing) - 1} more; {other}"
+        )
+    if unused := [key for key in found if key not in wanted]:
+        raise DataError(f"{path}: not the weights of {name}: {name} has no {unused[0]}; {other}")
+    for key, tensor in wanted.items():
+        if found[key].shape != tensor.shape:
+            shapes = f"{key} is {tuple(found[key].shape)} there, {tuple(tensor.shape)} in {name}"
+            raise DataError(f"{path}: not the weights of {name}: {shapes}; {other}")
+
+
 def state_dict_sha256(state: Mapping[str, Tensor]) -> str:
     """Return a SHA-256, in hex, over names, types, shapes and values; memory layout and device do not count."""
     digest = hashlib.sha256()

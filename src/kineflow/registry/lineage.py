@@ -34,7 +34,7 @@ class Lineage:
         params_digest: of `params`.
         folds_digest: of clips, labels, roles and folds; scores are comparable fold by fold where it is equal.
         versions: library versions.
-        release_stream: rgb, flow, fusion or student.
+        release_stream: rgb, flow, pose, fusion or student.
         training_groups: of the videos that the model was trained on.
         training_videos: their SHA-256.
     """

@@ -18,6 +18,7 @@ from kineflow.parallel import RAY_START_SEC, map_tasks, num_workers
 from kineflow.params import Params
 from kineflow.stages import paths
 from kineflow.stages.compute_flow import needs_flow, plan_flow
+from kineflow.stages.compute_pose import plan_pose
 from kineflow.stages.embed import plan_embeddings
 from kineflow.stages.extract_frames import ExtractTask, extract_into, plan_frames
 from kineflow.stages.video_results import VideoPlan, VideoTask
@@ -113,9 +114,12 @@ def estimate(params: Params, *, num_samples: int) -> Estimate:
         found = [sampler.estimate("extract_frames", frames, sampler.try_extraction)]
         if needs_flow(params):
             found.append(sampler.estimate("compute_flow", plan_flow(params, frames.results), sampler.try_on_frames))
+        if params.streams.pose.enabled:
+            poses = plan_pose(params, frames.results)
+            found.append(sampler.estimate("compute_pose", poses, sampler.try_on_frames))
         if params.embed.enabled:
-            plan = plan_embeddings(params, frames.results)
-            found.append(sampler.estimate("embed", plan, sampler.try_on_frames))
+            features = plan_embeddings(params, frames.results)
+            found.append(sampler.estimate("embed", features, sampler.try_on_frames))
     root = frames.store.root.parent
     return Estimate(tuple(found), root, free_bytes(root))
 

@@ -40,6 +40,7 @@ from kineflow.training.precision import choose_device, choose_precision
 from kineflow.training.recipe import Recipe
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
+from kineflow.video.pose_store import PoseReader
 
 RELEASE = -1
 CURVE_COLUMNS = ("epoch", "train_loss", "val_loss", "val_metric")
@@ -150,20 +151,21 @@ def plan(
     """One job for each fold; `release_job` makes the last.
 
     Args:
-        name: rgb, flow or student.
+        name: rgb, flow, pose or student.
         objective_of: the objective of a fold (-1 for the release model).
     """
     train = params.train
     device = choose_device(train.gpus_per_fold)
     precision, why = choose_precision(train.precision, device)
     report.note(f"training {config.model} on {device.type} in {precision}: {why}")
-    store = StreamStore.of(stream, {"rgb": paths.FRAMES, "flow": paths.FLOW, "embedding": paths.EMBEDDINGS}[stream])
+    store = StreamStore.of(stream, paths.STORES[stream])
     preprocessing = Preprocessing(
         task=params.task,
         stream=stream,
         fps=params.frames.fps,
         frames=as_json(params.frames),
         flow=_flow_of(store, params) if stream == "flow" else None,
+        pose=_pose_of(store, params) if stream == "pose" else None,
         sampling=config.sampling,
         num_frames=_num_frames(params, config),
         frame_stride=config.frame_stride,
@@ -210,6 +212,12 @@ def _flow_of(store: StreamStore, params: Params) -> dict[str, Any]:
     """How the stored flow was made, as its files say."""
     rule = FlowReader(store.root / f"{next(iter(store.keys))}.zip").rule
     return {"rule": asdict(rule), "jpeg_quality": params.flow.jpeg_quality, "weights": params.flow.weights}
+
+
+def _pose_of(store: StreamStore, params: Params) -> dict[str, Any]:
+    """How the stored skeletons were found and drawn, as their files say."""
+    rule = PoseReader(store.root / f"{next(iter(store.keys))}.zip").rule
+    return {"rule": asdict(rule), "path": params.pose.path, "weights": params.pose.weights}
 
 
 def _num_frames(params: Params, config: StreamParams) -> int:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from kineflow.params import Params
+from kineflow.params import STREAM_NAMES, Params
 from kineflow.registry import lineage, tracking
 from kineflow.registry.register import CHALLENGER, register_bundle
 from kineflow.stages import paths
@@ -11,7 +11,13 @@ from kineflow.stages.stage import StageReport
 from kineflow.store import home
 from kineflow.training.bundle import assemble_bundle
 
-PARAMS = ("task", "release", "register", "distill.enabled", "streams.rgb.enabled", "streams.flow.enabled")
+PARAMS = (
+    "task",
+    "release",
+    "register",
+    "distill.enabled",
+    *(f"streams.{name}.enabled" for name in STREAM_NAMES),
+)
 
 
 def run(params: Params, report: StageReport) -> None:

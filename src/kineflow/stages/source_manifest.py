@@ -12,7 +12,7 @@ COLUMNS = ("kind", "key", "num_bytes", "sha256")
 
 @dataclass(frozen=True)
 class Source:
-    """One row of `data/sources.tsv`: a file's kind (`video`, `annotation`, `roi`), key, size and SHA-256 (hex)."""
+    """One row of `data/sources.tsv`: a file's kind (video, annotation, roi or pose), key, size and SHA-256 (hex)."""
 
     kind: str
     key: str

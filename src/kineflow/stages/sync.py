@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,21 +16,40 @@ from kineflow import storage
 from kineflow.annotations import find_format
 from kineflow.annotations.locate import annotation_root, list_annotations, list_videos
 from kineflow.errors import ParamsError
-from kineflow.params import Params, SampleParams, as_json
+from kineflow.params import STREAM_NAMES, Params, SampleParams, as_json
 from kineflow.stages import paths
 from kineflow.stages.source_manifest import Source, write_sources
 from kineflow.stages.stage import StageReport
 from kineflow.stages.weights_manifest import write_weights
 from kineflow.storage import FileInfo
 from kineflow.store import digest, home
+from kineflow.video.pose_files import list_pose_files
 from kineflow.video.region_files import list_region_files
 
-PARAMS = ("data", "sample", "frames.roi", "embed.weights", "streams.rgb.weights", "streams.flow.weights")
+PARAMS = (
+    "data",
+    "sample",
+    "frames.roi",
+    "pose",
+    "embed.weights",
+    *(f"streams.{name}.weights" for name in STREAM_NAMES),
+    "streams.pose.enabled",
+)
 # A file may change again within one tick of a coarse clock, with its size and time unchanged.
 SETTLED_NS = 2_000_000_000
 NUM_THREADS = 8
 PROGRESS_SEC = 2.0
-OUTS = (paths.RAW, paths.TABLES, paths.FRAMES, paths.FLOW, paths.EMBEDDINGS, paths.SPLITS, paths.MODELS, paths.PLOTS)
+OUTS = (
+    paths.RAW,
+    paths.TABLES,
+    paths.FRAMES,
+    paths.FLOW,
+    paths.POSE,
+    paths.EMBEDDINGS,
+    paths.SPLITS,
+    paths.MODELS,
+    paths.PLOTS,
+)
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -41,7 +60,9 @@ def run(params: Params, report: StageReport) -> None:
         ParamsError: a checkpoint that params name is not there.
         ServiceError: S3 is out of reach.
     """
-    check_apart(params.data.source, params.data.annotations)
+    pose_path = params.pose.path if params.streams.pose.enabled else None
+    given = {"data.source": params.data.source, "data.annotations": params.data.annotations, "pose.path": pose_path}
+    check_apart({name: path for name, path in given.items() if path is not None})
     if params.sample is not None:
         _render_sample(params.sample)
     format_ = find_format(params.data.format)
@@ -50,6 +71,8 @@ def run(params: Params, report: StageReport) -> None:
     rows = [("video", params.data.source, info) for info in videos]
     rows += [("annotation", annotation_root(params.data.annotations), info) for info in annotations]
     rows += [("roi", root, info) for root, info in list_region_files(params.frames.roi.path)]
+    if pose_path is not None:
+        rows += [("pose", pose_path, info) for info in list_pose_files(pose_path, param="pose.path")]
     hashes, num_hashed = _hash_all([(root, info) for _, root, info in rows])
     sources = [
         Source(kind, info.key, info.num_bytes, sha256) for (kind, _, info), sha256 in zip(rows, hashes, strict=True)
@@ -61,13 +84,16 @@ def run(params: Params, report: StageReport) -> None:
     report.note(f"{len(videos)} videos and {len(annotations)} annotation files, {num_hashed} read")
 
 
-def check_apart(source: str, annotations: str) -> None:
+def check_apart(places: Mapping[str, str]) -> None:
     """Make sure that no stage's out holds the user's files, because DVC deletes outs.
 
+    Args:
+        places: of the files, by the key of params that names them.
+
     Raises:
-        ParamsError: the source or the annotations are in an out, or the source holds one.
+        ParamsError: one is in an out, or the source holds one.
     """
-    for name, given in (("data.source", source), ("data.annotations", annotations)):
+    for name, given in places.items():
         folder = Path(given).resolve()
         for out in () if storage.is_s3(given) else OUTS:
             if folder.is_relative_to(out.resolve()):

@@ -28,27 +28,31 @@ PARAMS: tuple[str, ...] = (
 
 
 def run(params: Params, report: StageReport) -> None:
-    """Write reports/gates/dataset.json if frames, flow, clips and folds are fit to train on.
+    """Write reports/gates/dataset.json if frames, flow, pose, clips and folds are fit to train on.
 
     Raises:
         GateError: a rule of severity `stop` is broken.
-        DataError: the flow store is disabled, but something needs it.
+        DataError: the flow or the pose store is disabled, but something needs it.
         ParamsError: `validation.severity` names an unknown rule, or a stream an unknown model.
     """
     for name in params.streams.enabled:  # before anything is trained
-        stream = getattr(params.streams, name)
+        stream = params.streams[name]
         check_model(stream.model, task=params.task, options=stream.options)
     with_flow = not paths.is_disabled(paths.FLOW)
     if not with_flow and (params.streams.flow.enabled or "hof" in params.evaluate.baselines):
         raise DataError(
             f"{paths.FLOW} is disabled, but streams.flow or the baseline hof needs it; run compute_flow again"
         )
+    with_pose = params.streams.pose.enabled
+    if with_pose and paths.is_disabled(paths.POSE):
+        raise DataError(f"{paths.POSE} is disabled, but streams.pose needs it; run compute_pose again")
     rules = dataset_rules(
         task=params.task,
         min_frames=params.clips.min_frames,
         min_clips_per_class=params.validation.min_clips_per_class,
         official=params.splits.kind == "official",
         with_flow=with_flow,
+        with_pose=with_pose,
     )
     rules = with_severities(rules, params.validation.severity, known_names=rule_names())
     videos = read_table(paths.VIDEOS, VIDEOS)
@@ -56,7 +60,9 @@ def run(params: Params, report: StageReport) -> None:
     folds = read_table(paths.FOLDS, FOLDS)
     frame_labels = read_learned_labels(params, videos)
     expected = extracted_frame_counts(videos, fps=params.frames.fps)
-    stores, source_frames = store_facts(expected, paths.FRAMES, paths.FLOW if with_flow else None)
+    stores, source_frames = store_facts(
+        expected, paths.FRAMES, paths.FLOW if with_flow else None, paths.POSE if with_pose else None
+    )
     counts = class_counts(params.task, clips, frame_labels, source_frames)
     facts = {
         "stores": stores,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kineflow.params import Params
+from kineflow.params import STREAM_NAMES, Params
 from kineflow.store import file_sha256
 
 
@@ -12,11 +12,8 @@ def write_weights(path: Path, params: Params) -> None:
     Raises:
         ParamsError: a checkpoint is not there; nothing is downloaded.
     """
-    named = {
-        "embed.weights": params.embed.weights,
-        "streams.rgb.weights": params.streams.rgb.weights,
-        "streams.flow.weights": params.streams.flow.weights,
-    }
+    named = {"embed.weights": params.embed.weights, "pose.weights": params.pose.weights}
+    named |= {f"streams.{name}.weights": params.streams[name].weights for name in STREAM_NAMES}
     rows = [f"{key}\t{source}\t{_sha256_of(source)}\n" for key, source in named.items() if source is not None]
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

@@ -31,7 +31,7 @@ class Member:
     """One network of a release model.
 
     Args:
-        stream: rgb, flow or student; members of one stream are averaged first.
+        stream: rgb, flow, pose or student; members of one stream are averaged first.
         weights: file of its state dict, relative to the bundle.
     """
 

@@ -10,7 +10,9 @@ def catalogue() -> dict[str, tuple[Rule, ...]]:
     raw, dataset = dict[str, Rule](), dict[str, Rule]()
     for task in ("clip", "frame"):
         of_raw = raw_rules(task=task, min_clips_per_class=4, max_quarantined_fraction=0.1)
-        of_dataset = dataset_rules(task=task, min_frames=8, min_clips_per_class=4, official=False, with_flow=True)
+        of_dataset = dataset_rules(
+            task=task, min_frames=8, min_clips_per_class=4, official=False, with_flow=True, with_pose=True
+        )
         raw |= {rule.name: rule for rule in of_raw}
         dataset |= {rule.name: rule for rule in of_dataset}
     return {"raw": tuple(raw.values()), "dataset": tuple(dataset.values())}

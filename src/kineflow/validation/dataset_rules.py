@@ -5,10 +5,17 @@ from kineflow.validation.rules import Rule, Severity, absent, at_least, at_most,
 DARKEST = 16  # of 255: below it a frame is black, in video levels
 SMALLEST_CHANGE = 4  # of 255: below it only compression changed anything
 LARGEST_FRACTION_AT_BOUND = 0.05
+SMALLEST_FRACTION_WITH_JOINTS = 0.5
 
 
 def dataset_rules(
-    *, task: str, min_frames: int, min_clips_per_class: int, official: bool, with_flow: bool
+    *,
+    task: str,
+    min_frames: int,
+    min_clips_per_class: int,
+    official: bool,
+    with_flow: bool,
+    with_pose: bool = False,
 ) -> tuple[Rule, ...]:
     """The rules with their default severities; the first broken one is the one that is told.
 
@@ -18,10 +25,12 @@ def dataset_rules(
         min_clips_per_class: on task clip.
         official: whether test is as the annotations say; its groups are then only reported.
         with_flow: whether there is a flow store.
+        with_pose: whether there is a pose store.
     """
     return (
         *_frame_store_rules(),
         *(_flow_store_rules() if with_flow else ()),
+        *(_pose_store_rules() if with_pose else ()),
         *_clip_rules(min_frames),
         *_leak_rules("warn" if official else "stop"),
         *_support_rules(task, min_clips_per_class),
@@ -76,6 +85,29 @@ def _flow_store_rules() -> tuple[Rule, ...]:
             f"at most {100 * LARGEST_FRACTION_AT_BOUND:g}% of a video's flow should be clipped to flow.bound_px",
             "raise flow.bound_px, or frames.fps",
             "warn", "stores", "fraction_at_bound", *at_most(LARGEST_FRACTION_AT_BOUND),
+        ),
+    )  # fmt: skip
+
+
+def _pose_store_rules() -> tuple[Rule, ...]:
+    return (
+        Rule(
+            "pose_stored",
+            "the skeletons of every video, and of no other, must be stored and readable",
+            "run compute_pose again",
+            "stop", "stores", "pose", *equal_to("stored"), detail="pose",
+        ),
+        Rule(
+            "pose_count_expected",
+            "every video must have a skeleton picture for each frame",
+            "run compute_pose again",
+            "stop", "stores", "pictures_difference", *equal_to(0), detail="pictures_words",
+        ),
+        Rule(
+            "pose_shows_joints",
+            f"at least {100 * SMALLEST_FRACTION_WITH_JOINTS:g}% of a video's skeleton pictures should show a joint",
+            "look at its keypoints, or lower pose.min_likelihood",
+            "warn", "stores", "fraction_with_joints", *at_least(SMALLEST_FRACTION_WITH_JOINTS),
         ),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Facts about the frame and flow stores: what is there against what the tables say, and what the images look like.
+"""Facts about the frame, flow and pose stores: what is there against the tables, and what the images look like.
 
 Only a few images of each video are decoded; the counts come from the stores themselves, never from an index of them.
 """
@@ -6,7 +6,7 @@ Only a few images of each video are decoded; the counts come from the stores the
 import csv
 import itertools
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,7 @@ from kineflow.errors import KineflowError
 from kineflow.parallel import map_tasks
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
+from kineflow.video.pose_store import PoseReader
 
 Stats = TypeVar("Stats")
 
@@ -56,6 +57,19 @@ class FlowStats:
     fraction_at_bound: float
 
 
+@dataclass(frozen=True)
+class PoseStats:
+    """What the pose store holds of one video.
+
+    Args:
+        num_pictures: their number.
+        fraction_with_joints: of the pictures, those that show a joint.
+    """
+
+    num_pictures: int
+    fraction_with_joints: float
+
+
 def frame_stats(path: Path) -> FrameStats:
     """Sample the frames of one video.
 
@@ -83,35 +97,40 @@ def flow_stats(path: Path) -> FlowStats:
     return FlowStats(reader.num_flows, float(clipped_THW.mean()))
 
 
+def pose_stats(path: Path) -> PoseStats:
+    """What the index of one video's pictures says; one is decoded.
+
+    Raises:
+        KineflowError, OSError, zipfile.BadZipFile: the file is missing or broken.
+    """
+    with PoseReader(path) as reader:
+        reader.read([0])
+    return PoseStats(reader.num_frames, float((reader.num_joints > 0).mean()))
+
+
 def store_facts(
-    expected_frames: Mapping[str, int], frames_dir: Path, flow_dir: Path | None
+    expected_frames: Mapping[str, int], frames_dir: Path, flow_dir: Path | None, pose_dir: Path | None = None
 ) -> tuple[pd.DataFrame, dict[str, NDArray[np.int64]]]:
     """One row for each video that is expected or stored.
 
     Args:
         expected_frames: extracted frames of each ok video, by the tables.
         frames_dir: the frame store, with its `index.tsv`.
-        flow_dir: the flow store; None where it is disabled.
+        flow_dir, pose_dir: the flow and the pose store; None where disabled.
 
     Returns:
         the facts, and the source frames of each video whose frames can be read.
     """
-    in_frames = _listed(frames_dir)
-    in_flow = _listed(flow_dir) if flow_dir is not None else set()
-    video_ids = sorted(set(expected_frames) | in_frames | in_flow)
-    items = [
-        (
-            frames_dir / f"{video_id}.zip" if video_id in in_frames else None,
-            flow_dir / f"{video_id}.zip" if flow_dir is not None and video_id in in_flow else None,
-        )
-        for video_id in video_ids
-    ]
+    listed = [_listed(folder) for folder in (frames_dir, flow_dir, pose_dir)]
+    video_ids = sorted(set(expected_frames).union(*listed))
+    items = [tuple(files.get(video_id) for files in listed) for video_id in video_ids]
     rows: list[dict[str, object]] = []
     source_frames: dict[str, NDArray[np.int64]] = {}
-    for i, (frames, flow) in map_tasks(_stats_of_video, items, label="looking at the stores"):
+    for i, (frames, flow, pose) in map_tasks(_stats_of_video, items, label="looking at the stores"):
         video_id = video_ids[i]
         expected = expected_frames.get(video_id)
-        row: dict[str, object] = {"item": video_id, "frames": _state(frames, expected), "flow": _state(flow, expected)}
+        row: dict[str, object] = {"item": video_id, "frames": _state(frames, expected)}
+        row |= {"flow": _state(flow, expected), "pose": _state(pose, expected)}
         if isinstance(frames, FrameStats):
             source_frames[video_id] = frames.source_frames_N
             row |= {"brightest": frames.brightest, "largest_change": frames.largest_change}
@@ -119,18 +138,23 @@ def store_facts(
         if isinstance(flow, FlowStats):
             row["fraction_at_bound"] = flow.fraction_at_bound
             row |= _count_facts("flows", flow.num_flows, None if expected is None else expected - 1)
+        if isinstance(pose, PoseStats):
+            row["fraction_with_joints"] = pose.fraction_with_joints
+            row |= _count_facts("pictures", pose.num_pictures, expected)
         rows.append(row)
     columns = ["item", "frames", "frames_difference", "frames_words", "brightest", "largest_change"]
     columns += ["flow", "flows_difference", "flows_words", "fraction_at_bound"]
-    numbers = ["frames_difference", "brightest", "largest_change", "flows_difference", "fraction_at_bound"]
+    columns += ["pose", "pictures_difference", "pictures_words", "fraction_with_joints"]
+    words = {"item", *(name for name in columns if name.endswith("_words")), "frames", "flow", "pose"}
+    numbers = [name for name in columns if name not in words]
     facts = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, "float64"))
     return facts.sort_values("item", ignore_index=True), source_frames
 
 
-def _stats_of_video(files: tuple[Path | None, Path | None]) -> tuple[FrameStats | str, FlowStats | str]:
-    """Statistics of a video's two files, or in words why there are none."""
-    frames_path, flow_path = files
-    return _try(frame_stats, frames_path), _try(flow_stats, flow_path)
+def _stats_of_video(files: Sequence[Path | None]) -> tuple[FrameStats | str, FlowStats | str, PoseStats | str]:
+    """Statistics of a video's files of frames, flow and pose, or in words why there are none."""
+    frames_path, flow_path, pose_path = files
+    return _try(frame_stats, frames_path), _try(flow_stats, flow_path), _try(pose_stats, pose_path)
 
 
 def _try(stats: Callable[[Path], Stats], path: Path | None) -> Stats | str:
@@ -142,7 +166,7 @@ def _try(stats: Callable[[Path], Stats], path: Path | None) -> Stats | str:
         return f"unreadable: {' '.join(str(err).split())}"
 
 
-def _state(found: FrameStats | FlowStats | str, expected: int | None) -> str:
+def _state(found: FrameStats | FlowStats | PoseStats | str, expected: int | None) -> str:
     if isinstance(found, str):
         return found
     return "stored" if expected is not None else "of no video in the tables"
@@ -154,12 +178,13 @@ def _count_facts(kind: str, stored: int, expected: int | None) -> dict[str, obje
     return {f"{kind}_difference": stored - expected, f"{kind}_words": f"{stored} {kind}, {expected} expected"}
 
 
-def _listed(folder: Path) -> set[str]:
-    path = folder / "index.tsv"
-    if not path.is_file():
-        return set()
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["video_id"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
+def _listed(folder: Path | None) -> dict[str, Path]:
+    """The files of a store by video; none of one that is disabled."""
+    if folder is None or not (folder / "index.tsv").is_file():
+        return {}
+    with (folder / "index.tsv").open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return {row["video_id"]: folder / f"{row['video_id']}.zip" for row in rows}
 
 
 def _spread(number: int, wanted: int) -> NDArray[np.int64]:

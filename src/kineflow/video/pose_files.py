@@ -65,6 +65,16 @@ def is_pose_file(key: str) -> bool:
     return key.lower().endswith((*FILE_SUFFIXES, *FRAME_SUFFIXES))
 
 
+def belongs_to(key: str, video_id: str) -> bool:
+    """Whether a file of keypoints is one of the video.
+
+    It, or the folder of its frames, is named as the video, or begins with that name and `DLC`, as DeepLabCut's do.
+    """
+    name, video = PurePosixPath(_name(key)), PurePosixPath(video_id)
+    own = name.name if name.as_posix() != key else name.stem
+    return name.parent == video.parent and (own == video.stem or own.startswith(f"{video.stem}DLC"))
+
+
 def list_pose_files(root: str, *, param: str) -> list[storage.FileInfo]:
     """Every file of keypoints under `root`.
 
@@ -96,9 +106,7 @@ def find_pose_files(
     """
     tracks: dict[str, list[str]] = {}
     for key in keys:
-        path = PurePosixPath(key)
-        inside = path.name.lower().endswith(FRAME_SUFFIXES) and len(path.parts) > 1
-        tracks.setdefault(path.parent.as_posix() if inside else key, []).append(key)
+        tracks.setdefault(_name(key), []).append(key)
     by_folder: dict[str, list[str]] = {}
     for name in tracks:
         by_folder.setdefault(PurePosixPath(name).parent.as_posix(), []).append(name)
@@ -113,21 +121,22 @@ def find_pose_files(
 def _match(
     video_id: str, by_folder: Mapping[str, Sequence[str]], tracks: Mapping[str, Sequence[str]], root: str
 ) -> str:
-    """The file or folder named as the video, or as DeepLabCut names its own: the video's name, `DLC`, the network."""
+    """The one file or folder that belongs to the video."""
     video = PurePosixPath(video_id)
-    named = [
-        name
-        for name in by_folder.get(video.parent.as_posix(), ())
-        if PurePosixPath(name).name == video.stem
-        or (tracks[name][0] == name and PurePosixPath(name).stem == video.stem)
-        or PurePosixPath(name).name.startswith(f"{video.stem}DLC")
-    ]
+    named = [name for name in by_folder.get(video.parent.as_posix(), ()) if belongs_to(tracks[name][0], video_id)]
     if len(named) != 1:
         found = "no keypoints" if not named else f"several files ({', '.join(named)})"
         stem = video.with_suffix("").as_posix()
         names = f"{stem}DLC*.csv, {stem}.json or, of OpenPose, the folder {stem}"
         raise DataError(f"{root}: {found} for {video_id}; give one, named {names}")
     return named[0]
+
+
+def _name(key: str) -> str:
+    """What a file is of: itself, or the folder with a file for each frame that it is in."""
+    path = PurePosixPath(key)
+    inside = path.name.lower().endswith(FRAME_SUFFIXES) and len(path.parts) > 1
+    return path.parent.as_posix() if inside else key
 
 
 def _sha256(root: str, key: str, hashes: Mapping[str, str]) -> str:

@@ -47,6 +47,10 @@ def good_tables() -> Tables:
             "flows_difference": 0.0,
             "flows_words": "19 flows, 19 expected",
             "fraction_at_bound": 0.0,
+            "pose": "stored",
+            "pictures_difference": 0.0,
+            "pictures_words": "20 pictures, 20 expected",
+            "fraction_with_joints": 1.0,
         }
     )
     videos = pd.DataFrame({"video_id": VIDEO_IDS, "sha256": [f"hash{i}" for i in range(10)]})
@@ -55,7 +59,9 @@ def good_tables() -> Tables:
 
 def check(tables: Tables, *, official: bool = False, docs_dir: Path | None = None) -> GateResult:
     clips, folds = tables["clips"], tables["folds"]
-    rules = dataset_rules(task="clip", min_frames=8, min_clips_per_class=2, official=official, with_flow=True)
+    rules = dataset_rules(
+        task="clip", min_frames=8, min_clips_per_class=2, official=official, with_flow=True, with_pose=True
+    )
     counts = class_counts("clip", clips, pd.DataFrame(), {})
     facts = {
         "stores": tables["stores"],
@@ -130,6 +136,9 @@ BROKEN: list[tuple[str, Callable[[Tables], None], str, set[str]]] = [
     ("flow_stored", set_value("stores", 3, "flow", "unreadable: cut off"), "v3.mp4 (unreadable: cut off)", set()),
     ("flow_count_expected", set_value("stores", 3, "flows_difference", 1.0), "v3.mp4 (19 flows, 19 expected)", set()),
     ("flow_inside_bound", set_value("stores", 3, "fraction_at_bound", 0.06), "v3.mp4 (fraction at bound: 0.06)", set()),
+    ("pose_stored", set_value("stores", 3, "pose", "missing"), "v3.mp4 (missing)", set()),
+    ("pose_count_expected", set_value("stores", 3, "pictures_difference", -2.0), "(20 pictures, 20 expected)", set()),
+    ("pose_shows_joints", set_value("stores", 3, "fraction_with_joints", 0.2), "(fraction with joints: 0.2)", set()),
     ("clip_inside_video", set_value("clips", 3, "stop_frame", 21), "(frames 0 to 21 of a video of 20 frames)", set()),
     ("clip_inside_video", set_value("clips", 3, "start_frame", -1), "v3.mp4#0-20 (frames -1 to 20", set()),
     ("clip_long_enough", set_value("clips", 3, "start_frame", 13), "v3.mp4#0-20 (frames: 7)", set()),

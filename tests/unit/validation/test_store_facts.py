@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kineflow.validation.store_facts import flow_stats, frame_stats, store_facts
 from kineflow.video.flow_store import FlowRule, writing_flow
 from kineflow.video.frame_store import writing_frames
+from kineflow.video.pose_store import PoseRule, writing_pose
 
 HEIGHT, WIDTH = 32, 48
 
@@ -106,6 +107,26 @@ def test_stores_are_held_against_the_tables(tmp_path: Path) -> None:
     assert facts.loc["cut.mp4", "frames"].startswith("unreadable: ") and "cut off" in facts.loc["cut.mp4", "frames"]
     assert facts.loc["listed.mp4", "frames"].startswith("unreadable: ")
     assert sorted(source_frames) == ["good.mp4", "stray.mp4", "sub/short.mp4"]
+
+
+def test_pictures_are_counted_and_their_joints(tmp_path: Path) -> None:
+    frames, pose = tmp_path / "frames", tmp_path / "pose"
+    pose.mkdir()
+    for name, num_joints in (("a.mp4", [2, 0, 1, 3]), ("short.mp4", [0, 0, 0])):
+        write_frames(frames / f"{name}.zip", moving(4))
+        rule = PoseRule("files", None, 0.5, 0.02)
+        with writing_pose(pose / f"{name}.zip", rule=rule, fps=10.0, height=HEIGHT, width=WIDTH) as writer:
+            for number in num_joints:
+                writer.append(plain(0), num_joints=number)
+    write_index(frames, ["a.mp4", "short.mp4", "gone.mp4"])
+    write_index(pose, ["a.mp4", "short.mp4"])
+    facts, _ = store_facts(dict.fromkeys(("a.mp4", "short.mp4", "gone.mp4"), 4), frames, None, pose)
+    facts = facts.set_index("item")
+    wanted = ["pose", "pictures_difference", "fraction_with_joints"]
+    assert facts.loc["a.mp4", wanted].tolist() == ["stored", 0, 0.75]
+    assert facts.loc["short.mp4", wanted].tolist() == ["stored", -1, 0.0]
+    assert facts.loc["short.mp4", "pictures_words"] == "3 pictures, 4 expected"
+    assert facts.loc["gone.mp4", "pose"] == "missing"
 
 
 def test_without_a_flow_store_there_is_nothing_to_say_about_flow(tmp_path: Path) -> None:
