@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from kineflow.evaluation.metrics import METRICS
+from kineflow.params import load_params
+from kineflow.registry.compare import read_test_data, score_on_test
 from kineflow.stages import STAGES, paths
+from kineflow.store import home
 from tests.conftest import Built
 from tests.graph import change_params, copy_workspace, dvc, run_stages
 
@@ -203,7 +206,8 @@ def test_clips_with_several_labels_with_both_streams_and_student(
 ) -> None:
     change_params(project, clips__overlap="keep", train__class_weights="balanced", promotion__metric="video_mAP")
     run_stages(monkeypatch, AFTER_FRAMES)
-    check_outs(streams=["rgb", "flow", "fusion", "student"], labels="independent")
+    metrics = check_outs(streams=["rgb", "flow", "fusion", "student"], labels="independent")
+    assert score_of_promotion("video_mAP") == pytest.approx(metrics["test"]["fusion"]["video_mAP"], abs=1e-5)
 
 
 def test_frames_of_one_class_with_both_streams_and_student(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,3 +217,24 @@ def test_frames_of_one_class_with_both_streams_and_student(project: Path, monkey
     run_stages(monkeypatch)
     metrics = check_outs(streams=["rgb", "flow", "fusion", "student"], task="frame", labels="exclusive")
     assert metrics["classes"] == sorted(set(metrics["classes"]), key=lambda name: (name != "background", name))
+    score = score_of_promotion("frame_log_loss")  # of windows that overlap, by an ensemble of both streams
+    assert score == pytest.approx(metrics["test"]["fusion"]["frame_log_loss"], abs=1e-5)
+
+
+def score_of_promotion(metric: str) -> float | None:
+    """What a promotion finds for the release bundle on the test clips of today, from the video files on."""
+    params = load_params(Path("params.yaml"))
+    data = read_test_data(
+        params.task,
+        labels=params.labels,
+        videos=paths.VIDEOS,
+        clips=paths.CLIPS,
+        folds=paths.FOLDS,
+        frame_labels=paths.FRAME_LABELS,
+        only_supported=False,
+        frames=paths.FRAMES,
+        frames_per_sec=params.frames.fps,
+    )
+    (score,) = score_on_test(data, [home() / "release" / "bundle"], metric, min_clips=1)
+    assert score.incomparable is None
+    return score.value
