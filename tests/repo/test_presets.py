@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kineflow import params
 from kineflow.errors import ParamsError
+from kineflow.evaluation import metrics
 from kineflow.params import Withheld, load_params, only, parse_params
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -102,3 +104,7 @@ def test_what_a_stage_did_not_declare_is_withheld():
     for read in (lambda: params.train.batch_size, lambda: params.task == "clip", lambda: params.streams.flow.model):
         with pytest.raises(AttributeError, match="not declared in the stage's PARAMS"):
             read()
+
+
+def test_params_know_the_metrics_of_evaluation():
+    assert params.METRICS == metrics.METRICS

@@ -398,6 +398,7 @@ def test_frames_of_exactly_one_class_by_hand(empty, repository):
     assert "frame_log_loss" not in metrics["baselines"]["majority"]
     assert metrics["baselines"]["majority"]["frame_top1_acc"]["mean"] == pytest.approx(5 / 12, abs=1e-6)
     assert metrics["baselines"]["metadata"]["frame_top1_acc"]["mean"] > 0.9  # the place in the video tells it all
+    assert metrics["baselines"]["hof"]["frame_top1_acc"]["mean"] > 5 / 12
     html = paths.REPORT_HTML.read_text()
     assert html.count('class="ethogram"') == 2 and "the most probable class" in html and "confusion matrix" in html
     assert len(pd.read_csv(paths.PLOTS / "confusion.csv")) == 2 * 12

@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from kineflow.stages import paths
+from kineflow.stages.stage import main
 from kineflow.tables import CLIPS, FOLDS, LOGITS, read_table
 from tests.graph import report_of, run_stages
-from tests.stages.test_splits_gates import Bench
+from tests.stages.test_splits_gates import Bench, error_of
 
 NUM_GROUPS = 6  # of Bench, each with a clip of groom and one of rest
 
@@ -22,6 +23,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path) -> 
     """A workspace of twelve videos of noise, and a network that is shown them once."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KINEFLOW_HOME", raising=False)
+    monkeypatch.setattr("kineflow.stages.stage.die_with_parent", lambda: None)  # this process is pytest's
     values = yaml.safe_load((repository / "params" / "tiny.yaml").read_text())
     values["streams"]["flow"]["enabled"] = False
     values["streams"]["rgb"] |= {"epochs": 1, "num_frames": 4, "height_px": 8, "width_px": 8}
@@ -104,6 +106,18 @@ def test_official_groups_in_test_and_training_are_told_and_never_in_training_and
     warning = "test_group_held_out is broken by group g1 (in test and in development)"
     assert any(warning in note for note in report_of(Path(), "validate_dataset")["notes"])
     assert "test_group_held_out is broken" in paths.REPORT_HTML.read_text()
+
+
+def test_two_behaviours_in_one_frame_are_refused_before_anything_is_extracted(bench: Bench) -> None:
+    bench.use_task_frame()
+    bench.params["clips"]["frame_labels"] = "exclusive"
+    bench.frame_labels["groom"] = bench.frame_labels["rear"].where(bench.frame_labels["frame"] == 7, 0)
+    bench.write_tables()
+    assert main("validate_raw") == 3
+    assert error_of("validate_raw").startswith("g0/groom.mp4: frame 7 shows rear and groom; correct its labels")
+    bench.frame_labels = bench.frame_labels.drop(columns="groom")
+    bench.write_tables()
+    assert main("validate_raw") == 0
 
 
 def build(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

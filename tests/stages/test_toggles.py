@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from kineflow.params import STREAM_NAMES
+from kineflow.evaluation.metrics import METRICS
+from kineflow.params import STREAM_NAMES, load_params
+from kineflow.registry.compare import read_test_data, score_on_test
 from kineflow.stages import STAGES, paths
+from kineflow.store import home
 from tests.conftest import Built
 from tests.graph import change_params, copy_workspace, dvc, run_stages
 
-CLIP_METRICS = {"video_top1_acc", "video_macro_f1", "video_mean_class_acc", "video_log_loss"}
-FRAME_METRICS = {"frame_macro_f1", "frame_mAP", "frame_top1_acc"}
 VOID_TAGS = frozenset(("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"))
 AFTER_FRAMES = STAGES[STAGES.index("compute_flow") :]
 LONG_VIDEOS = {
@@ -70,11 +71,14 @@ def project(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return root
 
 
-def check_outs(*, streams: list[str], with_test: bool = True, task: str = "clip") -> dict[str, Any]:
+def check_outs(
+    *, streams: list[str], with_test: bool = True, task: str = "clip", labels: str | None = None
+) -> dict[str, Any]:
     """Hold metrics, report and disabled outs against the streams that are enabled, in their order."""
+    labels = labels or ("exclusive" if task == "clip" else "independent")
     metrics: dict[str, Any] = json.loads(paths.METRICS.read_text())
-    names = CLIP_METRICS if task == "clip" else FRAME_METRICS
-    assert metrics["task"] == task
+    names = set(METRICS[task, labels])  # type: ignore[index]
+    assert metrics["task"] == task and metrics["labels"] == labels
     assert list(metrics["cv"]) == streams
     for stream in streams:
         assert set(metrics["cv"][stream]) == names
@@ -195,3 +199,42 @@ def test_frame_task_without_flow(project: Path, monkeypatch: pytest.MonkeyPatch)
     )
     run_stages(monkeypatch)
     check_outs(streams=["rgb"], task="frame")
+
+
+def test_clips_with_several_labels_with_both_streams_and_student(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_params(project, clips__overlap="keep", train__class_weights="balanced", promotion__metric="video_mAP")
+    run_stages(monkeypatch, AFTER_FRAMES)
+    metrics = check_outs(streams=["rgb", "flow", "fusion", "student"], labels="independent")
+    assert score_of_promotion("video_mAP") == pytest.approx(metrics["test"]["fusion"]["video_mAP"], abs=1e-5)
+
+
+def test_frames_of_one_class_with_both_streams_and_student(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rgb = {"streams__rgb__model": "resnet10_tiny.lstm", "streams__rgb__options": {"hidden_dim": 16, "num_layers": 1}}
+    exclusive = {"clips__frame_labels": "exclusive", "clips__stride_sec": 0.8, "train__class_weights": "balanced"}
+    change_params(project, **LONG_VIDEOS, **rgb, **exclusive, release__form="fold_ensemble")
+    run_stages(monkeypatch)
+    metrics = check_outs(streams=["rgb", "flow", "fusion", "student"], task="frame", labels="exclusive")
+    assert metrics["classes"] == sorted(set(metrics["classes"]), key=lambda name: (name != "background", name))
+    score = score_of_promotion("frame_log_loss")  # of windows that overlap, by an ensemble of both streams
+    assert score == pytest.approx(metrics["test"]["fusion"]["frame_log_loss"], abs=1e-5)
+
+
+def score_of_promotion(metric: str) -> float | None:
+    """What a promotion finds for the release bundle on the test clips of today, from the video files on."""
+    params = load_params(Path("params.yaml"))
+    data = read_test_data(
+        params.task,
+        labels=params.labels,
+        videos=paths.VIDEOS,
+        clips=paths.CLIPS,
+        folds=paths.FOLDS,
+        frame_labels=paths.FRAME_LABELS,
+        only_supported=False,
+        frames=paths.FRAMES,
+        frames_per_sec=params.frames.fps,
+    )
+    (score,) = score_on_test(data, [home() / "release" / "bundle"], metric, min_clips=1)
+    assert score.incomparable is None
+    return score.value

@@ -7,7 +7,9 @@ it, or the event fills more than half of it.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kineflow.data.clips import Row, clips_table, extracted_frame_counts, groups_of_videos, labels_of_videos
@@ -68,27 +70,31 @@ def _events(events: pd.DataFrame, num_frames: int, fps: float, rule: EventRule) 
 def _shared_clips(events: Sequence[_Event]) -> list[tuple[Span, frozenset[str]]]:
     """The clips of one video, joined where they share more than half, each once with its labels; `events` is sorted."""
     spans, labels = list[Span](), list[list[str]]()  # the first label of a clip is that of the event that began it
+    still_open: list[int] = []  # clips that may reach the next event
     for event in events:
-        rivals = (i for i, span in enumerate(spans) if labels[i][0] != event.label and _share_half(span, event.clip))
+        still_open = [i for i in still_open if spans[i][1] > event.clip[0]]
+        rivals = (i for i in still_open if labels[i][0] != event.label and _share_half(*spans[i], *event.clip))
         i = next(rivals, None)
         if i is None:
+            still_open.append(len(spans))
             spans.append(event.clip)
             labels.append([event.label])
             continue
         labels[i].append(event.label)
         if event.is_whole:
             spans[i] = (spans[i][0], max(spans[i][1], event.clip[1]))
+    shown_2E = np.array([event.shown for event in events], dtype=np.int64).reshape(-1, 2).T
     found: dict[Span, frozenset[str]] = {}
     for span, joined in zip(spans, labels, strict=True):
-        shown = (event.label for event in events if _share_half(span, event.shown))
+        shown = (events[int(i)].label for i in np.flatnonzero(_share_half(*span, *shown_2E)))
         found[span] = found.get(span, frozenset()) | {*joined, *shown}
     return list(found.items())
 
 
-def _share_half(one: Span, other: Span) -> bool:
-    """Whether they have more than half of the shorter one in common."""
-    common = min(one[1], other[1]) - max(one[0], other[0])
-    return 2 * common > min(one[1] - one[0], other[1] - other[0])
+def _share_half(start: int, stop: int, other_start: Any, other_stop: Any) -> Any:
+    """Whether two spans, or one and each of many, have more than half of the shorter one in common."""
+    common = np.minimum(stop, other_stop) - np.maximum(start, other_start)
+    return 2 * common > np.minimum(stop - start, other_stop - other_start)
 
 
 def _table(sets: LabelSets, groups: Mapping[str, str], *, origin: str) -> pd.DataFrame:

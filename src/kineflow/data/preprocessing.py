@@ -36,7 +36,7 @@ class Preprocessing:
     """From a stored video to a tensor.
 
     Args:
-        task: clip (one label for the tensor) or frame (one for every frame of it).
+        task: clip (labels of the tensor as a whole) or frame (of every frame of it).
         stream: rgb, flow, pose or embedding.
         fps: of the extracted frames.
         frames: the params section that the frames were extracted with.

@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested on: groups into test, development and stratified folds.
+"""Who is trained on and who validates: development groups into stratified folds (`held_out.py` says who is tested on).
 
 Groups are dealt to folds as wholes. Each class (each behaviour's positive frames on task frame) and the number of
 clips are balanced over the folds: a greedy deal, the heaviest groups first, then moves and swaps for as long as they
@@ -7,7 +7,6 @@ and group, so the order of rows never matters.
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,76 +58,6 @@ def group_counts(clips: pd.DataFrame, class_counts: pd.DataFrame) -> GroupCounts
     """Sum `class_counts` (index clip_id, a column for each class) over the groups of `clips`."""
     counts = class_counts.loc[clips["clip_id"]].assign(**{"": 1}).groupby(clips["group"].to_numpy()).sum().sort_index()
     return GroupCounts(tuple(str(group) for group in counts.index), counts.to_numpy(dtype=np.float64))
-
-
-def deal_test_groups(
-    counts: GroupCounts, known: Mapping[str, str], *, test_fraction: float, seed: int
-) -> dict[str, str]:
-    """Roles of the groups that have none yet.
-
-    As many new groups become test as bring the test set to `test_fraction` of all present groups (rounded, at least
-    one); they are chosen so that the test set resembles the whole and every class keeps two groups for development.
-
-    Args:
-        counts: of every group with clips.
-        known: `test` or `development` of groups dealt before; also of groups that are not present any more.
-        test_fraction: of the present groups.
-        seed: breaks ties.
-
-    Returns:
-        `test` or `development` for each present group that `known` lacks.
-
-    Raises:
-        DataError: there is no group to make a test set of, or none would be left for development.
-    """
-    present = set(counts.groups)
-    new = sorted(present - set(known), key=lambda group: _hash(seed, group))
-    test = {group for group in present if known.get(group) == "test"}
-    wanted = max(1, math.floor(test_fraction * len(present) + 0.5))
-    missing = min(max(0, wanted - len(test)), len(new))
-    if not test and not missing:
-        raise DataError(
-            f"none of the {len(present)} groups is held out for test and no group is new; "
-            "set splits.test: none, or add a group"
-        )
-    if len(test) + missing >= len(present):
-        raise DataError(
-            f"{len(test) + missing} of {len(present)} groups would be held out for test, and none left to train on; "
-            "lower splits.test_fraction, or set splits.test: none"
-        )
-    chosen = _choose_test(counts, test, new, missing, wanted)
-    return {group: "test" if group in chosen else "development" for group in sorted(new)}
-
-
-def _choose_test(counts: GroupCounts, test: set[str], new: list[str], missing: int, wanted: int) -> set[str]:
-    """`missing` of the `new` groups: greedy, then swaps while they help; `new` is in order of preference."""
-    rows = {group: i for i, group in enumerate(counts.groups)}
-    counts_GK, has_GK = counts.counts_GK, (counts.counts_GK > 0).astype(np.int64)
-    target_K = counts_GK.sum(axis=0) * wanted / len(counts.groups)
-    spread_K = has_GK.sum(axis=0)
-
-    def cost(sums_K: Counts, held_K: NDArray[np.int64]) -> Counts:
-        starved = ((spread_K - held_K < 2) & (spread_K >= 2)).sum(axis=-1)
-        absent = ((held_K == 0) & (spread_K > 2)).sum(axis=-1)
-        deviation_K = (sums_K - target_K) / np.maximum(target_K, 1)
-        return np.asarray(np.round(CONCENTRATED * starved + ABSENT * absent + (deviation_K**2).sum(axis=-1), 9))
-
-    members = [rows[group] for group in sorted(test)]
-    sums_K, held_K = counts_GK[members].sum(axis=0), has_GK[members].sum(axis=0)
-    free, chosen = [rows[group] for group in new], list[int]()
-    for _ in range(missing):
-        chosen.append(free.pop(int(np.argmin(cost(sums_K + counts_GK[free], held_K + has_GK[free])))))
-        sums_K, held_K = sums_K + counts_GK[chosen[-1]], held_K + has_GK[chosen[-1]]
-    for i in [*range(missing)] * NUM_RESTARTS if free else []:
-        others = free[:MAX_SWAP_CANDIDATES]
-        swapped_OK = sums_K - counts_GK[chosen[i]] + counts_GK[others]
-        swapped_held_OK = held_K - has_GK[chosen[i]] + has_GK[others]
-        cost_O = cost(swapped_OK, swapped_held_OK)
-        best = int(np.argmin(cost_O))
-        if cost_O[best] < cost(sums_K, held_K):
-            sums_K, held_K = swapped_OK[best], swapped_held_OK[best]
-            chosen[i], free[best] = free[best], chosen[i]
-    return {counts.groups[i] for i in chosen}
 
 
 def deal_folds(
@@ -214,23 +143,6 @@ def leave_one_out(counts: GroupCounts) -> dict[str, int]:
     return {group: fold for fold, group in enumerate(counts.groups)}
 
 
-def named_test_groups(names: Collection[str], clips: pd.DataFrame) -> set[str]:
-    """The groups that `names` (of groups or videos) hold out for test, each as a whole.
-
-    Raises:
-        DataError: a name is neither, or every group would be held out.
-    """
-    groups = set(clips["group"])
-    group_of = dict(zip(clips["video_id"], clips["group"], strict=True))
-    for name in names:
-        if name not in groups and name not in group_of:
-            raise DataError(f"splits.test_names: {name!r} is no group and no video with clips; correct or remove it")
-    held_out = {name if name in groups else group_of[name] for name in names}
-    if held_out == groups:
-        raise DataError("splits.test_names holds every group out, and none is left to train on; remove some")
-    return held_out
-
-
 def _fold_cost(counts_GK: Counts, num_folds: int) -> Callable[[Counts], Counts]:
     """Cost of folds by their sums (..., K): squared relative deviations, classes they lack, classes in one alone."""
     total_K = counts_GK.sum(axis=0)
@@ -251,7 +163,7 @@ def _deal_order(counts: GroupCounts, seed: int, restart: int) -> list[int]:
     share_GK = counts.counts_GK / np.maximum(counts.counts_GK.sum(axis=0), 1)
     noise_G = np.random.default_rng([seed, restart, 1]).uniform(1, 1 + 0.5 * restart, len(counts.groups))
     weight_G = np.round((share_GK**2).sum(axis=1) * noise_G, 12)
-    return sorted(range(len(weight_G)), key=lambda i: (-weight_G[i], _hash(seed, counts.groups[i])))
+    return sorted(range(len(weight_G)), key=lambda i: (-weight_G[i], order_hash(seed, counts.groups[i])))
 
 
 def _deal_greedily(
@@ -347,29 +259,9 @@ def _renumbered(folds_G: NDArray[np.int64]) -> list[int]:
     return [numbers.setdefault(int(fold), len(numbers)) for fold in folds_G]
 
 
-def _hash(seed: int, group: str) -> str:
+def order_hash(seed: int, group: str) -> str:
+    """What ties between groups fall by."""
     return hashlib.sha256(f"{seed}:{group}".encode()).hexdigest()
-
-
-def official_test_clips(clips: pd.DataFrame, videos: pd.DataFrame) -> set[str]:
-    """The clip_ids that the official lists put into test; `train` and `val` of the lists are development.
-
-    Raises:
-        DataError: a video with clips has no official role, or a side is empty.
-    """
-    roles = dict(zip(videos["video_id"], videos["official_role"], strict=True))
-    for video_id in sorted(set(clips["video_id"])):
-        if roles.get(video_id) not in ("train", "val", "test"):
-            raise DataError(f"{video_id}: is in no official list; complete the lists, or set splits.kind: group_kfold")
-    test = {
-        clip_id
-        for clip_id, video_id in zip(clips["clip_id"], clips["video_id"], strict=True)
-        if roles[video_id] == "test"
-    }
-    if not test or len(test) == len(clips):
-        side = "test" if not test else "train"
-        raise DataError(f"the official lists put no clip into {side}; set splits.kind: group_kfold")
-    return test
 
 
 def folds_table(clips: pd.DataFrame, *, test_clips: set[str], fold_of_group: Mapping[str, int]) -> pd.DataFrame:

@@ -110,13 +110,12 @@ def make_examples(
         raise DataError(f"folds names the clip {chosen['clip_id'][unknown].iloc[0]!r}, which the clips table lacks")
     chosen = chosen.sort_values(["fold", "clip_id"], ignore_index=True)
     if task == "clip":
-        return _clip_examples(chosen, tuple(classes), labels)
+        return _clip_examples(chosen, tuple(classes), labels, label_columns(clips))
     return _frame_examples(chosen, tuple(classes), labels, labels_of)
 
 
-def _clip_examples(chosen: pd.DataFrame, classes: tuple[str, ...], labels: Labels) -> Examples:
+def _clip_examples(chosen: pd.DataFrame, classes: tuple[str, ...], labels: Labels, columns: Sequence[str]) -> Examples:
     index = {name: k for k, name in enumerate(classes)}
-    columns = [name for name in label_columns(chosen) if name != "fold"]
     unknown = [label for label in (columns if labels == "independent" else chosen["label"]) if label not in index]
     if unknown:
         raise DataError(f"the clips table has the label {unknown[0]!r}, but the models know {', '.join(classes)}")

@@ -7,17 +7,15 @@ from kineflow.data.clips import event_clips, extracted_frame_counts, joined, neg
 from kineflow.data.event_clips import class_events
 from kineflow.data.fold_file import read_fold_file
 from kineflow.data.frame_labels import positive_frame_counts
+from kineflow.data.held_out import deal_test_groups, named_test_groups, official_test_clips
 from kineflow.data.multi_label import event_label_sets, trimmed_label_sets
 from kineflow.data.splits import (
     balance_table,
     deal_repeats,
-    deal_test_groups,
     folds_table,
     group_counts,
     label_counts,
     leave_one_out,
-    named_test_groups,
-    official_test_clips,
     repeated,
 )
 from kineflow.data.support import supported_clips

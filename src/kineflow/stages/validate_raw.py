@@ -1,6 +1,7 @@
 """The gate between the tables and everything that costs time."""
 
 from kineflow.data.event_clips import class_events
+from kineflow.data.frame_labels import exclusive_labels
 from kineflow.params import Params
 from kineflow.stages import paths
 from kineflow.stages.clip_rules import not_classes
@@ -21,6 +22,7 @@ def run(params: Params, report: StageReport) -> None:
 
     Raises:
         GateError: a rule of severity `stop` is broken.
+        DataError: classes exclude each other, and two behaviours hold in one frame.
         ParamsError: `validation.severity` names an unknown rule.
     """
     rules = raw_rules(
@@ -32,11 +34,14 @@ def run(params: Params, report: StageReport) -> None:
     rules = with_severities(rules, params.validation.severity, known_names=rule_names())
     videos = read_table(paths.VIDEOS, VIDEOS)
     events = read_table(paths.EVENTS, EVENTS)
+    frame_labels = read_table(paths.FRAME_LABELS, FRAME_LABELS)
+    if params.task == "frame" and params.labels == "exclusive":
+        exclusive_labels(frame_labels)  # refuses two behaviours in one frame before anything costs time
     facts = raw_facts(
         params.task,
         videos,
         events,
-        read_table(paths.FRAME_LABELS, FRAME_LABELS),
+        frame_labels,
         class_events=class_events(events, classes=params.clips.classes, not_classes=not_classes(params.clips)),
         point_events=params.clips.window_sec is not None,
     )

@@ -99,7 +99,7 @@ def _news_of(job: Job, path: Path) -> str:
         news = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError):
         return f"{job.name}: starting"
-    metric = "accuracy" if job.model.task == "clip" else "macro-F1"
+    metric = "accuracy" if job.labels == "exclusive" else "macro-F1"
     validated = not math.isnan(news["val_loss"])
     watched = f", val loss {news['val_loss']:.3f}, val {metric} {news['val_metric']:.3f}" if validated else ""
     return f"{job.name}: epoch {news['epoch'] + 1}/{news['epochs']}, loss {news['train_loss']:.3f}{watched}"

@@ -109,12 +109,10 @@ def _rows_to_judge(probs: list[np.ndarray], dataset: ClipDataset) -> tuple[np.nd
         targets = [item.target for item in dataset.items]
         rows = [target if isinstance(target, np.ndarray) else one_hot_KK[target] for target in targets]
         return probs_NK, np.stack(rows)
-    video = {video_id: i for i, video_id in enumerate(dict.fromkeys(item.video_id for item in dataset.items))}
-    frames = [
-        (np.full(item.stop - item.start, video[item.video_id]), np.arange(item.start, item.stop))
-        for item in dataset.items
-    ]
-    frames_2W = np.concatenate(frames, axis=1)
-    _, first_N, row_W = np.unique(frames_2W, axis=1, return_index=True, return_inverse=True)
+    longest = max(item.stop for item in dataset.items)
+    videos = dict.fromkeys(item.video_id for item in dataset.items)
+    first_of = {video_id: i * longest for i, video_id in enumerate(videos)}  # so that frames of all videos differ
+    frames_W = np.concatenate([first_of[item.video_id] + np.arange(item.start, item.stop) for item in dataset.items])
+    _, first_N, row_W = np.unique(frames_W, return_index=True, return_inverse=True)
     truth_WK = np.concatenate([item.target for item in dataset.items if isinstance(item.target, np.ndarray)])
-    return mean_by_row(np.concatenate(probs), row_W.ravel(), num_rows=len(first_N)), truth_WK[first_N]
+    return mean_by_row(np.concatenate(probs), row_W, num_rows=len(first_N)), truth_WK[first_N]

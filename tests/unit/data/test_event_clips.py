@@ -50,6 +50,13 @@ def test_the_fourth_of_seven_frames_is_the_event() -> None:
     assert spans([("chase", 5.0, NA)], EventRule(window_sec=0.7)) == [(47, 54, "chase")]
 
 
+@pytest.mark.parametrize("length", range(7, 31))  # the lengths that the thesis tried
+def test_the_event_is_in_the_middle_of_every_length(length: int) -> None:
+    ((start, stop, _),) = spans([("chase", 5.0, NA)], EventRule(window_sec=length / 10))
+    before, after = 50 - start, stop - 1 - 50
+    assert before + 1 + after == length and before - after == (1 - length % 2)
+
+
 @pytest.mark.parametrize(
     ("position", "margin_sec", "expected"),
     [

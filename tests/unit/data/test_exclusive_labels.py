@@ -50,3 +50,15 @@ def test_frames_of_a_class_that_is_left_out_are_no_background() -> None:
     whole, nothing = learned_labels(labels, videos, labels="exclusive", only_supported=False)
     assert behaviours(whole) == ["background", "groom", "fall"] and nothing == {}
     assert learned_labels(labels, videos, labels="independent", only_supported=False)[0].equals(labels)
+
+
+def test_the_column_none_of_the_fish_thesis_table_4_2_is_the_background() -> None:
+    # frames 2786 to 2792 of the recording with a chase: 2788, 2789 and 2790 show it, and None is 0 there
+    frames = range(2786, 2793)
+    labels = pd.DataFrame({"video_id": "20200603/1/GH010063", "frame": frames})
+    labels["spawning"] = pd.array([0] * 7, dtype="Int8")
+    labels["chasing"] = pd.array([int(2788 <= frame <= 2790) for frame in frames], dtype="Int8")
+    found = exclusive_labels(labels)
+    assert dict(zip(frames, found["background"], strict=True)) == {
+        2786: 1, 2787: 1, 2788: 0, 2789: 0, 2790: 0, 2791: 1, 2792: 1,
+    }  # fmt: skip

@@ -1,14 +1,17 @@
 """Clips with several labels, by hand-computed values."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kineflow.data.clips import joined, label_columns, negative_clips
 from kineflow.data.dataset import Sample, collate
-from kineflow.data.event_clips import EventRule
+from kineflow.data.event_clips import EventRule, spans_of_event
 from kineflow.data.items import clip_classes, clip_items
 from kineflow.data.multi_label import event_label_sets, trimmed_label_sets
 from kineflow.data.negatives import NegativeRule
@@ -63,6 +66,22 @@ def test_windows_inside_a_state_event_have_the_labels_that_fill_them() -> None:
     assert sets([("x", 2.0, 6.0), ("y", 3.4, 5.4)], rule) == [
         (20, 30, "x"), (30, 40, "xy"), (40, 50, "xy"), (50, 60, "x"),
     ]  # fmt: skip
+
+
+EVENT = st.tuples(st.sampled_from("xyz"), st.integers(0, 80), st.one_of(st.none(), st.integers(1, 19)))
+EVENTS = st.lists(EVENT, min_size=1, max_size=8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(EVENTS, st.sampled_from([WHOLE, WINDOW, replace(WINDOW, states="windows"), replace(WINDOW, position="end")]))
+def test_no_event_that_makes_a_clip_loses_its_label(rows: list[tuple[str, int, int | None]], rule: EventRule) -> None:
+    timed = [(label, start / 10, NA if length is None else (start + length) / 10) for label, start, length in rows]
+    clips = sets(timed, rule)
+    for label, start_sec, stop_sec in timed:
+        for start, stop in spans_of_event(start_sec, stop_sec, 100, fps=10.0, rule=rule):
+            near = [names for first, last, names in clips if first < stop and start < last]
+            assert any(label in names for names in near), (label, start, stop, clips)
+    assert len({(start, stop) for start, stop, _ in clips}) == len(clips) and all(names for *_, names in clips)
 
 
 def test_a_trimmed_video_has_all_labels_of_its_events() -> None:

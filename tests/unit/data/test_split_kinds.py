@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kineflow.data.fold_file import read_fold_file
+from kineflow.data.held_out import deal_test_groups, named_test_groups
 from kineflow.data.partitions import num_partitions, partitions
 from kineflow.data.splits import (
     GroupCounts,
@@ -17,10 +18,8 @@ from kineflow.data.splits import (
     _sums,
     deal_folds,
     deal_repeats,
-    deal_test_groups,
     folds_table,
     leave_one_out,
-    named_test_groups,
     repeated,
 )
 from kineflow.data.support import supported_clips, supported_labels

@@ -4,15 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kineflow.data.held_out import deal_test_groups, official_test_clips
 from kineflow.data.splits import (
     GroupCounts,
     balance_table,
     deal_folds,
-    deal_test_groups,
     folds_table,
     group_counts,
     label_counts,
-    official_test_clips,
 )
 from kineflow.errors import DataError
 

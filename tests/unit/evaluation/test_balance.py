@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kineflow.data.splits import GroupCounts, deal_folds, folds_table, greedy_folds
+from kineflow.data.splits import GroupCounts, deal_folds, folds_table, greedy_folds, repeated
 from kineflow.evaluation.balance import balance_of
 from kineflow.evaluation.predictions import make_examples
 from kineflow.evaluation.report import shown_percent
@@ -13,7 +13,7 @@ from kineflow.evaluation.report import shown_percent
 GROUPS = {"a": {"x": 3, "y": 1}, "b": {"x": 1, "y": 4}, "c": {"x": 2, "y": 2}, "d": {"x": 0, "y": 2}}
 
 
-def balance(fold_of_group, *, test=(), kind="file"):
+def balance(*fold_of_group, test=(), kind="file"):
     rows = [
         (f"{group}{label}{i}", group, 0, 9, label, group, "trimmed")
         for group, labels in GROUPS.items()
@@ -23,7 +23,7 @@ def balance(fold_of_group, *, test=(), kind="file"):
     columns = ["clip_id", "video_id", "start_frame", "stop_frame", "label", "group", "origin"]
     clips = pd.DataFrame(rows, columns=columns)
     in_test = set(clips.loc[clips["group"].isin(test), "clip_id"])
-    folds = folds_table(clips, test_clips=in_test, fold_of_group=fold_of_group)
+    folds = repeated([folds_table(clips, test_clips=in_test, fold_of_group=fold_of) for fold_of in fold_of_group])
     val, held_out = (
         make_examples("clip", clips, folds, role=role, classes=("x", "y"), labels="exclusive", labels_of=lambda v: None)
         for role in ("val", "test")
@@ -43,6 +43,16 @@ def test_counts_and_distances_from_equal_shares_by_hand():
     assert own.name == "these folds, by hand"
     assert (own.mean, own.largest) == (pytest.approx(1 / 6), pytest.approx(1 / 3)) and own.where == "y, fold 0"
     assert search.name == "the search of splits.kind: group_kfold" and search.mean <= greedy.mean
+
+
+def test_repeats_count_each_clip_once_in_every_fold():
+    once, twice = ({"a": 0, "d": 0, "b": 1, "c": 1}, {"a": 0, "b": 0, "c": 1, "d": 1})
+    found = balance(once, twice, kind="group_kfold")
+    assert [cell.count for cell in found.rows["y"]] == [6, 3, 3, 6, 4, 5, 5, 4]
+    assert found.columns[4] == ("fold 2", "train") and found.num_clips == (9, 6, 6, 9, 6, 9, 9, 6)
+    assert [deal.name for deal in found.deals] == ["these folds, by search", "a greedy deal"]
+    # x: 3, 3, 4, 2 where 3 is equal; y: 3, 6, 5, 4 where 4.5 is
+    assert found.deals[0].mean == pytest.approx((0 + 0 + 1 / 3 + 1 / 3 + 1 / 3 + 1 / 3 + 1 / 9 + 1 / 9) / 8)
 
 
 def test_test_is_counted_and_is_in_no_equal_share():
