@@ -47,6 +47,8 @@ def test_none_or_several_are_refused(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match=r"none holds no keypoints .*; correct pose\.path"):
         found(tmp_path / "none", "a.mp4")
+    with pytest.raises(DataError, match=r"a\.json is a file; name the folder .* in pose\.path"):
+        found(tmp_path / "a.json", "a.mp4")
 
 
 def test_keypoints_on_s3_are_listed_read_and_found_by_a_prediction(
