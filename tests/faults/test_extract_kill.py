@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of extraction and flow: nothing half-written, and the next run goes on to the same bytes."""
+"""`kill -9` in extraction, flow and pose: nothing is half-written, and the next run goes on to the same bytes."""
 
 import hashlib
 import os
@@ -15,14 +15,21 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import yaml
 
 from kineflow.stages import paths
+from kineflow.stages.source_manifest import Source, write_sources
 from kineflow.store import file_sha256
 from kineflow.tables import VIDEOS, write_table
 from kineflow.video.probe import probe
+from tests.stages.test_extract_flow import keypoints_csv
 
 NUM_VIDEOS = 12
-STAGES = (("extract_frames", "frames", paths.FRAMES), ("compute_flow", "flow", paths.FLOW))
+STAGES = (
+    ("extract_frames", "frames", paths.FRAMES),
+    ("compute_flow", "flow", paths.FLOW),
+    ("compute_pose", "pose", paths.POSE),
+)
 # The stage as `kineflow stage NAME` runs it; with --ray, on workers from the first item on.
 RUN_STAGE = """
 import sys
@@ -39,12 +46,12 @@ sys.exit(code)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KINEFLOW_HOME", raising=False)
-    text = (repository / "params" / "tiny.yaml").read_text()
+    values = yaml.safe_load((repository / "params" / "tiny.yaml").read_text())
     # Frames large enough that a video takes a good tenth of a second, so that a kill finds one under way.
-    Path("params.yaml").write_text(
-        text.replace("height_px: 48\n  width_px: 48\n  short", "height_px: 480\n  width_px: 640\n  short")
-    )
-    rows = []
+    values["frames"] |= {"height_px": 480, "width_px": 640}
+    values["pose"]["path"], values["streams"]["pose"]["enabled"] = "keypoints", True
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    rows, sources = [], []
     for index in range(NUM_VIDEOS):
         path = Path("videos") / f"{index:02d}.mp4"
         path.parent.mkdir(exist_ok=True)
@@ -53,6 +60,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path) -
         row = {column: getattr(info, column, None) for column, _ in VIDEOS.columns}
         row |= {"video_id": path.name, "uri": str(path), "sha256": file_sha256(path), "num_bytes": path.stat().st_size}
         rows.append(row | {"group": path.name, "status": "ok", "reason": None})
+        keypoints = Path("keypoints") / f"{path.stem}.csv"
+        keypoints_csv(keypoints, [(10.0 + 3 * frame, 2.0 * index) for frame in range(info.num_frames)])
+        sources.append(Source("pose", keypoints.name, keypoints.stat().st_size, file_sha256(keypoints)))
+    write_sources(paths.SOURCES, sources)
     write_table(paths.VIDEOS, VIDEOS, pd.DataFrame(rows))
     return tmp_path
 
@@ -112,11 +123,11 @@ def test_killed_stages_leave_nothing_half_written_and_go_on(
         untouched = {path: path.stat().st_mtime_ns for path in done_before}
         assert untouched == done_before
         assert len(finished(kind)) == NUM_VIDEOS
-    resumed = contents(paths.FRAMES), contents(paths.FLOW)
+    resumed = [contents(out) for _, _, out in STAGES]
     monkeypatch.setenv("KINEFLOW_HOME", str(project / "clean"))
     for stage, _, _ in STAGES:
         assert start(stage).wait(timeout=120) == 0
-    assert (contents(paths.FRAMES), contents(paths.FLOW)) == resumed
+    assert [contents(out) for _, _, out in STAGES] == resumed
 
 
 def test_what_a_killed_run_left_is_swept_once_it_is_old(project: Path) -> None:

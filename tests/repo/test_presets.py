@@ -46,6 +46,10 @@ NEGATIVES = {"label": None, "ratio": 1.0, "within": [], "min_distance_sec": 0.0,
         ("splits", {"test_names": ["a"]}, "splits: test: named and test_names go together"),
         ("flow", {"method": "raft_small"}, "flow: method raft_small needs weights"),
         ("flow", {"weights": "raft.pth"}, "flow: weights are for raft_small and raft_large"),
+        ("pose", {"weights": "people.pth"}, "pose: weights are for source: keypointrcnn; write null for files"),
+        ("pose", {"source": "keypointrcnn", "path": "keypoints"}, "pose: path is for source: files"),
+        ("pose", {"limbs": [["nose", "spine", "tail"]]}, "pose.limbs.0: list should have at most 2 items"),
+        ("pose", {"line_width": 0.0}, "pose.line_width: input should be greater than 0"),
         ("release", {"stream": "depth"}, "release.stream: input should be"),
     ],
 )
@@ -76,6 +80,27 @@ def test_regions_of_interest_take_the_keys_of_their_kind(change, message):
     values["frames"]["roi"] |= change
     with pytest.raises(ParamsError, match=rf"frames\.roi: {message}"):
         parse_params(values, where="params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("stream", "pose", "message"),
+    [
+        ({}, {}, "streams.pose.enabled with pose.source: files needs pose.path"),
+        ({}, {"source": "keypointrcnn"}, "streams.pose.enabled with pose.source: keypointrcnn needs pose.weights"),
+        ({"subtract_background": True}, {"path": "keypoints"}, "pose.subtract_background is for rgb"),
+        ({"model": "embedding.lstm"}, {"path": "keypoints"}, "pose.model: embedding.* is for rgb"),
+    ],
+)
+def test_the_pose_stream_needs_its_keypoints(stream, pose, message):
+    values = sample()
+    values["streams"]["pose"] |= {"enabled": True} | stream
+    values["pose"] |= pose
+    with pytest.raises(ParamsError) as caught:
+        parse_params(values, where="params.yaml")
+    assert message in str(caught.value)
+    good = sample()
+    good["streams"]["pose"]["enabled"], good["pose"]["path"] = True, "keypoints"
+    assert parse_params(good, where="params.yaml").streams.enabled == ("rgb", "flow", "pose")
 
 
 def test_a_missing_key_is_named():

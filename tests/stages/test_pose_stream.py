@@ -14,7 +14,7 @@ import torch
 from kineflow.annotations.pose.layouts import BODY_25
 from kineflow.data.preprocessing import Preprocessing, Reader
 from kineflow.errors import DataError
-from kineflow.inference.predict import VideoFile, label_videos, prepare
+from kineflow.inference.predict import TimedClip, VideoFile, label_videos, prepare, score_clips
 from kineflow.models.region_ops import provide_region_ops
 from kineflow.params import as_json, load_params
 from kineflow.stages import STAGES, paths
@@ -25,7 +25,7 @@ from kineflow.video.pose_store import PoseReader
 from kineflow.video.probe import probe
 from tests.conftest import make_workspace
 from tests.graph import change_params, contents, report_of, run_stage, run_stages
-from tests.stages.test_toggles import AFTER_FRAMES, check_outs
+from tests.stages.test_toggles import AFTER_FRAMES, LONG_VIDEOS, check_outs
 from tests.unit.annotations.test_pose_json import write_openpose
 
 POSES = Path("keypoints")
@@ -60,11 +60,11 @@ def person(label_number: int, phase: float, *, side_px: int, rng: np.random.Gene
     return points
 
 
-def write_poses(root: Path, labels: dict[str, str]) -> None:
+def write_poses(root: Path, labels: dict[str, str], *, videos: str = "clips") -> None:
     """A folder of OpenPose for each video, its person doing what the video's label says."""
     numbers = {label: number for number, label in enumerate(sorted(set(labels.values())))}
     for index, (video_id, label) in enumerate(sorted(labels.items())):
-        info, rng = probe(Path("data/sample/clips") / video_id), np.random.default_rng(index)
+        info, rng = probe(Path("data/sample") / videos / video_id), np.random.default_rng(index)
         frames = [
             [person(numbers[label], 0.6 * frame, side_px=info.width, rng=rng)] for frame in range(info.num_frames)
         ]
@@ -116,6 +116,23 @@ def test_poses_alone_and_beside_both_others(project: Path, monkeypatch: pytest.M
     assert report_of(Path(), "train", "pose")["skipped"] == 3
 
 
+def test_every_frame_of_long_videos_is_labelled_by_its_pose(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pose = {
+        "streams__pose__model": "resnet10_tiny.lstm",
+        "streams__pose__options": LONG_VIDEOS["streams__flow__options"],
+    }
+    change_params(project, **LONG_VIDEOS, **pose)
+    videos = sorted(path.name for path in Path("data/sample/videos").glob("*.mp4"))
+    write_poses(POSES, dict.fromkeys(videos, "any"), videos="videos")
+    run_stages(monkeypatch)
+    check_outs(streams=["pose"], task="frame")
+    logits = read_table(paths.MODELS / "pose" / "test.parquet", LOGITS)
+    uri = read_table(paths.VIDEOS, VIDEOS).set_index("video_id").loc[str(logits["video_id"].iloc[0]), "uri"]
+    shutil.copytree(POSES / Path(uri).stem, Path(uri).with_suffix(""))
+    labelled = label_videos(paths.MODELS / "pose" / "release", [Path(uri)])
+    assert len(labelled) == len(FrameReader(paths.FRAMES / f"{Path(uri).name}.zip"))
+
+
 def predictions_agree(project: Path, bundle: Path, videos: pd.DataFrame) -> None:
     """From the file on a test video scores as it did in training, wherever its keypoints lie."""
     logits = read_table(paths.MODELS / "pose" / "test.parquet", LOGITS)
@@ -129,9 +146,13 @@ def predictions_agree(project: Path, bundle: Path, videos: pd.DataFrame) -> None
     with pytest.raises(DataError, match=r"unseen\.mp4: this model looks at keypoints, and there are none beside"):
         label_videos(alone, [new / "unseen.mp4"])
     shutil.copytree(POSES / Path(video_id).with_suffix(""), new / "unseen")
-    found = label_videos(alone, [new / "unseen.mp4"])[classes].to_numpy()[0]
     wanted = np.exp(logits[classes].to_numpy()[0])
-    np.testing.assert_allclose(found, wanted / wanted.sum(), atol=1e-5)
+    wanted /= wanted.sum()
+    clip, file = TimedClip("c", video_id), VideoFile(video_id, Path(row["uri"]))
+    by_id = score_clips(alone, [clip], [file])[classes].to_numpy()[0]  # keypoints where training had them
+    np.testing.assert_allclose(by_id, wanted, atol=1e-5)
+    found = label_videos(alone, [new / "unseen.mp4"])[classes].to_numpy()[0]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
     fused = label_videos(bundle, [new / "unseen.mp4"])[classes].to_numpy()[0]
     assert fused.sum() == pytest.approx(1, abs=1e-5) and not np.allclose(fused, found)
 

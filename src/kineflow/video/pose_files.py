@@ -82,9 +82,11 @@ def list_pose_files(root: str, *, param: str) -> list[storage.FileInfo]:
         param: the key of params that named it, for the error.
 
     Raises:
-        DataError: `root` is not there, or holds none.
+        DataError: `root` is not there, is a file, or holds none.
         ServiceError: S3 is out of reach.
     """
+    if not storage.is_s3(root) and Path(root).is_file():
+        raise DataError(f"{root} is a file; name the folder that holds the keypoints of each video in {param}")
     found = [info for info in storage.list_files(root) if is_pose_file(info.key)]
     if not found:
         raise DataError(f"{root} holds no keypoints ({' or '.join(FILE_SUFFIXES + FRAME_SUFFIXES)}); correct {param}")

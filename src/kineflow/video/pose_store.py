@@ -1,6 +1,6 @@
 """The skeleton pictures of one video in one file: a pack of PNGs, one for each extracted frame.
 
-They are kept without loss: as PNG they are as small as JPEG of quality 95, which would run the hues into each other.
+They are kept without loss: PNG is about as small here as JPEG of quality 95, which runs the hues into each other.
 """
 
 from collections.abc import Iterator, Sequence

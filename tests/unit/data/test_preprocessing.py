@@ -121,6 +121,25 @@ def test_frame_task_takes_every_frame_and_the_last_flow_twice():
     assert (tensor[0, :, 0, 0] * 2).tolist() == [0, 1, 2, 3, 3]
 
 
+def test_skeletons_on_black_are_zero_where_nothing_is_and_know_no_light():
+    pictures = np.zeros((8, 6, 8, 3), np.uint8)
+    pictures[:, 2, 1] = (255, 51, 0)
+    made = make(stream="pose")
+    plain = clip_tensor(InMemoryReader(pictures), 0, 8, made, View())
+    assert plain.shape == (3, 4, 6, 8) and np.count_nonzero(plain) == 2 * 4
+    np.testing.assert_allclose(plain[:, 0, 2, 1], np.array([1.0, 0.2, 0.0]) / RGB_STD, rtol=1e-5)
+    lit = clip_tensor(InMemoryReader(pictures), 0, 8, made, View(gain=1.3, offset=0.2))
+    np.testing.assert_array_equal(lit, plain)
+    flipped = clip_tensor(InMemoryReader(pictures), 0, 8, made, View(flip=True))
+    np.testing.assert_array_equal(flipped, plain[..., ::-1])  # hues stay with their limbs
+
+
+def test_skeletons_are_sampled_like_frames():
+    frames, made = numbered_frames(40), make(stream="pose", num_frames=4)
+    tensor = clip_tensor(frames, 20, 40, made, View())
+    assert [round(float(value) * RGB_STD * 255) for value in tensor[0, :, 0, 0]] == [22, 27, 32, 37]
+
+
 def test_a_crop_of_rgb_and_flow_of_one_view_is_the_same_place():
     view = draw_view(np.random.default_rng(5), AUGMENT)
     place = np.indices((40, 60)).astype(np.float32)  # the pixel's own row and column
@@ -161,5 +180,7 @@ def test_an_empty_clip_is_an_error():
 def test_json_round_trip_and_other_versions():
     preprocessing = make(stream="flow", flow={"bound_px": 8.0})
     assert Preprocessing.from_json(preprocessing.to_json()) == preprocessing
+    before = {name: value for name, value in preprocessing.to_json().items() if name != "pose"}
+    assert Preprocessing.from_json(before | {"schema_version": 2}) == preprocessing
     with pytest.raises(DataError, match="version 99"):
         Preprocessing.from_json(preprocessing.to_json() | {"schema_version": 99})

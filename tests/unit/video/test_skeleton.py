@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 
@@ -132,6 +134,43 @@ def test_a_moving_crop_leaves_what_it_follows_in_the_middle(tmp_path: Path) -> N
         np.testing.assert_allclose(pose.xy_IP2[0, 1], [16 + 10 - 6 * frame, 16])
     picture = draw_skeletons(poses[1], [], height=32, width=32, min_likelihood=0.5, line_width=0.03)
     assert tuple(picture[16, 16]) == RED and tuple(picture[16, 20]) == CYAN
+
+
+def write_spots(path: Path, xy: list[tuple[int, int]], turn_deg: int) -> Path:
+    """A video of 160x120 with a bright spot at `xy` in each frame, to be turned before it is shown."""
+    images = [np.zeros((120, 160), np.float32) for _ in xy]
+    for image, (x, y) in zip(images, xy, strict=True):
+        image[y, x] = 1
+    spots = [cv2.GaussianBlur(image, (0, 0), 3) for image in images]
+    plain = write_video(path.with_stem("plain"), [np.rint(255 * spot / spot.max()).astype(np.uint8) for spot in spots])
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        if turn_deg:
+            stream.set_display_rotation(turn_deg)
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("turn_deg", [0, 90, 180, 270])
+@pytest.mark.parametrize("follows", [False, True])
+def test_skeletons_lie_on_what_the_frames_show(tmp_path: Path, turn_deg: int, follows: bool) -> None:
+    spots = [(40 + 6 * i, 60 + 2 * i) for i in range(10)]
+    source = write_spots(tmp_path / "a.mkv", spots, turn_deg)
+    x, y = np.array(spots, float).T  # as shown, after turning counter-clockwise
+    shown = {0: (x, y), 90: (y, 159 - x), 180: (159 - x, 119 - y), 270: (119 - y, x)}[turn_deg]
+    keypoints = track(np.stack(shown, axis=1)[:, None])
+    region = Region(60, 60, np.stack(shown, axis=1) - (28, 31)) if follows else None
+    extract_frames(source, tmp_path / "a.zip", fps=5.0, size=FrameSize(90, 75), jpeg_quality=95, region=region)
+    with FrameReader(tmp_path / "a.zip") as reader:
+        poses = list(poses_of_frames(keypoints, reader))
+        assert len(poses) == 5 and (reader.crop_steps_T2.any() == follows)
+        for item, pose in enumerate(poses):
+            picture = draw_skeletons(pose, [], height=90, width=75, min_likelihood=0.5, line_width=0.02)
+            light = np.where(reader.read_gray(item) > 40, reader.read_gray(item), 0)
+            np.testing.assert_allclose(centre(picture), centre(light[..., None]), atol=0.25)
 
 
 def test_keypoints_are_those_of_the_source_frame(tmp_path: Path) -> None:
