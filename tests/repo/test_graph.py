@@ -17,6 +17,7 @@ PLUMBING = {
     "kineflow/errors.py",
     "kineflow/params.py",
     "kineflow/parallel.py",
+    "kineflow/progress.py",
     "kineflow/storage.py",
     "kineflow/store.py",
     "kineflow/stages/__init__.py",
