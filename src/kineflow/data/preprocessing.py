@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 
 from kineflow.errors import DataError
+from kineflow.schema import FileSchema
 
 Stream = Literal["rgb", "flow", "embedding"]
-SCHEMA_VERSION = 2
+SCHEMA = FileSchema("preprocessing", version=2, remedy="train it again, or load it with the Kineflow that made it")
 RGB_MEAN, RGB_STD = 0.45, 0.225  # of 0..1 values, for every channel
 FLOW_CLAMP = 6.0  # in units of flow_scale_px
 TEST_WINDOW = 0.85  # of a clip, where it is looked at in several views
@@ -65,7 +66,7 @@ class Preprocessing:
     subtract_background: bool
     flow_scale_px: float
     num_views: int
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = SCHEMA.version
 
     @property
     def num_channels(self) -> int:
@@ -77,17 +78,13 @@ class Preprocessing:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_json`.
+    def from_json(cls, values: dict[str, Any], *, where: object) -> Self:
+        """The inverse of `to_json`; `where` it was read, for messages.
 
         Raises:
             DataError: written by another version.
         """
-        if values.get("schema_version") != SCHEMA_VERSION:
-            raise DataError(
-                f"preprocessing version {values.get('schema_version')} is not {SCHEMA_VERSION}; "
-                "load this model with the Kineflow version that made it"
-            )
+        SCHEMA.check(where, values.get("schema_version"))
         return cls(**values)
 
 

@@ -3,7 +3,6 @@
 Only a few images of each video are decoded; the counts come from the stores themselves, never from an index of them.
 """
 
-import csv
 import itertools
 import zipfile
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from kineflow.errors import KineflowError
 from kineflow.parallel import map_tasks
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
+from kineflow.video.result_index import INDEX, read_index
 
 Stats = TypeVar("Stats")
 
@@ -155,11 +155,7 @@ def _count_facts(kind: str, stored: int, expected: int | None) -> dict[str, obje
 
 
 def _listed(folder: Path) -> set[str]:
-    path = folder / "index.tsv"
-    if not path.is_file():
-        return set()
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["video_id"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}
+    return {row.video_id for row in read_index(folder)} if (folder / INDEX).is_file() else set()
 
 
 def _spread(number: int, wanted: int) -> NDArray[np.int64]:

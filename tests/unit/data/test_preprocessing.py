@@ -160,6 +160,6 @@ def test_an_empty_clip_is_an_error():
 
 def test_json_round_trip_and_other_versions():
     preprocessing = make(stream="flow", flow={"bound_px": 8.0})
-    assert Preprocessing.from_json(preprocessing.to_json()) == preprocessing
+    assert Preprocessing.from_json(preprocessing.to_json(), where="a") == preprocessing
     with pytest.raises(DataError, match="version 99"):
-        Preprocessing.from_json(preprocessing.to_json() | {"schema_version": 99})
+        Preprocessing.from_json(preprocessing.to_json() | {"schema_version": 99}, where="a")
