@@ -31,6 +31,7 @@ from flows.workspace import Claim, claimed
 from kineflow import services
 from kineflow.errors import KineflowError
 from kineflow.params import load_params
+from kineflow.registry.registration_file import read_registration
 from kineflow.stages import paths
 
 
@@ -139,7 +140,7 @@ def _fill_lost_registry(claim: Claim) -> list[StageRun]:
     """Register again if the registry no longer holds what registration.json says."""
     from kineflow.registry.register import Registration, contains
 
-    values = json.loads(paths.REGISTRATION.read_text())
+    values = read_registration(paths.REGISTRATION)
     registration = Registration(values["name"], values["version"], values["digest"], values["run_id"])
     if contains(registration):
         return []
@@ -155,13 +156,13 @@ def _tag(claim: Claim) -> None:
     from kineflow.registry.trace import tag_run
 
     if paths.REGISTRATION.is_file() and claim.flow_run is not None:
-        values = json.loads(paths.REGISTRATION.read_text())
+        values = read_registration(paths.REGISTRATION)
         registration = Registration(values["name"], values["version"], values["digest"], values["run_id"])
         tag_run(registration, root=Path(), flow_run=claim.flow_run)
 
 
 def _promote(runs: tuple[StageRun, ...]) -> Result:
-    registration = json.loads(paths.REGISTRATION.read_text()) if paths.REGISTRATION.is_file() else {}
+    registration = read_registration(paths.REGISTRATION) if paths.REGISTRATION.is_file() else {}
     if not registration:
         return Result({}, "nothing is registered in this graph", None, runs)
     outcome = _value(promote(return_state=True))

@@ -9,14 +9,15 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kineflow.errors import KineflowError, ServiceError
+from kineflow.progress import Progress
 
 if TYPE_CHECKING:
     import psutil
@@ -112,8 +113,8 @@ def map_tasks(
             if _pays(weights, index, spent_sec, num_slots):
                 stack.enter_context(ray_session())
                 progress.change_pace()
-                pool = _ray_pool(function, label=label, catch=catch, num_cpus=num_cpus, num_gpus=num_gpus)
-                rest = _map_on_ray(pool, items[index:], label=label, catch=catch)
+                slots = _slots(function, label=label, catch=catch, num_cpus=num_cpus, num_gpus=num_gpus)
+                rest = _map_on_ray(slots, items[index:], label=label, catch=catch)
                 for offset, result in rest:
                     progress.advance(weights[index + offset])
                     yield index + offset, result
@@ -208,57 +209,6 @@ def _ended_with_this_process(started: "set[psutil.Process]") -> Iterator[None]:
         reaper.wait()
 
 
-class Progress:
-    """How far, how fast, how long still: one line that is redrawn on a terminal, now and then a line elsewhere."""
-
-    def __init__(self, label: str, *, num_items: int, total_weight: float, unit: str) -> None:
-        self._label = label
-        self._num_items = num_items
-        self._total_weight = total_weight
-        self._unit = unit
-        self._on_terminal = sys.stdout.isatty()
-        self._started = time.monotonic()
-        self._next_line_sec = 0.2 if self._on_terminal else 3.0
-        self._num_done = 0
-        self._done_weight = 0.0
-        self._pace_from = (0.0, 0, 0.0)  # seconds, items and weight when the present pace began
-        self._drawn = False
-
-    def advance(self, weight: float) -> None:
-        """One more item, of this weight, is done."""
-        self._num_done += 1
-        self._done_weight += weight
-        elapsed_sec = time.monotonic() - self._started
-        if elapsed_sec < self._next_line_sec:
-            return
-        self._next_line_sec = elapsed_sec + (0.2 if self._on_terminal else 10.0)
-        self._drawn = True
-        start, end = ("\r\x1b[K", "") if self._on_terminal else ("", "\n")
-        print(start + self.line(elapsed_sec), end=end, flush=True)
-
-    def change_pace(self) -> None:
-        """From here on more workers are at it: what came before tells nothing about how long the rest will take."""
-        elapsed_sec = time.monotonic() - self._started
-        self._pace_from = (elapsed_sec, self._num_done, self._done_weight)
-        self._next_line_sec = max(self._next_line_sec, elapsed_sec + 1.0)
-
-    def line(self, elapsed_sec: float) -> str:
-        """What is printed after `elapsed_sec`: items, rate, and the time left at the present pace."""
-        from_sec, from_items, from_weight = self._pace_from
-        paced_sec, paced_weight = elapsed_sec - from_sec, self._done_weight - from_weight
-        rate = (self._num_done - from_items) / paced_sec if paced_sec > 0 else 0.0
-        text = f"{self._label}: {self._num_done} of {self._num_items} {self._unit}, {rate:.3g}/s"
-        if paced_weight <= 0:
-            return text
-        left_sec = round(paced_sec * (self._total_weight - self._done_weight) / paced_weight)
-        return f"{text}, {left_sec // 3600}:{left_sec // 60 % 60:02d}:{left_sec % 60:02d} left"
-
-    def close(self) -> None:
-        """Leave the terminal's cursor at the start of an empty line."""
-        if self._drawn and self._on_terminal:
-            print("\r\x1b[K", end="", flush=True)
-
-
 def _pays(weights: Sequence[float], index: int, spent_sec: float, num_slots: int) -> bool:
     """Whether the items from `index` on are worth being done on Ray, judged by those done here so far."""
     if len(weights) - index < MIN_PARALLEL_ITEMS:
@@ -277,73 +227,131 @@ def _ray_is_on() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """Workers on Ray.
+class _TaskSlot:
+    """Room for one Ray task; Ray looks after the processes, and keeps one that ended well for the next task."""
 
-    Args:
-        submitters: each takes an item and gives the reference of its result; one that has is busy until that is there.
-        end: ends what runs, given the references that are not there yet.
-    """
+    def __init__(self, submit: Callable[[Any], Any]) -> None:
+        self.submit = submit
 
-    submitters: Sequence[Callable[[Any], Any]]
-    end: Callable[[list[Any]], None]
+    def ready(self) -> None:
+        """It is ready at once, also after a process died."""
 
-
-def _ray_pool(
-    function: Callable[[Any], Any], *, label: str, catch: Errors | None, num_cpus: float, num_gpus: float
-) -> _Pool:
-    import ray
-
-    function_ref = ray.put(function)
-    if num_gpus and (num_actors := int(ray.available_resources().get("GPU", 0) / num_gpus)):
-        # Ray ends the process of a task that held a GPU, and the loaded model with it; an actor stays.
-        kind = ray.remote(_Actor).options(num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=-1, max_task_retries=1)
-        actors = [kind.remote(function_ref, catch) for _ in range(num_actors)]
-        return _Pool([actor.call.remote for actor in actors], partial(_kill_actors, actors))
-    task = ray.remote(_call).options(num_cpus=num_cpus, max_retries=1, name=label)
-    num_slots = max(1, int(ray.cluster_resources().get("CPU", 1) / num_cpus))
-    # one more than runs for each slot, so that no worker waits for the driver
-    return _Pool([lambda item: task.remote(function_ref, item, catch)] * 2 * num_slots, cancel_tasks)
+    def end(self) -> None:
+        """Ray does."""
 
 
-def _kill_actors(actors: list[Any], _running: list[Any]) -> None:
-    import ray
+class _ActorSlot:
+    """A worker that holds a GPU, and what was loaded onto it, until the end: Ray ends the process of a task instead."""
 
-    for actor in actors:
-        ray.kill(actor)
+    def __init__(self, start: Callable[[], Any]) -> None:
+        self._start = start
+        self._actor: Any = None
+
+    def ready(self) -> Any:
+        """Start the worker, another one if it died; the reference is there once it has its GPU."""
+        self.end()
+        self._actor = self._start()
+        return self._actor.is_ready.remote()
+
+    def submit(self, item: Any) -> Any:
+        """The reference of what the function gives for an item."""
+        return self._actor.call.remote(item)
+
+    def end(self) -> None:
+        """End the worker, and what it does."""
+        import ray
+
+        if self._actor is not None:
+            ray.kill(self._actor)
+
+
+Slot = _TaskSlot | _ActorSlot
 
 
 class _Actor:
-    """A worker that is kept."""
+    """What runs in a worker that is kept."""
 
     def __init__(self, function: Callable[[Any], Any], catch: Errors | None) -> None:
         self._function, self._catch = function, catch
 
+    def is_ready(self) -> bool:
+        """It is, if it answers."""
+        return True
+
     def call(self, item: Any) -> Any:
-        """What `function` gives for one item."""
+        """What the function gives for one item."""
         return _call(self._function, item, self._catch)
 
 
-def _map_on_ray(pool: _Pool, items: Sequence[Item], *, label: str, catch: Errors | None) -> Iterator[tuple[int, Any]]:
+def _slots(
+    function: Callable[[Any], Any], *, label: str, catch: Errors | None, num_cpus: float, num_gpus: float
+) -> Sequence[Slot]:
     import ray
 
-    free = list(pool.submitters)
-    running: dict[Any, tuple[int, Callable[[Item], Any]]] = {}
-    waiting = iter(enumerate(items))
+    function_ref = ray.put(function)
+    resources = ray.cluster_resources()
+    if num_gpus and (num_actors := int(resources.get("GPU", 0) / num_gpus)):
+        actor = ray.remote(_Actor).options(num_cpus=num_cpus, num_gpus=num_gpus)
+        return [_ActorSlot(partial(actor.remote, function_ref, catch)) for _ in range(num_actors)]
+    task = ray.remote(_call).options(num_cpus=num_cpus, max_retries=0, name=label)
+    num_slots = max(1, int(resources.get("CPU", 1) / num_cpus))
+    # twice as many as run, so that no worker waits for the driver
+    return [_TaskSlot(lambda item: task.remote(function_ref, item, catch)) for _ in range(2 * num_slots)]
+
+
+def _map_on_ray(
+    slots: Sequence[Slot], items: Sequence[Item], *, label: str, catch: Errors | None
+) -> Iterator[tuple[int, Any]]:
+    import ray
+
+    free: list[Slot] = []
+    starting: dict[Any, Slot] = {}
+    running: dict[Any, tuple[Slot, int]] = {}
+    todo = deque(range(len(items)))
+    lost: set[int] = set()  # their worker died, once
+    num_left = len(items)
+
+    def start(slot: Slot) -> None:
+        reference = slot.ready()
+        if reference is None:
+            free.append(slot)
+        else:
+            starting[reference] = slot
+
     try:
-        while True:
-            while free and (entry := next(waiting, None)) is not None:
-                submit = free.pop()
-                running[submit(entry[1])] = (entry[0], submit)
-            if not running:
-                return
-            done, _ = ray.wait(list(running), num_returns=1)
-            index, submit = running.pop(done[0])
-            free.append(submit)
-            yield index, _fetch(done[0], label=label, catch=catch)
+        for slot in slots:
+            start(slot)
+        while num_left:
+            while free and todo:
+                slot, index = free.pop(), todo.popleft()
+                running[slot.submit(items[index])] = (slot, index)
+            (reference,), _ = ray.wait([*running, *starting], num_returns=1)
+            if reference in starting:
+                free.append(starting.pop(reference))
+                continue
+            slot, index = running.pop(reference)
+            try:
+                outcome = ray.get(reference)
+                free.append(slot)
+            except ray.exceptions.RayTaskError as err:
+                raise err.cause from err
+            except ray.exceptions.RayError as err:
+                start(slot)
+                if index not in lost:
+                    lost.add(index)
+                    todo.appendleft(index)
+                    continue
+                outcome = KineflowError(
+                    f"{label}: a worker died twice on the same item; it crashed or ran out of memory"
+                )
+                if catch is None or not isinstance(outcome, catch):
+                    raise outcome from err
+            num_left -= 1
+            yield index, outcome
     finally:
-        pool.end(list(running))
+        for slot in slots:
+            slot.end()
+        cancel_tasks([reference for reference, (slot, _) in running.items() if isinstance(slot, _TaskSlot)])
 
 
 def cancel_tasks(references: list[Any]) -> None:
@@ -355,20 +363,6 @@ def cancel_tasks(references: list[Any]) -> None:
         for reference in references:
             ray.cancel(reference, force=True)
         _, references = ray.wait(references, num_returns=len(references), timeout=0.2)
-
-
-def _fetch(reference: Any, *, label: str, catch: Errors | None) -> Any:
-    import ray
-
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as err:
-        raise err.cause from err
-    except ray.exceptions.RayError as err:
-        lost = KineflowError(f"{label}: a worker died twice on the same item; it crashed or ran out of memory")
-        if catch is not None and isinstance(lost, catch):
-            return lost
-        raise lost from err
 
 
 def _call(function: Callable[[Item], Any], item: Item, catch: Errors | None) -> Any:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kineflow.errors import DataError
+from kineflow.schema import FileSchema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +47,18 @@ class TableSchema:
         fields += [pa.field(name, self.extra_type) for name in extra_columns]
         metadata = {"kineflow.table": self.name, "kineflow.version": str(self.version)}
         return pa.schema(fields, metadata=metadata)
+
+    def check(self, path: Path, version: int) -> int:
+        """The version of a file, if there is a way from it to today's.
+
+        Raises:
+            DataError: there is none, or it is newer.
+        """
+        oldest = self.version
+        while oldest - 1 in self.migrations:
+            oldest -= 1
+        remedy = "run the stage that makes it again"
+        return FileSchema(f"table {self.name}", self.version, remedy, oldest).check(path, version)
 
     def extra_columns(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that are not fixed columns: the classes or behaviours."""
@@ -177,16 +190,10 @@ def read_table(path: Path, schema: TableSchema) -> "pd.DataFrame":
     table = pq.read_table(path)
     metadata = table.schema.metadata or {}
     name = metadata.get(b"kineflow.table", b"?").decode()
-    version = int(metadata.get(b"kineflow.version", b"0"))
     if name != schema.name:
-        raise DataError(f"{path}: holds the table {name!r}, not {schema.name!r}")
-    if version > schema.version:
-        raise DataError(f"{path}: {name} version {version} was written by a newer Kineflow; upgrade it")
-    while version < schema.version:
-        if version not in schema.migrations:
-            raise DataError(f"{path}: {name} version {version} is too old; run the stage that makes it again")
+        raise DataError(f"{path}: holds the table {name!r}, not {schema.name!r}; run the stage that makes it again")
+    for version in range(schema.check(path, int(metadata.get(b"kineflow.version", b"0"))), schema.version):
         table = schema.migrations[version](table)
-        version += 1
     return table.to_pandas(types_mapper={pa.int8(): _nullable_int8()}.get)
 
 

@@ -11,12 +11,15 @@ from kineflow.stages import STAGES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src"
-# Cannot change a result: reading params, running the stage, naming paths, moving files, working in parallel.
+# Cannot change a result: reading params, running the stage, naming paths, moving files, working in parallel,
+# refusing versions.
 PLUMBING = {
     "kineflow/__init__.py",
     "kineflow/errors.py",
     "kineflow/params.py",
     "kineflow/parallel.py",
+    "kineflow/progress.py",
+    "kineflow/schema.py",
     "kineflow/storage.py",
     "kineflow/store.py",
     "kineflow/stages/__init__.py",

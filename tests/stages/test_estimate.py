@@ -11,8 +11,8 @@ from kineflow.errors import DataError, StorageFullError
 from kineflow.params import load_params
 from kineflow.stages import paths
 from kineflow.stages.estimate import Amount, drawn, estimate, in_time, refuse_what_will_not_fit, total_of
-from kineflow.stages.video_results import read_index
 from kineflow.store import home, in_bytes
+from kineflow.video.result_index import read_index
 from tests.graph import change_params, report_of, run_command, run_stage, run_stages
 
 FACTOR = 1.3  # an estimated size is within this factor of what is used then

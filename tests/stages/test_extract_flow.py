@@ -15,12 +15,12 @@ from kineflow.params import Params, only, parse_params
 from kineflow.stages import compute_flow, embed, extract_frames, paths
 from kineflow.stages.source_manifest import write_sources
 from kineflow.stages.stage import StageReport
-from kineflow.stages.video_results import read_index
 from kineflow.store import file_sha256
 from kineflow.tables import VIDEOS, write_table
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.probe import probe
+from kineflow.video.result_index import read_index
 
 NAMES = ("a.mp4", "sub folder/b #!().mp4", "sub folder/c.avi")
 

@@ -91,7 +91,7 @@ def test_sync_lists_content_and_reads_it_once(project: Path, repository: Path) -
         ("video", "jump/b b #!().mp4"),
         ("video", "sit/c.avi"),
     ]
-    assert first.startswith(b"kind\tkey\tnum_bytes\tsha256\n")
+    assert first.startswith(b"# kineflow sources 2\nkind\tkey\tnum_bytes\tsha256\n")
     paths.SOURCES.unlink()  # DVC does
     again = run_sync(params)
     assert (again.items, again.skipped) == (3, 3)

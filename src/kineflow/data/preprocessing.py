@@ -13,9 +13,12 @@ import cv2
 import numpy as np
 
 from kineflow.errors import DataError
+from kineflow.schema import FileSchema
 
 Stream = Literal["rgb", "flow", "pose", "embedding"]
-SCHEMA_VERSION = 3  # 2 knew no pose
+SCHEMA = FileSchema(  # 2 knew no pose
+    "preprocessing", version=3, oldest=2, remedy="train it again, or load it with the Kineflow that made it"
+)
 RGB_MEAN, RGB_STD = 0.45, 0.225  # of 0..1 values, for every channel
 FLOW_CLAMP = 6.0  # in units of flow_scale_px
 TEST_WINDOW = 0.85  # of a clip, where it is looked at in several views
@@ -68,7 +71,7 @@ class Preprocessing:
     flow_scale_px: float
     num_views: int
     pose: dict[str, Any] | None = None
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = SCHEMA.version
 
     @property
     def num_channels(self) -> int:
@@ -80,19 +83,14 @@ class Preprocessing:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_json`; what the version before wrote is read too.
+    def from_json(cls, values: dict[str, Any], *, where: object) -> Self:
+        """The inverse of `to_json`; `where` it was read, for messages. What the version before wrote is read too.
 
         Raises:
             DataError: written by another version.
         """
-        if values.get("schema_version") == 2:
-            values = values | {"pose": None, "schema_version": SCHEMA_VERSION}
-        if values.get("schema_version") != SCHEMA_VERSION:
-            raise DataError(
-                f"preprocessing version {values.get('schema_version')} is not {SCHEMA_VERSION}; "
-                "load this model with the Kineflow version that made it"
-            )
+        SCHEMA.check(where, values.get("schema_version"))
+        values = {"pose": None} | values | {"schema_version": SCHEMA.version}
         return cls(**values)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from kineflow.data.preprocessing import Reader, Stream
 from kineflow.errors import DataError
+from kineflow.video.result_index import read_index
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,11 @@ class StreamStore:
         """Read the index of the store at `root`.
 
         Raises:
-            DataError: there is no index.
+            DataError: there is no index, or it is of another version.
         """
-        index = root / "index.tsv"
-        if not index.is_file():
-            raise DataError(f"{index} is not there; run the stage that makes {root}")
-        rows = [line.split("\t") for line in index.read_text().splitlines()[1:]]
-        return cls(stream, root.resolve(), {row[0]: row[1] for row in rows}, {row[0]: int(row[2]) for row in rows})
+        rows = read_index(root)
+        keys = {row.video_id: row.key for row in rows}
+        return cls(stream, root.resolve(), keys, {row.video_id: row.num_frames for row in rows})
 
     def open(self, video_id: str) -> Reader:
         """The reader of one video.

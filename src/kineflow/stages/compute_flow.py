@@ -9,19 +9,13 @@ from kineflow.models.flow import NETWORKS, compute_flow, flow_rule
 from kineflow.params import FlowParams, Params
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
-from kineflow.stages.video_results import (
-    VideoPlan,
-    VideoResult,
-    VideoTask,
-    compute_missing,
-    link_results,
-    read_index,
-)
+from kineflow.stages.video_results import VideoPlan, VideoTask, compute_missing, link_results
 from kineflow.store import ResultStore, digest, home
 from kineflow.video.flow import CODE_VERSION
 from kineflow.video.flow_store import FlowRule, min_flow_bytes_a_pixel
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.pack import is_pack
+from kineflow.video.result_index import VideoResult, read_index
 
 PARAMS = ("flow", "streams.flow.enabled", "evaluate.baselines")
 NUM_LOOKED_AT = 20

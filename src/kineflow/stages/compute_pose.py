@@ -10,18 +10,12 @@ from kineflow.params import Params, PoseParams
 from kineflow.stages import paths
 from kineflow.stages.source_manifest import read_sources
 from kineflow.stages.stage import StageReport
-from kineflow.stages.video_results import (
-    VideoPlan,
-    VideoResult,
-    VideoTask,
-    compute_missing,
-    link_results,
-    read_index,
-)
+from kineflow.stages.video_results import VideoPlan, VideoTask, compute_missing, link_results
 from kineflow.store import ResultStore, digest, home
 from kineflow.video.pack import is_pack
 from kineflow.video.pose_files import PoseFiles, find_pose_files
 from kineflow.video.pose_store import MIN_PICTURE_BYTES, PoseRule
+from kineflow.video.result_index import VideoResult, read_index
 
 PARAMS = ("pose", "streams.pose.enabled")
 

@@ -12,15 +12,9 @@ from numpy.typing import NDArray
 from kineflow.params import EmbedParams, Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
-from kineflow.stages.video_results import (
-    VideoPlan,
-    VideoResult,
-    VideoTask,
-    compute_missing,
-    link_results,
-    read_index,
-)
+from kineflow.stages.video_results import VideoPlan, VideoTask, compute_missing, link_results
 from kineflow.store import ResultStore, digest, file_sha256, home
+from kineflow.video.result_index import VideoResult, read_index
 
 if TYPE_CHECKING:
     from kineflow.models.classifier import VideoClassifier

@@ -25,6 +25,7 @@ from kineflow.stages import paths
 from kineflow.stages.learned_labels import read_learned_labels
 from kineflow.stages.stage import StageReport
 from kineflow.store import ResultStore, home
+from kineflow.validation.verdict import read_verdict
 from kineflow.video.frame_store import FrameReader
 
 PARAMS = ("task", "streams", "distill.enabled", "evaluate", "release", "splits", "clips", "frames.fps", "data.name")
@@ -54,7 +55,7 @@ def run(params: Params, report: StageReport) -> None:
         folds=folds,
         curves=curves,
         models=summaries,
-        gates=[json.loads(path.read_text()) for path in (paths.GATE_RAW, paths.GATE_DATASET) if path.is_file()],
+        gates=[read_verdict(path) for path in (paths.GATE_RAW, paths.GATE_DATASET) if path.is_file()],
         frames_per_sec=params.frames.fps,
         frames_of=lambda video_id: FrameReader(paths.FRAMES / f"{video_id}.zip"),
         labels_of=labels_of,

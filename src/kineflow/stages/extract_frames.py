@@ -12,7 +12,7 @@ from kineflow.params import FramesParams, Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.source_manifest import read_sources
 from kineflow.stages.stage import StageReport
-from kineflow.stages.video_results import VideoPlan, VideoResult, VideoTask, compute_missing, link_results
+from kineflow.stages.video_results import VideoPlan, VideoTask, compute_missing, link_results
 from kineflow.store import ResultStore, digest, file_sha256, home
 from kineflow.tables import VIDEOS, read_table
 from kineflow.video.extract import CODE_VERSION, FrameSize, extract_frames
@@ -20,6 +20,7 @@ from kineflow.video.jpeg import min_jpeg_bytes_a_pixel
 from kineflow.video.pack import is_pack
 from kineflow.video.region_files import RegionSource, find_regions
 from kineflow.video.resample import num_extracted_frames
+from kineflow.video.result_index import VideoResult
 from kineflow.video.sampling import VideoLength
 
 if TYPE_CHECKING:

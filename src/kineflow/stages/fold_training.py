@@ -323,7 +323,7 @@ def _bundle(out: Path, name: str, dataset: Dataset, jobs: list[Job], folders: Ma
         Member(
             stream=name,
             model=replace(job.model, weights=None),
-            preprocessing=Preprocessing.from_json(_result(folders[job.key])["preprocessing"]),
+            preprocessing=Preprocessing.from_json(_result(folders[job.key])["preprocessing"], where=folders[job.key]),
             precision=job.recipe.precision,
             weights=f"model_{index}.pt",
         )

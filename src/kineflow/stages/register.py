@@ -6,6 +6,7 @@ from pathlib import Path
 from kineflow.params import STREAM_NAMES, Params
 from kineflow.registry import lineage, tracking
 from kineflow.registry.register import CHALLENGER, register_bundle
+from kineflow.registry.registration_file import write_registration
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
@@ -49,9 +50,7 @@ def run(params: Params, report: StageReport) -> None:
         "alias": CHALLENGER,
         "tracking_uri": tracking.public_uri(),
     }
-    partial = paths.REGISTRATION.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n")
-    partial.replace(paths.REGISTRATION)
+    write_registration(paths.REGISTRATION, values)
     report.items = 1
     report.note(f"{registration.name} version {registration.version} ({registration.digest[:12]}) is the {CHALLENGER}")
     if made_of.code_dirty:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kineflow.errors import DataError
+from kineflow.schema import FileSchema
 
 COLUMNS = ("kind", "key", "num_bytes", "sha256")
+SCHEMA = FileSchema("sources", version=2, oldest=1, remedy="run sync again")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ def write_sources(path: Path, sources: Iterable[Source]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        file.write(SCHEMA.line + "\n")
         writer.writerow(COLUMNS)
         ordered = sorted(sources, key=lambda item: (item.kind, item.key))
         writer.writerows((item.kind, item.key, item.num_bytes, item.sha256) for item in ordered)
@@ -36,12 +39,12 @@ def read_sources(path: Path) -> list[Source]:
     """Read what `write_sources` wrote.
 
     Raises:
-        DataError: the file is missing or another file.
+        DataError: the file is missing, another file, or of another version.
     """
     if not path.is_file():
         raise DataError(f"{path} is not there; run sync first")
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file, delimiter="\t"))
+        rows = list(csv.reader(SCHEMA.check_lines(path, file.readlines()), delimiter="\t"))
     if not rows or tuple(rows[0]) != COLUMNS:
         raise DataError(f"{path} is not a source manifest; run sync again")
     return [Source(kind, key, int(num_bytes), sha256) for kind, key, num_bytes, sha256 in rows[1:]]

@@ -1,7 +1,6 @@
 """One result for each video: computed once, kept by key, linked into a stage's out with an `index.tsv`.
 
-The out is byte for byte what a clean run makes. `index.tsv` is written last; its columns are video_id, key (of
-everything that the result depends on) and num_frames (how many images, flows or features the file holds).
+The out is byte for byte what a clean run makes. `index.tsv` is written last.
 """
 
 import shutil
@@ -14,20 +13,10 @@ from kineflow.errors import DataError, KineflowError, StorageFullError
 from kineflow.parallel import map_tasks
 from kineflow.stages.stage import StageReport
 from kineflow.store import ResultStore, existing_part, free_bytes, in_bytes
+from kineflow.video.result_index import VideoResult, write_index
 
-INDEX = "index.tsv"
-HEADER = "video_id\tkey\tnum_frames"
 NUM_WEIGHED = 50
 Task = TypeVar("Task")
-
-
-@dataclass(frozen=True)
-class VideoResult:
-    """What the result of one video is: its key in the store, and how many frames, flows or features it holds."""
-
-    video_id: str
-    key: str
-    num_frames: int
 
 
 @dataclass(frozen=True)
@@ -155,20 +144,4 @@ def link_results(out: Path, results: Sequence[VideoResult], *, store: ResultStor
         if not target.resolve().is_relative_to(root) or set(result.video_id) & set("\t\r\n"):
             raise DataError(f"video {result.video_id!r} cannot name a file of {out}; rename it")
         store.link(result.key, target)
-    rows = [f"{result.video_id}\t{result.key}\t{result.num_frames}" for result in results]
-    partial = out / f"{INDEX}.partial"
-    partial.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
-    partial.replace(out / INDEX)
-
-
-def read_index(out: Path) -> list[VideoResult]:
-    """What the stage that owns `out` made.
-
-    Raises:
-        DataError: it made nothing.
-    """
-    path = out / INDEX
-    if not path.is_file():
-        raise DataError(f"{path} is not there; run the stage that makes {out}")
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").split("\n")[1:-1]]
-    return [VideoResult(video_id, key, int(num_frames)) for video_id, key, num_frames in rows]
+    write_index(out, results)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import Labels
 from kineflow.errors import DataError
+from kineflow.schema import FileSchema
 from kineflow.training.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     from kineflow.training.recipe import Precision
 
-SCHEMA_VERSION = 2  # 1 knew neither labels nor window_stride_sec
+SCHEMA = FileSchema(  # 1 knew neither labels nor window_stride_sec
+    "bundle", version=2, oldest=1, remedy="train it again, or load it with the Kineflow that made it"
+)
 BUNDLE_JSON = "bundle.json"
 
 
@@ -90,7 +93,7 @@ def write_bundle(bundle: Bundle, weights: Mapping[str, Path]) -> None:
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, partial / name)
     values = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SCHEMA.version,
         "task": bundle.task,
         "labels": bundle.labels,
         "window_stride_sec": bundle.window_stride_sec,
@@ -114,10 +117,8 @@ def read_bundle(root: Path) -> Bundle:
         values: dict[str, Any] = json.loads((root / BUNDLE_JSON).read_text())
     except FileNotFoundError as err:
         raise DataError(f"{root}: holds no {BUNDLE_JSON}, so it is no release model") from err
-    if values.get("schema_version") == 1:
+    if SCHEMA.check(root, values.get("schema_version")) == 1:
         values |= {"labels": "independent" if values["task"] == "frame" else "exclusive", "window_stride_sec": None}
-    elif values.get("schema_version") != SCHEMA_VERSION:
-        raise DataError(f"{root}: bundle version {values.get('schema_version')} is not {SCHEMA_VERSION}")
     return Bundle(
         root=root,
         task=values["task"],
@@ -167,13 +168,14 @@ def _member_json(member: Member) -> dict[str, Any]:
 
 
 def _member_from_json(values: dict[str, Any], root: Path) -> Member:
+    preprocessing = Preprocessing.from_json(values["preprocessing"], where=root)  # first: it refuses what is too old
     weights = root / values["weights"]
     if not weights.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{root}: the weights file {values['weights']} is outside of the bundle")
     return Member(
         stream=values["stream"],
         model=ModelConfig(**values["model"]),
-        preprocessing=Preprocessing.from_json(values["preprocessing"]),
+        preprocessing=preprocessing,
         precision=values["precision"],
         weights=values["weights"],
     )

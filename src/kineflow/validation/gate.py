@@ -4,7 +4,6 @@ The verdict that other stages depend on holds no time and no path, so equal data
 beside it are for people: one site for each gate, rebuilt by every run.
 """
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from kineflow.errors import GateError
 from kineflow.validation.gx_import import import_great_expectations
 from kineflow.validation.rules import Rule, Severity
+from kineflow.validation.verdict import write_verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1
 NUM_EXAMPLES = 10
 
 
@@ -119,24 +118,17 @@ def open_gate(result: GateResult, path: Path) -> None:
         others = [failure.rule.name for failure in result.failures[1:]]
         also = f" (broken too: {', '.join(others)})" if others else ""
         raise GateError(f"gate {result.gate}: {result.failures[0].sentence}{also}")
-    verdict = {
-        "gate": result.gate,
-        "version": VERSION,
-        "rules": [
-            {
-                "name": found.rule.name,
-                "severity": found.rule.severity,
-                "checked": found.num_checked,
-                "broken": found.num_broken,
-                "examples": list(found.examples),
-            }
-            for found in sorted(result.results, key=lambda found: found.rule.name)
-        ],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(verdict, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    rules = [
+        {
+            "name": found.rule.name,
+            "severity": found.rule.severity,
+            "checked": found.num_checked,
+            "broken": found.num_broken,
+            "examples": list(found.examples),
+        }
+        for found in sorted(result.results, key=lambda found: found.rule.name)
+    ]
+    write_verdict(path, result.gate, rules)
 
 
 def _expectation_results(

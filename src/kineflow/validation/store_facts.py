@@ -3,7 +3,6 @@
 Only a few images of each video are decoded; the counts come from the stores themselves, never from an index of them.
 """
 
-import csv
 import itertools
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from kineflow.parallel import map_tasks
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.pose_store import PoseReader
+from kineflow.video.result_index import INDEX, read_index
 
 Stats = TypeVar("Stats")
 
@@ -180,11 +180,9 @@ def _count_facts(kind: str, stored: int, expected: int | None) -> dict[str, obje
 
 def _listed(folder: Path | None) -> dict[str, Path]:
     """The files of a store by video; none of one that is disabled."""
-    if folder is None or not (folder / "index.tsv").is_file():
+    if folder is None or not (folder / INDEX).is_file():
         return {}
-    with (folder / "index.tsv").open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return {row["video_id"]: folder / f"{row['video_id']}.zip" for row in rows}
+    return {row.video_id: folder / f"{row.video_id}.zip" for row in read_index(folder)}
 
 
 def _spread(number: int, wanted: int) -> NDArray[np.int64]:

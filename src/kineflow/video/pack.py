@@ -92,7 +92,8 @@ class PackReader:
         if found != (kind, version):
             self.close()
             raise DataError(
-                f"{path}: holds {found[0]} version {found[1]}, wanted {kind} version {version}; make it again"
+                f"{path}: holds {found[0]} version {found[1]}, wanted {kind} version {version}; run the stage that "
+                "makes it again"
             )
 
     def __len__(self) -> int:

@@ -179,8 +179,8 @@ def test_an_empty_clip_is_an_error():
 
 def test_json_round_trip_and_other_versions():
     preprocessing = make(stream="flow", flow={"bound_px": 8.0})
-    assert Preprocessing.from_json(preprocessing.to_json()) == preprocessing
+    assert Preprocessing.from_json(preprocessing.to_json(), where="a") == preprocessing
     before = {name: value for name, value in preprocessing.to_json().items() if name != "pose"}
-    assert Preprocessing.from_json(before | {"schema_version": 2}) == preprocessing
+    assert Preprocessing.from_json(before | {"schema_version": 2}, where="a") == preprocessing
     with pytest.raises(DataError, match="version 99"):
-        Preprocessing.from_json(preprocessing.to_json() | {"schema_version": 99})
+        Preprocessing.from_json(preprocessing.to_json() | {"schema_version": 99}, where="a")
