@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from kineflow.data.clips import tile
-from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
-from kineflow.data.preprocessing import Preprocessing, Reader
+from kineflow.data.dataset import ClipDataset, ClipItem
+from kineflow.data.open_videos import OpenVideos
+from kineflow.data.preprocessing import Preprocessing
+from kineflow.data.readers import stored_images
 from kineflow.errors import DataError, DecodeError
 from kineflow.models.flow import compute_flow
 from kineflow.store import ResultStore, digest, file_sha256, home
@@ -89,7 +91,7 @@ def score_clips(bundle_dir: Path, clips: Sequence[TimedClip], videos: Sequence[V
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["clip_id", "video_id"])
 
 
-def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
+def prepare(video: VideoFile, preprocessing: Preprocessing) -> FrameReader | FlowReader:
     """The reader of `video` as `preprocessing` wants it; extracts frames and flow where that was not done before."""
     frames = preprocessing.frames
     sha256 = video.sha256 or file_sha256(video.path)
@@ -133,12 +135,12 @@ def _member_probs(
     opened = {video_id: prepare(files[video_id], preprocessing) for video_id in wanted}
     num_frames = {v: len(reader) + (preprocessing.stream == "flow") for v, reader in opened.items()}
     items = [_as_item(clip, preprocessing.fps, num_frames[clip.video_id]) for clip in clips]
-    dataset = ClipDataset(items, ReaderCache(opened.__getitem__), preprocessing)
+    dataset = ClipDataset(items, OpenVideos(lambda v: stored_images(opened[v], preprocessing)), preprocessing)
     model = bundle.load_model(member, device)
     return items, predict_probs(model, dataset, batch_size=BATCH_SIZE, device=device, precision=member.precision)
 
 
-def _checked(reader: Reader, video: VideoFile) -> Reader:
+def _checked(reader: FlowReader, video: VideoFile) -> FlowReader:
     if len(reader) == 0:
         raise DataError(f"{video.video_id}: a video of one frame has no flow, so this model cannot label it")
     return reader

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from kineflow.data.dataset import ClipDataset, collate
-from kineflow.training.precision import autocast, to_device
+from kineflow.training.inputs import model_input
+from kineflow.training.precision import autocast
 from kineflow.training.recipe import Precision
 
 
@@ -52,7 +53,7 @@ def _view_probs(
 ) -> list[np.ndarray]:
     batch = collate([dataset.fixed_view(position, view=view) for position in positions])
     with torch.inference_mode(), autocast(device, precision):
-        prediction = model(to_device(torch.from_numpy(batch.clips_BCTHW), device))
+        prediction = model(model_input(batch, dataset.preprocessing, device))
     logits = prediction.logits.float().cpu().double()
     if logits.ndim == 2:
         return list(logits.softmax(dim=1).numpy())

@@ -1,19 +1,25 @@
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from kineflow.data.dataset import ClipDataset, ClipItem, InMemoryReader, ReaderCache
+from kineflow.data.dataset import ClipDataset, ClipItem, collate
+from kineflow.data.open_videos import OpenVideos
 from kineflow.data.preprocessing import Augment, Preprocessing
+from kineflow.data.readers import DecodedImages
 from kineflow.errors import ParamsError
 from kineflow.models.registry import create_model
+from kineflow.training.inputs import model_input
 from kineflow.training.loop import EpochResult, Shard, epoch_batches, fit
 from kineflow.training.objectives import Classification, masked_binary_cross_entropy
 from kineflow.training.recipe import Recipe, learning_rate
 from kineflow.training.scoring import as_logits, predict_probs, validation_scores
+from kineflow.video.flow_store import FlowRule
 
+RULE = FlowRule("dis_fast", bound_px=4.0)
 CPU = torch.device("cpu")
 AUGMENT = Augment(flip=False, crop_scale_min=0.8, brightness=0.1, amplitude=0.1, time_jitter=0.1)
 PREPROCESSING = Preprocessing(
@@ -21,12 +27,14 @@ PREPROCESSING = Preprocessing(
     stream="flow",
     fps=10.0,
     frames={},
-    flow={},
+    flow={"rule": asdict(RULE)},
     sampling="segments",
     num_frames=4,
     frame_stride=1,
     height_px=12,
     width_px=12,
+    decode_height_px=12,
+    decode_width_px=12,
     subtract_background=False,
     flow_scale_px=1.0,
     num_views=1,
@@ -62,10 +70,10 @@ def moving_left_or_right(count: int, *, augment: Augment | None = AUGMENT) -> Cl
         target = index % 2
         flows = rng.normal(scale=0.5, size=(6, 12, 12, 2)).astype(np.float32)
         flows[..., 0] += 2.0 * target - 1.0
-        arrays[f"v{index}"] = flows
+        arrays[f"v{index}"] = np.stack([RULE.quantise(flow).reshape(2, 12, 12) for flow in flows]).transpose(0, 2, 3, 1)
         items.append(ClipItem(f"c{index}", f"v{index}", 0, 7, target))
-    readers = ReaderCache(lambda video_id: InMemoryReader(arrays[video_id]))
-    return ClipDataset(items, readers, PREPROCESSING, augment, seed=3)
+    videos = OpenVideos(lambda video_id: DecodedImages(arrays[video_id]))
+    return ClipDataset(items, videos, PREPROCESSING, augment, seed=3)
 
 
 def small_model():
@@ -95,8 +103,7 @@ def test_same_weights_as_a_bare_pytorch_loop():
         order = np.random.default_rng([3, epoch]).permutation(8)
         for positions in (order[:4], order[4:]):
             samples = [train_set.sample(int(p), epoch=epoch) for p in positions]
-            clips = torch.from_numpy(np.stack([s.tensor for s in samples]))
-            clips = clips.contiguous(memory_format=torch.channels_last_3d)
+            clips = model_input(collate(samples), PREPROCESSING, CPU)
             targets = torch.tensor([s.target for s in samples])
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, num_steps=4, recipe=chosen)
