@@ -13,14 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.loading import RGB
 from benchmarks.timing import Comparison, compare
 from kineflow.data.dataset import ClipDataset, Sample
+from kineflow.data.preprocessing import ClipPixels, Preprocessing
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.layout import use_channels_last
 from kineflow.models.registry import create_model
 from kineflow.training.loop import epoch_batches, fit
 from kineflow.training.objectives import Classification
-from kineflow.training.precision import autocast, choose_precision, to_device
+from kineflow.training.precision import autocast, choose_precision
 from kineflow.training.recipe import Precision, Recipe, make_optimizer
 
 NUM_CLASSES, BATCH_SIZE, NUM_BATCHES = 6, 8, 6
@@ -36,15 +38,18 @@ STEP_SHAPES = {  # clips of one step, and the shape of one
 class PremadeClips:
     """Clips that are tensors already, so that only the loop is measured; stands in for a `ClipDataset`."""
 
-    tensors: list[np.ndarray]
+    tensors: list[np.ndarray]  # (C, T, H, W)
     targets: list[int]
+    preprocessing: Preprocessing = RGB  # of which floats need nothing
 
     def __len__(self) -> int:
         return len(self.tensors)
 
     def sample(self, index: int, *, epoch: int) -> Sample:
         """Clip `index`, the same in every epoch."""
-        return Sample(self.tensors[index], self.targets[index], index)
+        clip_CTHW = self.tensors[index]
+        nothing = np.ones(len(clip_CTHW), np.float32), np.zeros(len(clip_CTHW), np.float32)
+        return Sample(ClipPixels(np.moveaxis(clip_CTHW, 0, -1), *nothing), self.targets[index], index)
 
 
 def main() -> list[Comparison]:
@@ -86,7 +91,7 @@ def compare_precisions(name: str, batch_size: int, shape_CTHW: tuple[int, ...], 
     precision, _ = choose_precision("auto", torch.device("cpu"))
     clips = premade_clips(shape_CTHW, num_clips=batch_size)
     batch = torch.from_numpy(np.stack(clips.tensors)), torch.tensor(clips.targets)
-    laid_out = to_device(batch[0], torch.device("cpu")), batch[1]
+    laid_out = batch[0].contiguous(memory_format=torch.channels_last_3d), batch[1]
     ours = _step(make_model(name), laid_out, precision)
     reference = _step(make_model(name, channels_last=False), batch, "fp32")
     label = f"step of {name}, {precision} channels-last / fp32"

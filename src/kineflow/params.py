@@ -316,6 +316,7 @@ class TrainParams(Section):
     workers_per_fold: PositiveInt  # data-parallel; above 1 by Ray Train
     gpus_per_fold: NonNegativeFloat  # used when there is a GPU
     max_failures: NonNegativeInt  # restarts of a fold whose worker dies
+    cache_gb: NonNegativeFloat  # of decoded videos on disk; 0 for none
     augment: AugmentParams
 
 

@@ -23,7 +23,7 @@ def train(
     job: Job, home: Path, *, workers: int, max_failures: int = 0
 ) -> tuple[dict, dict[str, torch.Tensor], list[str]]:
     said: list[str] = []
-    resources = Resources(threads=1, workers=workers, max_failures=max_failures)
+    resources = Resources(threads=1, workers=workers, max_failures=max_failures, cache_bytes=0)
     folders, _ = train_jobs([job], home, resources, say=said.append)
     folder = folders[job.key]
     weights = torch.load(folder / "weights.pt", weights_only=True)
@@ -89,7 +89,7 @@ def test_a_killed_driver_goes_on_at_the_epoch_where_it_stopped(tmp_path):
 def test_folds_run_side_by_side_and_never_twice(tmp_path, monkeypatch):
     monkeypatch.setattr("kineflow.training.folds.RAY_START_SEC", -1.0)  # or so small a training would not start Ray
     jobs = [make_job(tmp_path, epochs=2, fold=fold) for fold in range(3)]
-    resources = Resources(threads=1, workers=1, max_failures=1)
+    resources = Resources(threads=1, workers=1, max_failures=1, cache_bytes=0)
     said: list[str] = []
     folders, already = train_jobs(jobs, tmp_path / "home", resources, say=said.append)
     assert already == 0 and all((folder / "result.json").exists() for folder in folders.values())

@@ -1,8 +1,7 @@
-"""Clips as tensors with their targets: deterministic by seed, epoch and index, read through a bounded cache."""
+"""Clips with their targets, one by one and in batches: deterministic by seed, epoch and index."""
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -11,9 +10,8 @@ import numpy as np
 
 from kineflow.data.event_clips import Span
 from kineflow.data.negatives import redrawn_start
-from kineflow.data.preprocessing import Augment, Preprocessing, Reader, View, clip_tensor, draw_view, test_view
-
-DEFAULT_CACHE_BYTES = 2 * 1024**3
+from kineflow.data.open_videos import OpenVideos
+from kineflow.data.preprocessing import Augment, ClipPixels, Preprocessing, View, clip_pixels, draw_view, test_view
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class ClipItem:
 
     Args:
         clip_id: as in the clips table.
-        video_id: whose reader it is read from.
+        video_id: whose images it is.
         start: first extracted frame. stop: one past the last.
         target: a class index on task clip, or float32 (K,) of 0 and 1 where it may have several labels; on task frame
             float32 (stop - start, K) with nan for unlabelled; None where it is only to be predicted.
@@ -42,66 +40,11 @@ class ClipItem:
 
 
 class Sample(NamedTuple):
-    """One view of one clip: float32 (C, T, H, W), its target, and the place of the clip in the data set."""
+    """One view of one clip, its target, and the place of the clip in the data set."""
 
-    tensor: np.ndarray
+    clip: ClipPixels
     target: int | np.ndarray | None
     position: int
-
-
-class ReaderCache:
-    """Decoded videos, least recently used out first; safe to share between threads.
-
-    Args:
-        open_reader: opens the reader of a video.
-        max_bytes: of decoded arrays kept; a video that is larger by itself is read in place.
-    """
-
-    def __init__(self, open_reader: Callable[[str], Reader], max_bytes: int = DEFAULT_CACHE_BYTES) -> None:
-        self._open_reader = open_reader
-        self._max_bytes = max_bytes
-        self._num_bytes = 0
-        self._readers: OrderedDict[str, Reader] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __getitem__(self, video_id: str) -> Reader:
-        with self._lock:
-            reader = self._readers.get(video_id)
-            if reader is None:
-                reader = self._load(video_id)
-            else:
-                self._readers.move_to_end(video_id)
-            return reader
-
-    def _load(self, video_id: str) -> Reader:
-        reader = self._open_reader(video_id)
-        if len(reader) == 0:
-            return reader
-        first = reader.read(np.arange(1))
-        if first.nbytes * len(reader) > self._max_bytes / 4:
-            return reader
-        decoded = InMemoryReader(reader.read(np.arange(len(reader))))
-        self._readers[video_id] = decoded
-        self._num_bytes += decoded.array.nbytes
-        while self._num_bytes > self._max_bytes:
-            _, dropped = self._readers.popitem(last=False)
-            assert isinstance(dropped, InMemoryReader)
-            self._num_bytes -= dropped.array.nbytes
-        return decoded
-
-
-@dataclass(frozen=True)
-class InMemoryReader:
-    """A video that is decoded already."""
-
-    array: np.ndarray  # (N, H, W, C)
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        """(T, H, W, C) at `indices`."""
-        return self.array[indices]
 
 
 @dataclass(frozen=True)
@@ -110,14 +53,14 @@ class ClipDataset:
 
     Args:
         items: in the order that indices refer to.
-        readers: of the stream's store.
+        videos: of the stream.
         preprocessing: the same value that is saved with the model.
         augment: the ranges of random views; None for fixed views.
         seed: of the random views.
     """
 
     items: Sequence[ClipItem]
-    readers: ReaderCache
+    videos: OpenVideos
     preprocessing: Preprocessing
     augment: Augment | None = None
     seed: int = 0
@@ -140,18 +83,28 @@ class ClipDataset:
         return self._make(self.items[index], index, test_view(view, self.preprocessing.num_views))
 
     def _make(self, item: ClipItem, index: int, view: View) -> Sample:
-        tensor = clip_tensor(self.readers[item.video_id], item.start, item.stop, self.preprocessing, view)
-        return Sample(tensor, item.target, index)
+        clip = clip_pixels(self.videos[item.video_id], item.start, item.stop, self.preprocessing, view)
+        return Sample(clip, item.target, index)
+
+
+def num_reads(items: Iterable[ClipItem], preprocessing: Preprocessing) -> Counter[str]:
+    """By video_id, how many images one look at each of the clips reads."""
+    reads: Counter[str] = Counter()
+    for item in items:
+        reads[item.video_id] += preprocessing.num_images(item.stop - item.start)
+    return reads
 
 
 class Batch(NamedTuple):
-    """Samples of equal shape: float32 (B, C, T, H, W), targets, positions of the clips in the data set.
+    """Samples of equal shape, as `ClipPixels`, with targets and positions of the clips in the data set.
 
     Targets are int64 (B,) on task clip, or float32 (B, K) where clips may have several labels; on task frame float32
     (B, T, K), nan where unlabelled or padded.
     """
 
-    clips_BCTHW: np.ndarray
+    pixels_BTHWC: np.ndarray
+    scale_BC: np.ndarray
+    shift_BC: np.ndarray
     targets: np.ndarray | None
     positions: np.ndarray
     num_frames: np.ndarray  # of each sample before padding
@@ -159,9 +112,8 @@ class Batch(NamedTuple):
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples; shorter ones are padded at the end with their last frame, and their targets with nan."""
-    longest = max(sample.tensor.shape[1] for sample in samples)
-    tensors = [_pad_frames(sample.tensor, longest) for sample in samples]
-    lengths = np.array([sample.tensor.shape[1] for sample in samples])
+    lengths = np.array([len(sample.clip.pixels_THWC) for sample in samples])
+    longest = int(lengths.max())
     targets: np.ndarray | None = None
     first = samples[0].target
     if isinstance(first, np.ndarray) and first.ndim == 1:
@@ -174,12 +126,19 @@ def collate(samples: Sequence[Sample]) -> Batch:
         targets = padded
     elif first is not None:
         targets = np.array([sample.target for sample in samples], np.int64)
-    return Batch(np.stack(tensors), targets, np.array([sample.position for sample in samples]), lengths)
+    return Batch(
+        np.stack([_pad_frames(sample.clip.pixels_THWC, longest) for sample in samples]),
+        np.stack([sample.clip.scale_C for sample in samples]),
+        np.stack([sample.clip.shift_C for sample in samples]),
+        targets,
+        np.array([sample.position for sample in samples]),
+        lengths,
+    )
 
 
-def _pad_frames(tensor_CTHW: np.ndarray, num_frames: int) -> np.ndarray:
-    missing = num_frames - tensor_CTHW.shape[1]
-    return np.pad(tensor_CTHW, ((0, 0), (0, missing), (0, 0), (0, 0)), mode="edge") if missing else tensor_CTHW
+def _pad_frames(pixels_THWC: np.ndarray, num_frames: int) -> np.ndarray:
+    missing = num_frames - len(pixels_THWC)
+    return np.pad(pixels_THWC, ((0, missing), (0, 0), (0, 0), (0, 0)), mode="edge") if missing else pixels_THWC
 
 
 def prefetch(

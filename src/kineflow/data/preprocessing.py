@@ -1,37 +1,49 @@
 """What turns a stored video into the tensor that a model sees: one value, saved with every model.
 
-Training, evaluation and prediction all call `clip_tensor` with the same `Preprocessing`; only the `View` differs:
+Training, evaluation and prediction all call `clip_pixels` with the same `Preprocessing`; only the `View` differs:
 a test-time view is fixed, a training view is drawn at random. A view is drawn once and can be applied to several
 streams of the same clip, so that a teacher and its student look at the same place at the same time.
+
+Which pixels a view shows is settled here, in integers; what they are worth is a linear rule that goes with them and
+is applied to whole batches on the device (`kineflow.training.inputs`).
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import cv2
 import numpy as np
 
 from kineflow.errors import DataError
 from kineflow.schema import FileSchema
+from kineflow.video.dct_scale import WHOLE
+from kineflow.video.flow_store import FlowRule
 
 Stream = Literal["rgb", "flow", "pose", "embedding"]
-SCHEMA = FileSchema(  # 2 knew no pose
-    "preprocessing", version=3, oldest=2, remedy="train it again, or load it with the Kineflow that made it"
+SCHEMA = FileSchema(  # 3 decoded images whole and did not say how large
+    "preprocessing", version=4, remedy="train it again, or load it with the Kineflow that made it"
 )
 RGB_MEAN, RGB_STD = 0.45, 0.225  # of 0..1 values, for every channel
 FLOW_CLAMP = 6.0  # in units of flow_scale_px
+CODE_PARTS = 256  # flow pixels are counted in this part of a step of the stored 8-bit codes
 TEST_WINDOW = 0.85  # of a clip, where it is looked at in several views
 
 
-class Reader(Protocol):
-    """Images (or flows, or features) of one video by index."""
+class Images(Protocol):
+    """The images of one video by index, each (H, W, C): uint8 frames or codes of flow, float32 features.
+
+    Attributes:
+        eighths: their size, in eighths of the size that they are stored at.
+    """
+
+    @property
+    def eighths(self) -> int: ...
 
     def __len__(self) -> int: ...
 
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        """(T, H, W, C) at `indices`."""
-        ...
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ class Preprocessing:
         frame_stride: between sampled frames, dense sampling only.
         height_px: of the tensor.
         width_px: of the tensor.
+        decode_height_px, decode_width_px: what images are decoded to at least, see `decode_px`.
         subtract_background: rgb: take the mean image over the tensor's time away, so that what does not move vanishes.
         flow_scale_px: divides flow, in pixels of the tensor; the standard deviation over the training clips.
         num_views: test-time views whose probabilities are averaged.
@@ -67,6 +80,8 @@ class Preprocessing:
     frame_stride: int
     height_px: int
     width_px: int
+    decode_height_px: int
+    decode_width_px: int
     subtract_background: bool
     flow_scale_px: float
     num_views: int
@@ -78,19 +93,32 @@ class Preprocessing:
         """Channels of the tensor (for embeddings, those of the stored features decide)."""
         return {"rgb": 3, "flow": 2, "pose": 3, "embedding": 0}[self.stream]
 
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Least and largest value of the tensor, before any background is subtracted."""
+        if self.stream == "flow":
+            return -FLOW_CLAMP, FLOW_CLAMP
+        if self.stream == "pose":
+            return 0.0, 1.0 / RGB_STD
+        return -RGB_MEAN / RGB_STD, (1.0 - RGB_MEAN) / RGB_STD
+
+    def num_images(self, num_frames: int) -> int:
+        """How many stored images one view of a clip of `num_frames` reads."""
+        takes_all = self.task == "frame" or (self.stream == "flow" and self.sampling == "segments")
+        return num_frames if takes_all else self.num_frames
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any], *, where: object) -> Self:
-        """The inverse of `to_json`; `where` it was read, for messages. What the version before wrote is read too.
+        """The inverse of `to_json`; `where` it was read, for messages.
 
         Raises:
             DataError: written by another version.
         """
         SCHEMA.check(where, values.get("schema_version"))
-        values = {"pose": None} | values | {"schema_version": SCHEMA.version}
         return cls(**values)
 
 
@@ -159,11 +187,33 @@ def draw_view(rng: np.random.Generator, augment: Augment) -> View:
     )
 
 
-def clip_tensor(reader: Reader, start: int, stop: int, preprocessing: Preprocessing, view: View) -> np.ndarray:
-    """The tensor of the clip [start, stop) (extracted frames) as `view` sees it.
+def decode_px(size_px: int, *, crop_scale_min: float) -> int:
+    """Pixels that images must keep in one direction, for a tensor of `size_px` there.
+
+    The smallest square crop then still has the tensor's pixels (a random aspect may take up to a fifth of one side
+    more), and no larger image is decoded, cached or resized than that takes.
+    """
+    return math.ceil(round(size_px / crop_scale_min, 6))
+
+
+class ClipPixels(NamedTuple):
+    """What a view shows of a clip, and the linear rule that makes it the tensor.
+
+    Args:
+        pixels_THWC: rgb, pose: uint8. flow: int16, zero where nothing moves. embedding: float32, the tensor as it is.
+        scale_C, shift_C: float32; the tensor is pixels * scale + shift, kept inside `Preprocessing.value_range`.
+    """
+
+    pixels_THWC: np.ndarray
+    scale_C: np.ndarray
+    shift_C: np.ndarray
+
+
+def clip_pixels(images: Images, start: int, stop: int, preprocessing: Preprocessing, view: View) -> ClipPixels:
+    """The clip [start, stop) (extracted frames) as `view` sees it.
 
     Returns:
-        float32 (C, T, H, W). T is `num_frames` on task clip, the number of the window's frames on task frame.
+        T is `num_frames` on task clip, the number of the window's frames on task frame.
 
     Raises:
         DataError: the clip holds no frame of the video.
@@ -171,15 +221,22 @@ def clip_tensor(reader: Reader, start: int, stop: int, preprocessing: Preprocess
     if not 0 <= start < stop:
         raise DataError(f"the clip [{start}, {stop}) is empty")
     if preprocessing.stream == "embedding":
-        return np.moveaxis(_every_frame(reader, start, stop), -1, 0).astype(np.float32)
+        features_THWC = np.stack([images[index] for index in _every_frame(len(images), start, stop)])
+        num_features = features_THWC.shape[-1]
+        return ClipPixels(
+            features_THWC.astype(np.float32), np.ones(num_features, np.float32), np.zeros(num_features, np.float32)
+        )
     if preprocessing.task == "frame":
-        images_THWC = _every_frame(reader, start, stop)
+        indices = _every_frame(len(images), start, stop)
     elif preprocessing.sampling == "dense":
-        images_THWC = reader.read(_dense_indices(len(reader), start, stop, preprocessing, view))
+        indices = _dense(len(images), start, stop, preprocessing, view)
+    elif preprocessing.stream == "flow":
+        return _flow_pixels(images, _segments(len(images), start, stop, preprocessing, view), preprocessing, view)
     else:
-        images_THWC = _segments(reader, start, stop, preprocessing, view)
-    finish = {"rgb": _finish_rgb, "flow": _finish_flow, "pose": _finish_pose}[preprocessing.stream]
-    return finish(images_THWC, preprocessing, view)
+        indices = _segment_middles(len(images), start, stop, preprocessing, view)
+    if preprocessing.stream == "flow":
+        return _flow_pixels(images, [range(index, index + 1) for index in indices], preprocessing, view)
+    return _image_pixels(images, indices, preprocessing, view)
 
 
 def segment_borders(start: float, stop: float, num_segments: int, view: View) -> np.ndarray:
@@ -196,88 +253,112 @@ def segment_borders(start: float, stop: float, num_segments: int, view: View) ->
     return np.clip(borders, start, stop)
 
 
-def _every_frame(reader: Reader, start: int, stop: int) -> np.ndarray:
+def _every_frame(available: int, start: int, stop: int) -> list[int]:
     # the last frame of a video has no flow of its own: it takes the one before
-    return reader.read(np.minimum(np.arange(start, stop), len(reader) - 1))
+    return [min(index, available - 1) for index in range(start, stop)]
 
 
-def _dense_indices(available: int, start: int, stop: int, preprocessing: Preprocessing, view: View) -> np.ndarray:
+def _dense(available: int, start: int, stop: int, preprocessing: Preprocessing, view: View) -> list[int]:
     stop = min(stop, available)
     span = preprocessing.num_frames * preprocessing.frame_stride
     free = max(0, (stop - start) - span)
     centred = view.jitter_seed is None and view.length == 1.0
     position = 0.5 if centred else view.start / (1.0 - view.length) if view.length < 1.0 else 0.0
-    indices = start + round(free * position) + np.arange(preprocessing.num_frames) * preprocessing.frame_stride
-    return start + (indices - start) % max(1, stop - start)  # a short clip is looped
+    first, length = round(free * position), max(1, stop - start)
+    steps = range(preprocessing.num_frames)
+    return [start + (first + step * preprocessing.frame_stride) % length for step in steps]  # a short clip is looped
 
 
-def _segments(reader: Reader, start: int, stop: int, preprocessing: Preprocessing, view: View) -> np.ndarray:
-    stop = max(start + 1, min(stop, len(reader)))
-    start = min(start, len(reader) - 1)
+def _segment_middles(available: int, start: int, stop: int, preprocessing: Preprocessing, view: View) -> list[int]:
+    start, stop = _inside(available, start, stop)
     borders = segment_borders(start, stop, preprocessing.num_frames, view)
-    if preprocessing.stream != "flow":
-        middles = np.floor((borders[:-1] + borders[1:]) / 2).astype(np.int64)
-        return reader.read(np.clip(middles, start, stop - 1))
+    middles = np.floor((borders[:-1] + borders[1:]) / 2).astype(np.int64)
+    indices: list[int] = np.clip(middles, start, stop - 1).tolist()
+    return indices
+
+
+def _segments(available: int, start: int, stop: int, preprocessing: Preprocessing, view: View) -> list[range]:
+    start, stop = _inside(available, start, stop)
+    borders = segment_borders(start, stop, preprocessing.num_frames, view)
     firsts = np.clip(np.floor(borders[:-1] + 0.5).astype(np.int64), start, stop - 1)
     lasts = np.clip(np.floor(borders[1:] + 0.5).astype(np.int64), firsts + 1, stop)
-    flows_THWC = reader.read(np.arange(firsts[0], lasts[-1]))
-    return np.stack(
-        [flows_THWC[a - firsts[0] : b - firsts[0]].mean(axis=0) for a, b in zip(firsts, lasts, strict=True)]
-    )
+    return [range(first, last) for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True)]
 
 
-def _finish_rgb(images_THWC: np.ndarray, preprocessing: Preprocessing, view: View) -> np.ndarray:
-    cropped, _, _ = _crop_and_resize(images_THWC, preprocessing, view)
-    values = cropped.astype(np.float32) * (1.0 / 255.0)
-    if view.gain != 1.0 or view.offset != 0.0:
-        values = np.clip((values - 0.5) * np.float32(view.gain) + np.float32(0.5 + view.offset), 0.0, 1.0)
-    background = values.mean(axis=0, keepdims=True) if preprocessing.subtract_background else np.float32(RGB_MEAN)
-    values = (values - background) * np.float32(1.0 / RGB_STD)
-    return _channels_first(values, view)
+def _inside(available: int, start: int, stop: int) -> tuple[int, int]:
+    return min(start, available - 1), max(start + 1, min(stop, available))
 
 
-def _finish_flow(flows_THWC: np.ndarray, preprocessing: Preprocessing, view: View) -> np.ndarray:
-    resized, scale_y, scale_x = _crop_and_resize(flows_THWC, preprocessing, view)
-    sign = -1.0 if view.flip else 1.0
-    factor = view.amplitude / preprocessing.flow_scale_px
-    per_axis = np.array([sign * scale_x * factor, scale_y * factor], np.float32)
-    return _channels_first(np.clip(resized * per_axis, -FLOW_CLAMP, FLOW_CLAMP), view)
+def _image_pixels(images: Images, indices: Iterable[int], preprocessing: Preprocessing, view: View) -> ClipPixels:
+    shown = [images[index] for index in indices]
+    crop = _crop(shown[0].shape, view)
+    height, width = preprocessing.height_px, preprocessing.width_px
+    pixels_THWC = np.empty((len(shown), height, width, shown[0].shape[2]), np.uint8)
+    # the decoder of frames has smoothed already, so that only a large reduction needs the mean over areas
+    sharp_up_to = 1 if preprocessing.stream == "pose" else 2
+    reduction = min(crop.rows / height, crop.columns / width)
+    interpolation = cv2.INTER_AREA if reduction >= sharp_up_to else cv2.INTER_LINEAR
+    for out_HWC, image_HWC in zip(pixels_THWC, shown, strict=True):
+        cv2.resize(crop.of(image_HWC), (width, height), dst=out_HWC, interpolation=interpolation)
+        if view.flip:
+            cv2.flip(out_HWC, 1, dst=out_HWC)
+    num_channels = shown[0].shape[2]
+    if preprocessing.stream == "pose":  # black, where nothing is, is zero; the light of the scene plays no part
+        unit = np.full(num_channels, 1 / 255 / RGB_STD, np.float32)
+        return ClipPixels(pixels_THWC, unit, np.zeros(num_channels, np.float32))
+    scale = np.full(num_channels, view.gain / 255 / RGB_STD, np.float32)
+    shift = np.full(num_channels, (0.5 - 0.5 * view.gain + view.offset - RGB_MEAN) / RGB_STD, np.float32)
+    return ClipPixels(pixels_THWC, scale, shift)
 
 
-def _finish_pose(pictures_THWC: np.ndarray, preprocessing: Preprocessing, view: View) -> np.ndarray:
-    # black, where nothing is, is zero; the light of the scene plays no part
-    resized, _, _ = _crop_and_resize(pictures_THWC, preprocessing, view)
-    return _channels_first(resized.astype(np.float32) * np.float32(1.0 / (255.0 * RGB_STD)), view)
-
-
-def _crop_and_resize(
-    images_THWC: np.ndarray, preprocessing: Preprocessing, view: View
-) -> tuple[np.ndarray, float, float]:
-    """The view's crop at the tensor's size, and by how much it was scaled down the rows and along them."""
-    _, height, width, channels = images_THWC.shape
-    top, left, rows, columns = (
-        round(view.crop[0] * height),
-        round(view.crop[1] * width),
-        max(1, round(view.crop[2] * height)),
-        max(1, round(view.crop[3] * width)),
-    )
-    size = (preprocessing.width_px, preprocessing.height_px)
-    out = np.empty((len(images_THWC), preprocessing.height_px, preprocessing.width_px, channels), images_THWC.dtype)
-    shrinks = rows >= size[1] and columns >= size[0]
+def _flow_pixels(images: Images, segments: list[range], preprocessing: Preprocessing, view: View) -> ClipPixels:
+    """The mean displacement of each segment, in parts of a code, and what a part is worth."""
+    assert preprocessing.flow is not None
+    rule = FlowRule(**preprocessing.flow["rule"])
+    crop = _crop(images[segments[0].start].shape, view)
+    height, width = preprocessing.height_px, preprocessing.width_px
+    shrinks = crop.rows >= height and crop.columns >= width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    for index, image in enumerate(images_THWC):
-        crop = image[top : top + rows, left : left + columns]
-        out[index] = cv2.resize(crop, size, interpolation=interpolation).reshape(out.shape[1:])
-    return out, size[1] / rows, size[0] / columns
+    pixels_THWC = np.empty((len(segments), height, width, 2), np.int16)
+    sum_HWC = np.empty((crop.rows, crop.columns, 2), np.float32)
+    for out_HWC, segment in zip(pixels_THWC, segments, strict=True):
+        sum_HWC[:] = 0
+        for index in segment:
+            cv2.accumulate(crop.of(images[index]), sum_HWC)
+        resized_HWC = cv2.resize(sum_HWC, (width, height), interpolation=interpolation)
+        np.rint(resized_HWC * np.float32(CODE_PARTS / len(segment)) - CODE_PARTS * rule.zero, out=resized_HWC)
+        out_HWC[:] = resized_HWC[:, ::-1] if view.flip else resized_HWC
+    part = rule.bound_px / rule.steps / CODE_PARTS * (images.eighths / WHOLE)  # in pixels of the image as decoded
+    factor = part * view.amplitude / preprocessing.flow_scale_px
+    scale = [(-1 if view.flip else 1) * factor * width / crop.columns, factor * height / crop.rows]
+    return ClipPixels(pixels_THWC, np.array(scale, np.float32), np.zeros(2, np.float32))
 
 
-def _channels_first(values_THWC: np.ndarray, view: View) -> np.ndarray:
-    if view.flip:
-        values_THWC = values_THWC[:, :, ::-1]
-    return np.ascontiguousarray(np.moveaxis(values_THWC, -1, 0), dtype=np.float32)
+@dataclass(frozen=True)
+class _Crop:
+    """A view's place in images of one size, in whole pixels."""
+
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+    def of(self, image_HWC: np.ndarray) -> np.ndarray:
+        return image_HWC[self.top : self.top + self.rows, self.left : self.left + self.columns]
 
 
-def estimate_flow_scale(tensors: Callable[[], list[np.ndarray]]) -> float:
-    """Standard deviation of flow in training tensors that were made with `flow_scale_px = 1`, never below 0.02 px."""
-    values = [float(np.square(tensor.astype(np.float64)).mean()) for tensor in tensors()]
+def _crop(shape_HWC: tuple[int, ...], view: View) -> _Crop:
+    height, width, _ = shape_HWC
+    top, left = round(view.crop[0] * height), round(view.crop[1] * width)
+    rows, columns = max(1, round(view.crop[2] * height)), max(1, round(view.crop[3] * width))
+    return _Crop(top, left, min(rows, height - top), min(columns, width - left))
+
+
+def estimate_flow_scale(clips: Iterable[ClipPixels]) -> float:
+    """Standard deviation of flow in training clips that were made with `flow_scale_px = 1`, never below 0.02 px."""
+    limit = FLOW_CLAMP
+    values = [
+        float(np.square(np.clip(clip.pixels_THWC * clip.scale_C.astype(np.float64), -limit, limit)).mean())
+        for clip in clips
+    ]
     return max(0.02, round(float(np.sqrt(np.mean(values))), 4)) if values else 1.0

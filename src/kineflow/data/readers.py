@@ -1,14 +1,51 @@
-"""Where a stream's videos are, and how one is opened."""
+"""Where a stream's videos are, and how the images of one are read at the size that a tensor needs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from kineflow.data.preprocessing import Reader, Stream
+from kineflow.data.preprocessing import Images, Preprocessing, Stream
 from kineflow.errors import DataError
+from kineflow.video.dct_scale import WHOLE, fewest_eighths
+from kineflow.video.flow_store import FlowReader
+from kineflow.video.frame_store import FrameReader
+from kineflow.video.pose_store import PoseReader
 from kineflow.video.result_index import read_index
+
+StoreReader = FrameReader | FlowReader | PoseReader
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """Images that are decoded one by one, each time they are asked for."""
+
+    num_images: int
+    eighths: int
+    read: Callable[[int, int], np.ndarray]  # image, eighths -> (H, W, C)
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(index, self.eighths)
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """Images that are there already, in memory or in a mapped file."""
+
+    array_NHWC: np.ndarray
+    eighths: int = WHOLE
+
+    def __len__(self) -> int:
+        return len(self.array_NHWC)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        image_HWC: np.ndarray = self.array_NHWC[index]
+        return image_HWC
 
 
 @dataclass(frozen=True)
@@ -37,44 +74,37 @@ class StreamStore:
         keys = {row.video_id: row.key for row in rows}
         return cls(stream, root.resolve(), keys, {row.video_id: row.num_frames for row in rows})
 
-    def open(self, video_id: str) -> Reader:
-        """The reader of one video.
+    @property
+    def num_features(self) -> int:
+        """Channels of stored features."""
+        return int(self._features(next(iter(self.keys))).shape[1])
+
+    def open(self, video_id: str, preprocessing: Preprocessing) -> Images:
+        """The images of one video, as large as `preprocessing` needs them.
 
         Raises:
             DataError: the store has no such video.
         """
         if video_id not in self.keys:
             raise DataError(f"{self.root}: has no video {video_id}; run the stage that makes it")
-        return open_reader(self.stream, self.root, video_id)
+        if self.stream == "embedding":
+            return DecodedImages(self._features(video_id)[:, None, None, :])
+        path = self.root / f"{video_id}.zip"
+        readers: dict[Stream, type[StoreReader]] = {"rgb": FrameReader, "flow": FlowReader, "pose": PoseReader}
+        return stored_images(readers[self.stream](path), preprocessing)
+
+    def _features(self, video_id: str) -> np.ndarray:
+        features_ND: np.ndarray = np.load(self.root / f"{video_id}.npy", mmap_mode="r")
+        return features_ND
 
 
-def open_reader(stream: Stream, root: Path, video_id: str) -> Reader:
-    """Open the file of one video in a store."""
-    if stream == "embedding":
-        return EmbeddingReader(np.load(root / f"{video_id}.npy", mmap_mode="r"))
-    path = root / f"{video_id}.zip"
-    if stream == "flow":
-        from kineflow.video.flow_store import FlowReader
-
-        return FlowReader(path)
-    if stream == "pose":
-        from kineflow.video.pose_store import PoseReader
-
-        return PoseReader(path)
-    from kineflow.video.frame_store import FrameReader
-
-    return FrameReader(path)
-
-
-@dataclass(frozen=True)
-class EmbeddingReader:
-    """Features of every frame as 1 x 1 images of D channels, so that they read like any stream."""
-
-    features_ND: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.features_ND)
-
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        """(T, 1, 1, D) at `indices`."""
-        return np.asarray(self.features_ND[indices])[:, None, None, :]
+def stored_images(reader: StoreReader, preprocessing: Preprocessing) -> StoredImages:
+    """The images of `reader`, at the smallest scale that has the pixels that `preprocessing` needs."""
+    min_height, min_width = preprocessing.decode_height_px, preprocessing.decode_width_px
+    if isinstance(reader, FlowReader):
+        eighths = reader.fewest_eighths(min_height=min_height, min_width=min_width)
+        return StoredImages(len(reader), eighths, reader.read_codes)
+    if isinstance(reader, PoseReader):  # PNGs are decoded whole
+        return StoredImages(len(reader), WHOLE, lambda item, _: reader.read([item])[0])
+    eighths = fewest_eighths(reader.height, reader.width, min_height=min_height, min_width=min_width)
+    return StoredImages(len(reader), eighths, reader.read_scaled)

@@ -13,16 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kineflow.data.dataset import Batch, ClipDataset, ReaderCache, collate
+from kineflow.data.dataset import Batch, ClipDataset, collate
+from kineflow.data.decoded_cache import DecodedCache
 from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.readers import StreamStore
 from kineflow.errors import ParamsError
 from kineflow.models.classifier import Prediction
 from kineflow.store import file_sha256
 from kineflow.training.bundle import Bundle, Member, read_bundle
-from kineflow.training.job import ClassWeights, Job, classification
+from kineflow.training.inputs import model_input
+from kineflow.training.job import ClassWeights, Job, classification, training_videos
 from kineflow.training.objectives import Classification, Objective
-from kineflow.training.precision import autocast, to_device
+from kineflow.training.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,15 @@ class MarsConfig:
             "class_weights": self.class_weights,
         }
 
-    def make(self, job: Job, preprocessing: Preprocessing, device: torch.device) -> Objective:
+    def make(self, job: Job, preprocessing: Preprocessing, device: torch.device, cache: DecodedCache) -> Objective:
         """The objective of `job`.
 
         Raises:
             ParamsError: the features of teacher and student differ in size.
         """
         bundle, member = self._teacher()
-        readers = ReaderCache(self.store.open)
-        inputs = ClipDataset(job.train, readers, member.preprocessing, job.augment, job.recipe.seed)
+        videos = training_videos(job, self.store, member.preprocessing, cache)
+        inputs = ClipDataset(job.train, videos, member.preprocessing, job.augment, job.recipe.seed)
         teacher = bundle.load_model(member, device)
         loss = classification(job, self.label_smoothing, self.class_weights)
         return Mars(teacher, inputs, member, loss, self.feature_weight, device)
@@ -99,7 +101,7 @@ class Mars:
         """The mean loss of `batch`, whose clips the teacher sees in the same views."""
         seen = collate([self.inputs.sample(int(position), epoch=epoch) for position in batch.positions])
         with torch.no_grad(), autocast(self.device, self.precision):
-            clips_BCTHW = to_device(torch.from_numpy(seen.clips_BCTHW), self.device)
+            clips_BCTHW = model_input(seen, self.inputs.preprocessing, self.device)
             taught = self.teacher(clips_BCTHW).features
         if taught.shape != prediction.features.shape:
             raise ParamsError(

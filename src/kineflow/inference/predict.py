@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from kineflow.data.clips import num_window_frames, slide, tile
-from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
-from kineflow.data.preprocessing import Preprocessing, Reader
+from kineflow.data.dataset import ClipDataset, ClipItem
+from kineflow.data.open_videos import OpenVideos
+from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import mean_by_row
+from kineflow.data.readers import StoreReader, stored_images
 from kineflow.errors import DataError, DecodeError
 from kineflow.inference.keypoints import find_keypoints
 from kineflow.models.flow import compute_flow
@@ -94,7 +96,7 @@ def score_clips(bundle_dir: Path, clips: Sequence[TimedClip], videos: Sequence[V
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["clip_id", "video_id"])
 
 
-def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
+def prepare(video: VideoFile, preprocessing: Preprocessing) -> StoreReader:
     """The reader of `video` as `preprocessing` wants it; what was not made of it before is made."""
     frames = preprocessing.frames
     sha256 = video.sha256 or file_sha256(video.path)
@@ -131,7 +133,7 @@ def prepare(video: VideoFile, preprocessing: Preprocessing) -> Reader:
     return _checked(FlowReader(store.path(flow_key)), video)
 
 
-def _prepare_pose(video: VideoFile, preprocessing: Preprocessing, frames_key: str, store: ResultStore) -> Reader:
+def _prepare_pose(video: VideoFile, preprocessing: Preprocessing, frames_key: str, store: ResultStore) -> StoreReader:
     """The skeletons of extracted frames: of the keypoints beside the video, or found by the network of training."""
     assert preprocessing.pose is not None
     rule, weights = PoseRule(**preprocessing.pose["rule"]), preprocessing.pose["weights"]
@@ -162,14 +164,14 @@ def _member_probs(
     opened = {video_id: prepare(files[video_id], preprocessing) for video_id in wanted}
     num_frames = {v: len(reader) + (preprocessing.stream == "flow") for v, reader in opened.items()}
     items = [_as_item(clip, preprocessing.fps, num_frames[clip.video_id]) for clip in clips]
-    dataset = ClipDataset(items, ReaderCache(opened.__getitem__), preprocessing)
+    dataset = ClipDataset(items, OpenVideos(lambda v: stored_images(opened[v], preprocessing)), preprocessing)
     model = bundle.load_model(member, device)
     return items, predict_probs(
         model, dataset, labels=bundle.labels, batch_size=BATCH_SIZE, device=device, precision=member.precision
     )
 
 
-def _checked(reader: Reader, video: VideoFile) -> Reader:
+def _checked(reader: FlowReader, video: VideoFile) -> FlowReader:
     if len(reader) == 0:
         raise DataError(f"{video.video_id}: a video of one frame has no flow, so this model cannot label it")
     return reader

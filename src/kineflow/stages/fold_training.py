@@ -21,7 +21,7 @@ from kineflow.data.event_clips import Span, class_events
 from kineflow.data.frame_labels import behaviours
 from kineflow.data.items import clip_classes, clip_items, window_items
 from kineflow.data.negatives import negative_starts
-from kineflow.data.preprocessing import Augment, Preprocessing, Stream
+from kineflow.data.preprocessing import Augment, Preprocessing, Stream, decode_px
 from kineflow.data.probabilities import to_logits, to_probs
 from kineflow.data.readers import StreamStore
 from kineflow.models.describe import describe_model
@@ -171,11 +171,13 @@ def plan(
         frame_stride=config.frame_stride,
         height_px=config.height_px,
         width_px=config.width_px,
+        decode_height_px=decode_px(config.height_px, crop_scale_min=train.augment.crop_scale_min),
+        decode_width_px=decode_px(config.width_px, crop_scale_min=train.augment.crop_scale_min),
         subtract_background=config.subtract_background,
         flow_scale_px=1.0,
         num_views=train.num_views,
     )
-    channels = preprocessing.num_channels or store.open(next(iter(store.keys))).read(np.arange(1)).shape[-1]
+    channels = preprocessing.num_channels or store.num_features
     model = ModelConfig(
         name=config.model,
         task=params.task,
@@ -272,7 +274,9 @@ def train_network(
 ) -> None:
     """Train folds and release model, and write `models/<name>/`."""
     train = params.train
-    resources = Resources(train.threads_per_fold, train.workers_per_fold, train.max_failures)
+    resources = Resources(
+        train.threads_per_fold, train.workers_per_fold, train.max_failures, cache_bytes=int(train.cache_gb * 1e9)
+    )
     refit = params.release.form == "refit"
     release: Job | None = None
     if refit and train.select == "last":  # needs no fold's best epoch, so it may train beside the folds

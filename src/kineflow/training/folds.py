@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import KineflowError, ServiceError
 from kineflow.parallel import RAY_START_SEC, cancel_tasks, num_cores, ray_session
 from kineflow.training.job import Job, result_store, run_job
@@ -30,11 +31,12 @@ MACS_PER_SEC = 5e9  # of one core in training, on the slow side
 
 @dataclass(frozen=True)
 class Resources:
-    """What each training may use; see `TrainParams`."""
+    """What each training may use; see `TrainParams`. `cache_bytes` is shared by all."""
 
     threads: int
     workers: int
     max_failures: int
+    cache_bytes: int
 
 
 def train_jobs(
@@ -44,7 +46,7 @@ def train_jobs(
 
     Args:
         jobs: with different keys.
-        home: where results (`store/train`) and checkpoints are kept, outside of DVC's outs.
+        home: where results (`store/train`), checkpoints and decoded videos are kept, outside of DVC's outs.
         say: told one line of news at a time.
 
     Returns:
@@ -55,17 +57,20 @@ def train_jobs(
     """
     home = home.resolve()
     results = result_store(home)
+    cache = DecodedCache(home / "decoded", resources.cache_bytes)
+    cache.sweep()
     keys = {job.key: job for job in jobs}
     pending = {key: job for key, job in keys.items() if key not in results}
     if resources.workers > 1:
         for key, job in pending.items():
-            _run_distributed(job, key, home, resources, say)
+            _run_distributed(job, key, home, cache, resources, say)
     elif not _pays(list(pending.values())):
         for key, job in pending.items():
-            run_job(job, key, results, home / "checkpoints", on_epoch=_Teller(job, home / "progress" / f"{key}.json"))
+            teller = _Teller(job, home / "progress" / f"{key}.json")
+            run_job(job, key, results, home / "checkpoints", cache, on_epoch=teller)
             say(_news_of(job, home / "progress" / f"{key}.json"))
     elif pending:
-        _run_parallel(pending, home, resources, say)
+        _run_parallel(pending, home, cache, resources, say)
     for key in keys:  # a driver may have been killed between a result and the removal of its scraps
         (home / "progress" / f"{key}.json").unlink(missing_ok=True)
         (home / "checkpoints" / f"{key}.pt").unlink(missing_ok=True)
@@ -105,12 +110,14 @@ def _news_of(job: Job, path: Path) -> str:
     return f"{job.name}: epoch {news['epoch'] + 1}/{news['epochs']}, loss {news['train_loss']:.3f}{watched}"
 
 
-def _run_parallel(pending: dict[str, Job], home: Path, resources: Resources, say: Callable[[str], None]) -> None:
+def _run_parallel(
+    pending: dict[str, Job], home: Path, cache: DecodedCache, resources: Resources, say: Callable[[str], None]
+) -> None:
     import ray
 
     def train(job: Job, key: str) -> None:
-        results = result_store(home)
-        run_job(job, key, results, home / "checkpoints", on_epoch=_Teller(job, home / "progress" / f"{key}.json"))
+        teller = _Teller(job, home / "progress" / f"{key}.json")
+        run_job(job, key, result_store(home), home / "checkpoints", cache, on_epoch=teller)
 
     with ray_session():
         task = ray.remote(train)
@@ -149,7 +156,9 @@ def _await(ray: Any, running: dict[Any, tuple[str, Job]], home: Path, say: Calla
                     say(_news_of(job, path))
 
 
-def _run_distributed(job: Job, key: str, home: Path, resources: Resources, say: Callable[[str], None]) -> None:
+def _run_distributed(
+    job: Job, key: str, home: Path, cache: DecodedCache, resources: Resources, say: Callable[[str], None]
+) -> None:
     with ray_session():
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
@@ -157,7 +166,7 @@ def _run_distributed(job: Job, key: str, home: Path, resources: Resources, say: 
         on_gpu = choose_device(job.gpus).type == "cuda"
         trainer = TorchTrainer(
             _distributed_worker,
-            train_loop_config={"job": job, "key": key, "home": str(home)},
+            train_loop_config={"job": job, "key": key, "home": str(home), "cache": cache},
             scaling_config=ScalingConfig(
                 num_workers=resources.workers,
                 use_gpu=on_gpu,
@@ -198,6 +207,7 @@ def _distributed_worker(config: dict[str, Any]) -> None:
         key,
         result_store(home),
         home / "checkpoints",
+        config["cache"],
         on_epoch=_Teller(job, home / "progress" / f"{key}.json"),
         wrap=wrap,
         shard=Shard(context.get_world_rank(), context.get_world_size()),

@@ -13,7 +13,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
+from kineflow.data.dataset import ClipDataset, ClipItem, num_reads
+from kineflow.data.decoded_cache import DecodedCache
+from kineflow.data.open_videos import OpenVideos, plan_cache
 from kineflow.data.preprocessing import Augment, Preprocessing, estimate_flow_scale
 from kineflow.data.probabilities import Labels, to_logits
 from kineflow.data.readers import StreamStore
@@ -33,10 +35,12 @@ from kineflow.training.scoring import predict_probs
 CODE = (
     "kineflow.models",
     "kineflow.training",
-    "kineflow.data.preprocessing",
     "kineflow.data.dataset",
     "kineflow.data.negatives",
+    "kineflow.data.preprocessing",
     "kineflow.data.probabilities",
+    "kineflow.data.readers",
+    "kineflow.video.dct_scale",
 )
 RESULT_FILES = ("weights.pt", "logits.parquet", "result.json")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "opencv-contrib-python-headless")
@@ -60,7 +64,7 @@ class ObjectiveConfig:
     def key(self) -> dict[str, Any]:
         return {"kind": "classification", **asdict(self)}
 
-    def make(self, job: "Job", preprocessing: Preprocessing, device: torch.device) -> Objective:
+    def make(self, job: "Job", preprocessing: Preprocessing, device: torch.device, cache: DecodedCache) -> Objective:
         """The objective of `job`, whose inputs are made by `preprocessing`."""
         return classification(job, self.label_smoothing, self.class_weights)
 
@@ -153,6 +157,7 @@ def run_job(
     key: str,
     results: ResultStore,
     checkpoints: Path,
+    cache: DecodedCache,
     *,
     on_epoch: Callable[[EpochResult], None] | None = None,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
@@ -164,22 +169,23 @@ def run_job(
 
     Args:
         key: the job's, as the driver computed it: the code may have been edited since.
+        cache: what is trained does not depend on it.
         on_epoch, wrap, shard: see `fit`.
     """
     if key in results:
         return
     torch.set_num_threads(job.recipe.threads)
     device = choose_device(job.gpus)
-    readers = ReaderCache(job.store.open)
-    preprocessing = with_flow_scale(job.preprocessing, job.train, readers)
+    videos = training_videos(job, job.store, job.preprocessing, cache)
+    preprocessing = with_flow_scale(job.preprocessing, job.train, videos)
     model = job.model.build(job.recipe.seed).to(device)
     started = time.monotonic()
     checkpoint = checkpoints / f"{key}.pt"
     fitted = fit(
         model,
-        job.objective.make(job, preprocessing, device),
-        ClipDataset(job.train, readers, preprocessing, job.augment, job.recipe.seed),
-        ClipDataset(job.val, readers, preprocessing) if job.val else None,
+        job.objective.make(job, preprocessing, device, cache),
+        ClipDataset(job.train, videos, preprocessing, job.augment, job.recipe.seed),
+        ClipDataset(job.val, videos, preprocessing) if job.val else None,
         job.recipe,
         device=device,
         checkpoint=checkpoint,
@@ -189,7 +195,7 @@ def run_job(
     )
     if shard is None or shard.rank == 0:
         model.load_state_dict(fitted.state)
-        scored = ClipDataset([*job.val, *job.test], readers, preprocessing)
+        scored = ClipDataset([*job.val, *job.test], videos, preprocessing)
         with results.writing(key) as folder:
             folder.mkdir()
             _write_result(folder, job, model, fitted, scored, device, seconds=time.monotonic() - started)
@@ -204,14 +210,22 @@ def _is_result(folder: Path) -> bool:
     return all(is_not_empty(folder / name) for name in RESULT_FILES)
 
 
-def with_flow_scale(preprocessing: Preprocessing, items: Sequence[ClipItem], readers: ReaderCache) -> Preprocessing:
+def training_videos(job: Job, store: StreamStore, preprocessing: Preprocessing, cache: DecodedCache) -> OpenVideos:
+    """The videos of `store` for the whole of `job`, whose training clips it reads in every epoch."""
+    reads = num_reads(job.train, preprocessing)
+    planned = {video_id: reads[video_id] * job.recipe.epochs for video_id in reads}
+    plan = plan_cache(cache, store, preprocessing, planned)
+    return OpenVideos(lambda video_id: store.open(video_id, preprocessing), plan)
+
+
+def with_flow_scale(preprocessing: Preprocessing, items: Sequence[ClipItem], videos: OpenVideos) -> Preprocessing:
     """The preprocessing with `flow_scale_px` estimated from up to 64 of the training clips."""
     if preprocessing.stream != "flow":
         return preprocessing
     unscaled = replace(preprocessing, flow_scale_px=1.0)
-    dataset = ClipDataset(items, readers, unscaled)
+    dataset = ClipDataset(items, videos, unscaled)
     chosen = np.linspace(0, len(items) - 1, min(64, len(items))).astype(int)
-    scale = estimate_flow_scale(lambda: [dataset.sample(int(i), epoch=0).tensor for i in chosen])
+    scale = estimate_flow_scale(dataset.sample(int(i), epoch=0).clip for i in chosen)
     return replace(preprocessing, flow_scale_px=scale)
 
 

@@ -20,8 +20,9 @@ from kineflow.data.probabilities import Labels
 from kineflow.errors import ParamsError
 from kineflow.models.classifier import Prediction
 from kineflow.training.checkpoint import load_checkpoint, save_checkpoint
+from kineflow.training.inputs import model_input
 from kineflow.training.objectives import Objective
-from kineflow.training.precision import autocast, to_device
+from kineflow.training.precision import autocast
 from kineflow.training.recipe import Recipe, learning_rate, make_optimizer
 from kineflow.training.scoring import predict_probs, validation_scores
 
@@ -210,7 +211,7 @@ def _train_epoch(
     mine = [batch[shard.rank :: shard.world_size] or batch[:1] for batch in batches]
     total = 0.0
     for whole, batch in zip(batches, prefetch(make, mine, depth=_loader_threads(device)), strict=True):
-        clips_BCTHW = to_device(torch.from_numpy(batch.clips_BCTHW), device)
+        clips_BCTHW = model_input(batch, train_set.preprocessing, device)
         with autocast(device, run.recipe.precision):
             prediction: Prediction = model(clips_BCTHW)
         loss = objective(prediction, batch, epoch=epoch)

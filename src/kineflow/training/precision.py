@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from kineflow.training.recipe import Precision
 
@@ -38,11 +37,6 @@ def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.devi
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Run matrix products and convolutions in `precision`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def to_device(clips_BCTHW: Tensor, device: torch.device) -> Tensor:
-    """Move a batch of clips, laid out as `use_channels_last` lays out the kernels."""
-    return clips_BCTHW.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last_3d)
 
 
 def _cpu_flags() -> set[str]:

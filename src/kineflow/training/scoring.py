@@ -8,7 +8,8 @@ from torch import nn
 
 from kineflow.data.dataset import ClipDataset, collate
 from kineflow.data.probabilities import NEAR_CERTAIN, Labels, mean_by_row, to_probs
-from kineflow.training.precision import autocast, to_device
+from kineflow.training.inputs import model_input
+from kineflow.training.precision import autocast
 from kineflow.training.recipe import Precision
 
 
@@ -63,7 +64,7 @@ def _view_probs(
 ) -> list[np.ndarray]:
     batch = collate([dataset.fixed_view(position, view=view) for position in positions])
     with torch.inference_mode(), autocast(device, precision):
-        prediction = model(to_device(torch.from_numpy(batch.clips_BCTHW), device))
+        prediction = model(model_input(batch, dataset.preprocessing, device))
     probs = to_probs(prediction.logits.float().cpu().numpy(), labels)
     if probs.ndim == 2:
         return list(probs)

@@ -17,6 +17,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from kineflow.errors import DataError
+from kineflow.video.dct_scale import WHOLE, fewest_eighths, scaled_px
 from kineflow.video.pack import PackReader, PackWriter, writing_pack
 
 KIND = "flow"
@@ -152,18 +153,38 @@ class FlowReader:
                 flow_HWC[:, :, channel] = self._table[rows]
         return flow_THWC
 
-    def read_image(self, item: int) -> NDArray[np.uint8]:
-        """Flow `item` as it is stored, uint8 (2 height, width): x above y."""
+    def fewest_eighths(self, *, min_height: int, min_width: int) -> int:
+        """The smallest scale at which flows can be decoded with the wanted pixels.
+
+        Only JPEGs can be decoded smaller, and only where no block of eight rows holds both x and y.
+        """
+        if self._is_png or self.height % WHOLE:
+            return WHOLE
+        return fewest_eighths(self.height, self.width, min_height=min_height, min_width=min_width)
+
+    def read_codes(self, item: int, eighths: int = WHOLE) -> NDArray[np.uint8]:
+        """Flow `item` as 8-bit codes (H, W, 2), x then y, at `eighths` / 8 of its size.
+
+        A code c is a displacement of (c - rule.zero) * rule.bound_px / rule.steps pixels of the whole flow.
+        """
+        image = self.read_image(item, eighths)
+        rows = len(image) // 2
+        codes_HWC = cv2.merge([image[:rows], image[rows:]])
+        lowest, highest = self.rule.zero - self.rule.steps, self.rule.zero + self.rule.steps
+        codes: NDArray[np.uint8] = np.clip(codes_HWC, lowest, highest, out=codes_HWC)
+        return codes
+
+    def read_image(self, item: int, eighths: int = WHOLE) -> NDArray[np.uint8]:
+        """Flow `item` as it is stored, uint8 (2 H, W): x above y; at `eighths` / 8 as `fewest_eighths` allows."""
         data = self._pack.read(item)
+        height, width = 2 * scaled_px(self.height, eighths), scaled_px(self.width, eighths)
         image: NDArray[np.uint8] | None
         if self._is_png:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
         else:
-            image = simplejpeg.decode_jpeg(data, "GRAY")[:, :, 0]
-        if image is None or image.shape != (2 * self.height, self.width):
-            raise DataError(
-                f"{self.path}: flow {item} is not an image of {2 * self.height}x{self.width}; make it again"
-            )
+            image = simplejpeg.decode_jpeg(data, "GRAY", min_height=height, min_width=width)[:, :, 0]
+        if image is None or image.shape != (height, width):
+            raise DataError(f"{self.path}: flow {item} is not an image of {height}x{width}; make it again")
         return image
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from kineflow.video.dct_scale import WHOLE, scaled_px
 from kineflow.video.pack import PackReader, PackWriter, writing_pack
 
 KIND = "frames"
@@ -138,6 +139,14 @@ class FrameReader:
         for frame_HWC, item in zip(frames_THWC, indices, strict=True):
             simplejpeg.decode_jpeg(self._pack.read(int(item)), "RGB", buffer=frame_HWC)
         return frames_THWC
+
+    def read_scaled(self, item: int, eighths: int = WHOLE) -> NDArray[np.uint8]:
+        """Frame `item` decoded at `eighths` / 8 of its size (`scaled_px`), uint8 (height, width, 3), RGB."""
+        height, width = scaled_px(self.height, eighths), scaled_px(self.width, eighths)
+        frame_HWC: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            self._pack.read(item), "RGB", min_height=height, min_width=width
+        )
+        return frame_HWC
 
     def read_gray(self, item: int) -> NDArray[np.uint8]:
         """The luma of frame `item`, uint8 (height, width)."""

@@ -15,6 +15,7 @@ from kineflow.data.event_clips import EventRule, spans_of_event
 from kineflow.data.items import clip_classes, clip_items
 from kineflow.data.multi_label import event_label_sets, trimmed_label_sets
 from kineflow.data.negatives import NegativeRule
+from kineflow.data.preprocessing import ClipPixels
 from kineflow.data.splits import label_counts
 from kineflow.data.support import supported_clips
 from kineflow.errors import DataError
@@ -105,7 +106,8 @@ def test_negatives_have_no_label_and_targets_are_0_and_1(tmp_path: Path) -> None
     targets = sorted(np.asarray(item.target).tolist() for item in items.values())
     assert targets == [[0.0, 0.0], [0.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
     assert label_counts(clips).sum().to_dict() == {"x": 1, "y": 2}
-    batch = collate([Sample(np.zeros((1, 2, 1, 1), np.float32), item.target, 0) for item in items.values()])
+    clip = ClipPixels(np.zeros((2, 1, 1, 1), np.uint8), np.ones(1, np.float32), np.zeros(1, np.float32))
+    batch = collate([Sample(clip, item.target, 0) for item in items.values()])
     assert batch.targets is not None and batch.targets.shape == (4, 2) and batch.targets.dtype == np.float32
 
 

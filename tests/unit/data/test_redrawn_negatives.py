@@ -1,9 +1,13 @@
 """Negatives that training draws anew every epoch, through the data set that it reads."""
 
 import numpy as np
+import torch
 
-from kineflow.data.dataset import ClipDataset, ClipItem, InMemoryReader, ReaderCache
+from kineflow.data.dataset import ClipDataset, ClipItem, Sample, collate
+from kineflow.data.open_videos import OpenVideos
 from kineflow.data.preprocessing import Preprocessing
+from kineflow.data.readers import DecodedImages
+from kineflow.training.inputs import model_input
 
 NUM_FRAMES, WINDOW, NUM_EPOCHS = 200, 10, 40
 STARTS = ((20, 40), (120, 185))  # of a window that lies inside [20, 50) or [120, 195)
@@ -25,19 +29,23 @@ def dataset(seed: int = 3, items: tuple[ClipItem, ...] = (NEGATIVE, POSITIVE, NE
         frame_stride=1,
         height_px=1,
         width_px=1,
+        decode_height_px=1,
+        decode_width_px=1,
         subtract_background=False,
         flow_scale_px=1.0,
         num_views=1,
     )
-    return ClipDataset(items, ReaderCache(lambda _: InMemoryReader(video)), preprocessing, seed=seed)
+    return ClipDataset(items, OpenVideos(lambda _: DecodedImages(video)), preprocessing, seed=seed)
 
 
-def frames_seen(tensor_CTHW: np.ndarray) -> list[int]:
+def frames_seen(sample: Sample, clips: ClipDataset) -> list[int]:
+    tensor_CTHW = model_input(collate([sample]), clips.preprocessing, torch.device("cpu"))[0].numpy()
     return np.round((tensor_CTHW[0, :, 0, 0] * 0.225 + 0.45) * 255).astype(int).tolist()
 
 
 def starts_by_epoch(index: int, seed: int = 3) -> list[int]:
-    seen = [frames_seen(dataset(seed).sample(index, epoch=epoch).tensor) for epoch in range(NUM_EPOCHS)]
+    clips = dataset(seed)
+    seen = [frames_seen(clips.sample(index, epoch=epoch), clips) for epoch in range(NUM_EPOCHS)]
     assert all(frames == list(range(frames[0], frames[0] + WINDOW)) for frames in seen)
     return [frames[0] for frames in seen]
 
@@ -58,5 +66,6 @@ def test_a_redrawn_negative_stays_where_the_rule_allows_it() -> None:
 
 def test_positives_and_fixed_views_stay_where_they_are() -> None:
     assert set(starts_by_epoch(1)) == {60}
-    fixed = dataset().fixed_view(0, view=0)  # as validation, test and prediction see it
-    assert frames_seen(fixed.tensor) == list(range(25, 35))
+    clips = dataset()
+    fixed = clips.fixed_view(0, view=0)  # as validation, test and prediction see it
+    assert frames_seen(fixed, clips) == list(range(25, 35))

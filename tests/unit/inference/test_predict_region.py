@@ -26,6 +26,8 @@ def preprocessing(frames: dict[str, object]) -> Preprocessing:
         frame_stride=1,
         height_px=40,
         width_px=60,
+        decode_height_px=40,
+        decode_width_px=60,
         subtract_background=False,
         flow_scale_px=1.0,
         num_views=1,

@@ -41,6 +41,8 @@ def make_bundle(root: Path, **changes: object) -> Bundle:
         frame_stride=1,
         height_px=24,
         width_px=32,
+        decode_height_px=24,
+        decode_width_px=32,
         subtract_background=False,
         flow_scale_px=1.0,
         num_views=1,

@@ -1,20 +1,26 @@
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from kineflow.data.dataset import ClipDataset, ClipItem, InMemoryReader, ReaderCache
+from kineflow.data.dataset import ClipDataset, ClipItem, collate
+from kineflow.data.open_videos import OpenVideos
 from kineflow.data.preprocessing import Augment, Preprocessing
 from kineflow.data.probabilities import to_logits
+from kineflow.data.readers import DecodedImages
 from kineflow.errors import ParamsError
 from kineflow.models.registry import create_model
+from kineflow.training.inputs import model_input
 from kineflow.training.loop import EpochResult, Shard, epoch_batches, fit
 from kineflow.training.objectives import Classification, masked_binary_cross_entropy
 from kineflow.training.recipe import Recipe, learning_rate
 from kineflow.training.scoring import predict_probs, validation_scores
+from kineflow.video.flow_store import FlowRule
 
+RULE = FlowRule("dis_fast", bound_px=4.0)
 CPU = torch.device("cpu")
 CROSS_ENTROPY = Classification("exclusive")
 AUGMENT = Augment(flip=False, crop_scale_min=0.8, brightness=0.1, amplitude=0.1, time_jitter=0.1)
@@ -23,12 +29,14 @@ PREPROCESSING = Preprocessing(
     stream="flow",
     fps=10.0,
     frames={},
-    flow={},
+    flow={"rule": asdict(RULE)},
     sampling="segments",
     num_frames=4,
     frame_stride=1,
     height_px=12,
     width_px=12,
+    decode_height_px=12,
+    decode_width_px=12,
     subtract_background=False,
     flow_scale_px=1.0,
     num_views=1,
@@ -56,6 +64,12 @@ def recipe(**changes) -> Recipe:
     return Recipe(**(values | changes))
 
 
+def codes_of(flows_THWC: np.ndarray) -> np.ndarray:
+    """As they are stored."""
+    images = np.stack([RULE.quantise(flow_HWC) for flow_HWC in flows_THWC])
+    return np.stack(np.split(images, 2, axis=1), axis=-1)
+
+
 def moving_left_or_right(count: int, *, augment: Augment | None = AUGMENT) -> ClipDataset:
     """Clips whose flow is noise around -1 or +1 px in x: the class."""
     rng = np.random.default_rng(7)
@@ -64,10 +78,10 @@ def moving_left_or_right(count: int, *, augment: Augment | None = AUGMENT) -> Cl
         target = index % 2
         flows = rng.normal(scale=0.5, size=(6, 12, 12, 2)).astype(np.float32)
         flows[..., 0] += 2.0 * target - 1.0
-        arrays[f"v{index}"] = flows
+        arrays[f"v{index}"] = codes_of(flows)
         items.append(ClipItem(f"c{index}", f"v{index}", 0, 7, target))
-    readers = ReaderCache(lambda video_id: InMemoryReader(arrays[video_id]))
-    return ClipDataset(items, readers, PREPROCESSING, augment, seed=3)
+    videos = OpenVideos(lambda video_id: DecodedImages(arrays[video_id]))
+    return ClipDataset(items, videos, PREPROCESSING, augment, seed=3)
 
 
 def moving_with_several_labels(count: int) -> ClipDataset:
@@ -76,9 +90,10 @@ def moving_with_several_labels(count: int) -> ClipDataset:
     arrays, items = {}, []
     for index in range(count):
         target = np.array([index % 2, index // 2 % 2], np.float32)
-        arrays[f"v{index}"] = rng.normal(scale=0.3, size=(6, 12, 12, 2)).astype(np.float32) + 2 * target
+        flows = rng.normal(scale=0.3, size=(6, 12, 12, 2)).astype(np.float32) + 2 * target
+        arrays[f"v{index}"] = codes_of(flows)
         items.append(ClipItem(f"c{index}", f"v{index}", 0, 7, target))
-    return ClipDataset(items, ReaderCache(lambda video_id: InMemoryReader(arrays[video_id])), PREPROCESSING, seed=3)
+    return ClipDataset(items, OpenVideos(lambda video_id: DecodedImages(arrays[video_id])), PREPROCESSING, seed=3)
 
 
 def small_model():
@@ -114,8 +129,7 @@ def test_same_weights_as_a_bare_pytorch_loop():
         order = np.random.default_rng([3, epoch]).permutation(8)
         for positions in (order[:4], order[4:]):
             samples = [train_set.sample(int(p), epoch=epoch) for p in positions]
-            clips = torch.from_numpy(np.stack([s.tensor for s in samples]))
-            clips = clips.contiguous(memory_format=torch.channels_last_3d)
+            clips = model_input(collate(samples), PREPROCESSING, CPU)
             targets = torch.tensor([s.target for s in samples])
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, num_steps=4, recipe=chosen)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kineflow.data.dataset import ClipDataset, ClipItem, ReaderCache
+from kineflow.data.dataset import ClipDataset, ClipItem
+from kineflow.data.open_videos import OpenVideos
 from kineflow.data.preprocessing import Preprocessing
 from kineflow.training.scoring import validation_scores
 
@@ -22,6 +23,8 @@ def dataset(task: str, items: list[ClipItem]) -> ClipDataset:
         frame_stride=1,
         height_px=1,
         width_px=1,
+        decode_height_px=1,
+        decode_width_px=1,
         subtract_background=False,
         flow_scale_px=1.0,
         num_views=1,
@@ -30,7 +33,7 @@ def dataset(task: str, items: list[ClipItem]) -> ClipDataset:
     def nobody_reads(video_id: str) -> None:
         raise AssertionError(video_id)
 
-    return ClipDataset(items, ReaderCache(nobody_reads), preprocessing)  # type: ignore[arg-type]
+    return ClipDataset(items, OpenVideos(nobody_reads), preprocessing)  # type: ignore[arg-type]
 
 
 def window(name: str, start: int, target: list[list[float]]) -> ClipItem:

@@ -1,0 +1,99 @@
+"""The videos of a training, each opened once, and out of the decoded cache where that pays."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kineflow.data.decoded_cache import DecodedCache
+from kineflow.data.preprocessing import Images, Preprocessing
+from kineflow.data.readers import DecodedImages, StreamStore
+from kineflow.store import digest
+
+MAX_OPEN_STORES = 256  # each holds a file descriptor and its index
+MIN_USES = 2  # of every image of a video on average, before it pays to decode and write all of them
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """Which videos a training keeps decoded.
+
+    Args:
+        stream: whose images they are.
+        store_keys: by video_id, the key of each of them in the store.
+    """
+
+    cache: DecodedCache
+    stream: str
+    store_keys: Mapping[str, str]
+
+
+def plan_cache(
+    cache: DecodedCache, store: StreamStore, preprocessing: Preprocessing, num_reads: Mapping[str, int]
+) -> CachePlan:
+    """Keep a video decoded where a training reads it `MIN_USES` times over, and the cache has room for it.
+
+    Where the store is larger than the cache, a fixed share of its videos is kept, the same for every fold: to let
+    each video push out another would decode all of them in every epoch.
+
+    Args:
+        num_reads: by video_id, how many images the training will ask for.
+    """
+    plan = CachePlan(cache, store.stream, {})
+    total_images = sum(store.num_frames.values())
+    if store.stream == "embedding" or cache.max_bytes == 0 or total_images == 0:
+        return plan
+    longest = max(store.num_frames, key=lambda video_id: store.num_frames[video_id])
+    image_bytes = store.open(longest, preprocessing)[0].nbytes
+    share = cache.max_bytes / (total_images * image_bytes)
+    kept = {
+        video_id: store.keys[video_id]
+        for video_id, reads in num_reads.items()
+        if reads >= MIN_USES * store.num_frames[video_id] and _place(store.keys[video_id]) < share
+    }
+    return CachePlan(cache, store.stream, kept)
+
+
+def _place(store_key: str) -> float:
+    """Between 0 and 1, by chance but always the same."""
+    return int(digest(key=store_key)[:8], 16) / 16**8
+
+
+class OpenVideos:
+    """Images of videos by video_id; safe to share between threads.
+
+    Args:
+        open_images: opens a video in its store.
+        plan: which are read from the cache instead; none without it.
+    """
+
+    def __init__(self, open_images: Callable[[str], Images], plan: CachePlan | None = None) -> None:
+        self._open_images = open_images
+        self._cache = None if plan is None else plan.cache
+        self._stream = "" if plan is None else plan.stream
+        self._to_decode = {} if plan is None else dict(plan.store_keys)
+        self._decoded: dict[str, DecodedImages] = {}
+        self._stored: OrderedDict[str, Images] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getitem__(self, video_id: str) -> Images:
+        with self._lock:
+            if video_id in self._decoded:
+                return self._decoded[video_id]
+            if video_id in self._stored:
+                self._stored.move_to_end(video_id)
+                return self._stored[video_id]
+            store_key = self._to_decode.pop(video_id, None)  # one thread decodes, others read the store meanwhile
+        images = self._open_images(video_id)
+        decoded = None
+        if store_key is not None and self._cache is not None:
+            decoded = self._cache.images(images, store_key=store_key, stream=self._stream)
+        with self._lock:
+            if decoded is not None:
+                self._decoded[video_id] = decoded
+                self._stored.pop(video_id, None)
+                return decoded
+            self._stored[video_id] = images
+            if len(self._stored) > MAX_OPEN_STORES:
+                self._stored.popitem(last=False)
+            return images

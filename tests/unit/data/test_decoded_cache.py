@@ -1,0 +1,221 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kineflow.data.dataset import ClipDataset, ClipItem, collate, num_reads, prefetch
+from kineflow.data.decoded_cache import DecodedCache
+from kineflow.data.open_videos import OpenVideos, plan_cache
+from kineflow.data.preprocessing import Augment
+from kineflow.data.readers import DecodedImages, StreamStore
+from kineflow.training.inputs import model_input
+from tests.unit.data.test_preprocessing import RULE, make
+from tests.unit.video.test_dct_scale import flow_store, frame_store, smooth
+
+NUM_VIDEOS, NUM_FRAMES, HEIGHT, WIDTH = 4, 12, 64, 80
+BYTES_OF_VIDEO = NUM_FRAMES * 32 * 40 * 3 + 128  # at half size, and the header
+AUGMENT = Augment(flip=True, crop_scale_min=0.8, brightness=0.2, amplitude=0.3, time_jitter=0.2)
+PREPROCESSING = make(height_px=24, width_px=24, decode_height_px=30, decode_width_px=30)
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory) -> StreamStore:
+    root = tmp_path_factory.mktemp("frames")
+    rows = ["video_id\tkey\tnum_frames"]
+    for video in range(NUM_VIDEOS):
+        images = [(smooth(HEIGHT, WIDTH, seed=100 * video + i) * 255).astype(np.uint8) for i in range(NUM_FRAMES)]
+        frame_store(root / f"v{video}.zip", images).close()
+        rows.append(f"v{video}\tkey{video}\t{NUM_FRAMES}")
+    (root / "index.tsv").write_text("\n".join(rows) + "\n")
+    return StreamStore.of("rgb", root)
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory) -> StreamStore:
+    root = tmp_path_factory.mktemp("flow")
+    flows = [smooth(HEIGHT, WIDTH, seed=i, channels=2) * 8 - 4 for i in range(NUM_FRAMES - 1)]
+    flow_store(root / "v0.zip", flows).close()
+    (root / "index.tsv").write_text(f"video_id\tkey\tnum_frames\nv0\tkey0\t{NUM_FRAMES - 1}\n")
+    return StreamStore.of("flow", root)
+
+
+def items(num_videos: int = NUM_VIDEOS) -> list[ClipItem]:
+    return [ClipItem(f"c{v}", f"v{v}", 0, NUM_FRAMES, 0) for v in range(num_videos)]
+
+
+def dataset(store: StreamStore, cache: DecodedCache, *, num_epochs: int = 100, **changes) -> ClipDataset:
+    clips = items(len(store.keys))
+    preprocessing = make(**({"height_px": 24, "width_px": 24, "decode_height_px": 30, "decode_width_px": 30} | changes))
+    reads = {video_id: count * num_epochs for video_id, count in num_reads(clips, preprocessing).items()}
+    plan = plan_cache(cache, store, preprocessing, reads)
+    videos = OpenVideos(lambda video_id: store.open(video_id, preprocessing), plan)
+    return ClipDataset(clips, videos, preprocessing, AUGMENT, seed=1)
+
+
+def tensors(clips: ClipDataset, *, epochs: int = 3) -> np.ndarray:
+    import torch
+
+    batches = [collate([clips.sample(i, epoch=epoch) for i in range(len(clips))]) for epoch in range(epochs)]
+    return np.stack([model_input(batch, clips.preprocessing, torch.device("cpu")).numpy() for batch in batches])
+
+
+def files(cache: DecodedCache) -> list[Path]:
+    return sorted(cache.root.glob("*/*"))
+
+
+def test_the_tensor_does_not_depend_on_the_cache(frames, tmp_path):
+    cache = DecodedCache(tmp_path / "decoded", 10**9)
+    without = tensors(dataset(frames, DecodedCache(tmp_path / "none", 0)))
+    filling, filled = dataset(frames, cache), dataset(frames, cache)
+    np.testing.assert_array_equal(tensors(filling), without)
+    assert len(files(cache)) == NUM_VIDEOS and not (tmp_path / "none").exists()
+    written = {path: path.stat().st_ino for path in files(cache)}
+    np.testing.assert_array_equal(tensors(filled), without)
+    assert {path: path.stat().st_ino for path in files(cache)} == written
+    assert isinstance(filled.videos["v0"], DecodedImages)
+
+
+def test_flow_does_not_depend_on_the_cache(flow, tmp_path):
+    cache = DecodedCache(tmp_path / "decoded", 10**9)
+    from dataclasses import asdict
+
+    changes = {"stream": "flow", "flow": {"rule": asdict(RULE)}}
+    without = tensors(dataset(flow, DecodedCache(tmp_path / "none", 0), **changes))
+    for _ in range(2):
+        clips = dataset(flow, cache, **changes)
+        np.testing.assert_array_equal(tensors(clips), without)
+    assert clips.videos["v0"].eighths == 4 and isinstance(clips.videos["v0"], DecodedImages)
+
+
+def test_a_file_is_an_array_that_numpy_opens(frames, tmp_path):
+    cache = DecodedCache(tmp_path, 10**9)
+    source = frames.open("v1", PREPROCESSING)
+    assert cache.images(source, store_key="key1", stream="rgb") is not None
+    (path,) = files(cache)
+    array = np.load(path)
+    assert array.shape == (NUM_FRAMES, 32, 40, 3) and array.dtype == np.uint8
+    np.testing.assert_array_equal(array, [source[i] for i in range(NUM_FRAMES)])
+
+
+def test_sizes_and_streams_have_their_own_files(frames, tmp_path):
+    cache = DecodedCache(tmp_path, 10**9)
+    large = make(decode_height_px=64, decode_width_px=64)
+    for preprocessing, stream in ((PREPROCESSING, "rgb"), (large, "rgb"), (PREPROCESSING, "pose")):
+        cache.images(frames.open("v0", preprocessing), store_key="key0", stream=stream)
+    assert len(files(cache)) == 3
+
+
+def test_what_was_opened_longest_ago_makes_room(frames, tmp_path):
+    cache = DecodedCache(tmp_path, 3 * BYTES_OF_VIDEO)
+    sources = [frames.open(f"v{video}", PREPROCESSING) for video in range(NUM_VIDEOS)]
+    for video in range(3):
+        mapped = cache.images(sources[video], store_key=f"key{video}", stream="rgb")
+        assert mapped is not None
+        os.utime(files_of(cache, mapped), (1000 + video, 1000 + video))
+    first = cache.images(sources[0], store_key="key0", stream="rgb")  # so that the second is the oldest
+    assert first is not None
+    before = set(files(cache))
+    last = cache.images(sources[3], store_key="key3", stream="rgb")
+    assert last is not None
+    (gone,) = before - set(files(cache))
+    assert len(files(cache)) == 3 and sum(path.stat().st_size for path in files(cache)) <= cache.max_bytes
+    kept = [np.load(path) for path in files(cache)]
+    for video, expected in ((0, True), (1, False), (2, True), (3, True)):
+        assert any(np.array_equal(array[0], sources[video][0]) for array in kept) is expected, (video, gone)
+
+
+def files_of(cache: DecodedCache, images: DecodedImages) -> Path:
+    """The file that holds `images`."""
+    (path,) = [path for path in files(cache) if np.array_equal(np.load(path), images.array_NHWC)]
+    return path
+
+
+def test_deleted_files_are_read_to_the_end_and_made_again(frames, tmp_path):
+    import shutil
+
+    cache = DecodedCache(tmp_path / "decoded", 10**9)
+    source = frames.open("v0", PREPROCESSING)
+    mapped = cache.images(source, store_key="key0", stream="rgb")
+    shutil.rmtree(cache.root)
+    assert mapped is not None
+    np.testing.assert_array_equal(mapped[NUM_FRAMES - 1], source[NUM_FRAMES - 1])
+    assert cache.images(source, store_key="key0", stream="rgb") is not None
+    assert len(files(cache)) == 1
+
+
+def test_a_file_that_was_cut_off_is_made_again(frames, tmp_path):
+    cache = DecodedCache(tmp_path, 10**9)
+    source = frames.open("v0", PREPROCESSING)
+    cache.images(source, store_key="key0", stream="rgb")
+    (path,) = files(cache)
+    whole = path.read_bytes()
+    for num_bytes in (0, 5, 100, len(whole) - 1):
+        path.write_bytes(whole[:num_bytes])
+        images = cache.images(source, store_key="key0", stream="rgb")
+        assert images is not None and path.read_bytes() == whole
+
+
+def test_a_video_larger_than_the_cache_is_read_from_the_store(frames, tmp_path):
+    cache = DecodedCache(tmp_path, 1000)
+    assert cache.images(frames.open("v0", PREPROCESSING), store_key="key0", stream="rgb") is None
+    assert files(cache) == []
+
+
+WRITE_WITH_A_LIMIT = """
+import json, resource, sys
+from pathlib import Path
+from kineflow.data.decoded_cache import DecodedCache
+from kineflow.data.readers import StreamStore
+from tests.unit.data.test_decoded_cache import PREPROCESSING
+store, root = StreamStore.of("rgb", Path(sys.argv[1])), Path(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # writing fails in the middle of a video
+found = DecodedCache(root, 10**9).images(store.open("v0", PREPROCESSING), store_key="key0", stream="rgb")
+print(json.dumps([found is None, [str(path) for path in root.glob("*/*")]]))
+"""
+
+
+def test_a_disk_that_is_full_leaves_nothing_and_stops_nothing(frames, tmp_path, repository):
+    command = [sys.executable, "-c", WRITE_WITH_A_LIMIT, str(frames.root), str(tmp_path / "decoded")]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [True, []]
+
+
+def test_it_pays_where_every_image_is_read_twice(frames, tmp_path):
+    cache = DecodedCache(tmp_path, 10**9)
+    reads = {"v0": 2 * NUM_FRAMES, "v1": 2 * NUM_FRAMES - 1, "v2": 100 * NUM_FRAMES}
+    assert plan_cache(cache, frames, PREPROCESSING, reads).store_keys == {"v0": "key0", "v2": "key2"}
+    assert plan_cache(DecodedCache(tmp_path, 0), frames, PREPROCESSING, reads).store_keys == {}
+
+
+def test_a_cache_that_is_too_small_keeps_the_same_videos_for_every_fold(frames, tmp_path):
+    one_in_two = DecodedCache(tmp_path, NUM_VIDEOS * BYTES_OF_VIDEO // 2)
+    reads = dict.fromkeys(frames.keys, 10**6)
+    kept = plan_cache(one_in_two, frames, PREPROCESSING, reads).store_keys
+    assert 0 < len(kept) < NUM_VIDEOS
+    for left_out in frames.keys:
+        fold = {video_id: count for video_id, count in reads.items() if video_id != left_out}
+        of_fold = plan_cache(one_in_two, frames, PREPROCESSING, fold).store_keys
+        assert of_fold == {video_id: key for video_id, key in kept.items() if video_id != left_out}
+
+
+def test_reads_of_clips_by_hand():
+    clips = [ClipItem("a", "v", 0, 30, 0), ClipItem("b", "v", 10, 20, 0), ClipItem("c", "w", 0, 9, 0)]
+    assert num_reads(clips, make()) == {"v": 8, "w": 4}
+    assert num_reads(clips, make(task="frame")) == {"v": 40, "w": 9}
+
+
+def test_threads_share_a_cache_that_is_being_filled(frames, tmp_path):
+    without = dataset(frames, DecodedCache(tmp_path / "none", 0))
+    clips = dataset(frames, DecodedCache(tmp_path / "decoded", 10**9))
+
+    def make_batch(positions):
+        return collate([clips.sample(position, epoch=0) for position in positions])
+
+    batches = [[0, 1], [1, 2], [2, 3], [3, 0]] * 3
+    for positions, batch in zip(batches, prefetch(make_batch, batches, depth=4), strict=True):
+        expected = collate([without.sample(position, epoch=0) for position in positions])
+        np.testing.assert_array_equal(batch.pixels_BTHWC, expected.pixels_BTHWC)
