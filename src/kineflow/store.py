@@ -101,6 +101,11 @@ class ResultStore:
         finally:
             shutil.rmtree(workdir, ignore_errors=True)
 
+    def adopt(self, key: str, path: Path) -> None:
+        """Make the file `path` the result of `key`, by hard link where the file system can, else by copy."""
+        with self.writing(key) as target:
+            _link_or_copy(str(path.resolve()), str(target))
+
     def sweep(self, *, older_than_sec: float = 600.0) -> None:
         """Delete what killed processes left half-written, unless it was touched lately by one that may be alive."""
         for workdir in self.root.glob("*/.partial-*"):

@@ -94,7 +94,9 @@ def test_a_changed_video_alone_is_made_again(project: Path, built: Built, monkey
     assert {"make_splits", "validate_dataset", "train@rgb", "train@flow", "distill", "evaluate"} <= stale
 
     incremental = contents(project, "data/tables", "data/frames", "data/flow")
-    monkeypatch.setenv("KINEFLOW_HOME", str(project / "clean"))  # an empty store: everything is made anew
+    monkeypatch.setenv("KINEFLOW_HOME", str(project / "clean"))  # an empty store, and nothing to fill it from
+    for out in (paths.FRAMES, paths.FLOW):
+        shutil.rmtree(out)
     run_stages(monkeypatch, ("sync", "ingest", "validate_raw", "extract_frames", "compute_flow"))
     assert report_of(project, "extract_frames")["skipped"] == 0
     assert contents(project, "data/tables", "data/frames", "data/flow") == incremental
@@ -138,11 +140,33 @@ def test_a_fresh_clone_builds_from_the_remote_without_extracting_or_training(
     built_here = {"sync", "evaluate", "register"}  # these have outs that DVC is told not to cache
     assert set(stages_run(from_lock)) <= built_here
     assert set(stages_run(from_run_cache)) <= built_here
-    for kind in ("frames", "flow", "train"):
-        assert not (clone / ".kineflow" / "store" / kind).exists(), kind
+    assert not (clone / ".kineflow" / "store" / "train").exists()
     for stage in ("extract_frames", "compute_flow", "distill"):
         assert not (clone / "reports" / "stages" / f"{stage}.json").exists(), stage
     assert contents(clone, *OUTS, *SCORES) == contents(built.root, *OUTS, *SCORES)
+
+
+def test_a_fresh_clone_that_pulled_computes_only_what_is_new(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KINEFLOW_HOME", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
+    pushed = copy_workspace(built.root, tmp_path / "pushed")
+    with serve_bucket(make_folder(tmp_path / "s3")) as endpoint:
+        point_at(pushed, endpoint)
+        dvc(pushed, "push", "--run-cache")
+        clone = tmp_path / "clone"
+        run_command(*GIT, "clone", "-q", built.root, clone, cwd=tmp_path)
+        point_at(clone, endpoint)
+        dvc(clone, "pull", "--run-cache")
+    dvc(clone, "repro", "ingest")
+    reencode(clone / "data" / "sample" / "clips" / CLIP)
+    dvc(clone, "repro", "compute_flow")
+    for stage in ("extract_frames", "compute_flow"):
+        report = report_of(clone, stage)
+        assert (report["items"] - report["skipped"], report["exit_code"]) == (1, 0), stage
 
 
 def make_folder(path: Path) -> Path:

@@ -18,6 +18,7 @@ from kineflow.annotations.locate import annotation_root, list_annotations, list_
 from kineflow.errors import ParamsError
 from kineflow.params import Params, SampleParams, as_json
 from kineflow.stages import paths
+from kineflow.stages.pulled_results import adopt_pulled_results
 from kineflow.stages.source_manifest import Source, write_sources
 from kineflow.stages.stage import StageReport
 from kineflow.stages.weights_manifest import write_weights
@@ -42,6 +43,8 @@ def run(params: Params, report: StageReport) -> None:
         ServiceError: S3 is out of reach.
     """
     check_apart(params.data.source, params.data.annotations)
+    if num_adopted := adopt_pulled_results():
+        report.note(f"{num_adopted} results that were pulled are in the store now")
     if params.sample is not None:
         _render_sample(params.sample)
     format_ = find_format(params.data.format)
