@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.machine import facts
 from benchmarks.timing import Comparison
 
-NAMES = ("decode", "containers", "flow", "loading", "train_step", "overhead")
+NAMES = ("decode", "containers", "flow", "loading", "train_step", "dvc_add", "scale", "overhead")
 HEADER = ("", "times as fast", "ours", "reference", "rounds")
 
 

@@ -1,6 +1,7 @@
 """The bars of the whole graph, by plain `dvc repro` with no server running (but for the S3 that a clone pulls from)."""
 
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 import yaml
 
 from kineflow.stages import STAGES, paths
+from kineflow.store import ResultStore
+from kineflow.video.result_index import read_index
 from tests.conftest import Built, make_workspace
 from tests.graph import (
     GIT,
@@ -117,6 +120,23 @@ def test_after_a_changed_video_everything_downstream_runs(project: Path) -> None
         "validate_dataset", "train@rgb", "train@flow", "distill", "evaluate", "register",
     }  # fmt: skip
     assert stages_run(dvc(project, "repro")) == ["sync"]
+
+
+def test_a_result_is_on_the_disk_once(built: Built, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    if (
+        shutil.which("cp")
+        and not subprocess.run(
+            ["cp", "--reflink=always", tmp_path / "a", tmp_path / "b"], capture_output=True
+        ).returncode
+    ):
+        pytest.skip("this file system shares blocks between files instead")
+    for out, kind in (("frames", "frames"), ("flow", "flow")):
+        store = ResultStore(built.root / ".kineflow" / "store" / kind)
+        for row in read_index(built.root / "data" / out):
+            result = store.path(row.key)
+            assert (built.root / "data" / out / f"{row.video_id}.zip").samefile(result)
+            assert result.stat().st_nlink >= 3  # store, workspace, DVC's cache
 
 
 def test_a_fresh_clone_builds_from_the_remote_without_extracting_or_training(
