@@ -42,7 +42,7 @@ def free_bytes(path: Path) -> int:
 
 def in_bytes(num_bytes: float) -> str:
     """Bytes for people, in one unit: 310 MB, 2.4 GB."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if num_bytes >= size:
             return f"{num_bytes / size:.3g} {unit}"
     return f"{num_bytes / 1e3:.3g} KB"
