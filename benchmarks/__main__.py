@@ -13,7 +13,7 @@ from benchmarks.timing import Comparison
 
 Row = Comparison | ErrorComparison
 
-NAMES = ("decode", "containers", "flow", "flow_accuracy", "loading", "train_step", "overhead")
+NAMES = ("decode", "containers", "flow", "flow_accuracy", "loading", "train_step", "dvc_add", "scale", "overhead")
 HEADER = ("", "times as good", "ours", "reference", "rounds")
 
 

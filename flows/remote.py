@@ -2,11 +2,15 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from flows import child
 from flows.workspace import Claim
 from kineflow.errors import ServiceError
 from kineflow.services import dvc_remote, process
+from kineflow.stages import paths
+
+STORES = (paths.FRAMES, paths.FLOW, paths.EMBEDDINGS)
 
 
 def push_to_s3(*, say: Callable[[str], None], claim: Claim | None = None) -> float:
@@ -19,8 +23,17 @@ def push_to_s3(*, say: Callable[[str], None], claim: Claim | None = None) -> flo
 
 
 def pull_from_s3(*, say: Callable[[str], None], claim: Claim | None = None) -> float:
-    """Fetch the run cache and every result that dvc.lock names; the seconds that it took."""
-    return _transfer("fetch", "nothing was fetched", say, claim)
+    """Fetch the run cache and every result that dvc.lock names; the seconds that it took.
+
+    Stores of one file for each video that are not here are linked into the workspace, where `sync` takes them up: a
+    stage that has one video more is not told of them by DVC.
+    """
+    seconds = _transfer("fetch", "nothing was fetched", say, claim)
+    lock = Path("dvc.lock").read_text() if Path("dvc.lock").is_file() else ""
+    outs = [str(out) for out in STORES if f"path: {out}\n" in lock and not out.exists()]
+    if outs:
+        child.run([child.dvc(), "checkout", *outs], say=say, claim=claim)  # else they are computed
+    return seconds
 
 
 def _transfer(verb: str, consequence: str, say: Callable[[str], None], claim: Claim | None) -> float:

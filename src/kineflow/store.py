@@ -42,7 +42,7 @@ def free_bytes(path: Path) -> int:
 
 def in_bytes(num_bytes: float) -> str:
     """Bytes for people, in one unit: 310 MB, 2.4 GB."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if num_bytes >= size:
             return f"{num_bytes / size:.3g} {unit}"
     return f"{num_bytes / 1e3:.3g} KB"
@@ -100,6 +100,11 @@ class ResultStore:
                     (workdir / "result").replace(final)
         finally:
             shutil.rmtree(workdir, ignore_errors=True)
+
+    def adopt(self, key: str, path: Path) -> None:
+        """Make the file `path` the result of `key`, by hard link where the file system can, else by copy."""
+        with self.writing(key) as target:
+            _link_or_copy(str(path.resolve()), str(target))
 
     def sweep(self, *, older_than_sec: float = 600.0) -> None:
         """Delete what killed processes left half-written, unless it was touched lately by one that may be alive."""

@@ -11,8 +11,9 @@ from kineflow.errors import DataError, StorageFullError
 from kineflow.params import load_params
 from kineflow.stages import paths
 from kineflow.stages.estimate import Amount, drawn, estimate, in_time, refuse_what_will_not_fit, total_of
-from kineflow.store import home, in_bytes
-from kineflow.video.result_index import read_index
+from kineflow.stages.video_results import VideoPlan, VideoTask, check_room
+from kineflow.store import ResultStore, home, in_bytes
+from kineflow.video.result_index import VideoResult, read_index
 from tests.graph import change_params, report_of, run_command, run_stage, run_stages
 
 FACTOR = 1.3  # an estimated size is within this factor of what is used then
@@ -111,6 +112,35 @@ def test_what_will_not_fit_is_not_begun(workspace: Path, small_disk: Path, monke
     assert done.returncode == 0  # with room enough; run_command leaves KINEFLOW_HOME out
     with pytest.raises(StorageFullError, match=r"will not fit into the 1\.05 MB free"):
         refuse_what_will_not_fit(estimate(load_params(Path("params.yaml")), num_samples=2))
+
+
+def test_flow_that_will_not_fit_is_not_begun(
+    workspace: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_params(workspace, frames__height_px=640, frames__width_px=640)
+    run_stages(monkeypatch, ["sync", "ingest", "validate_raw", "extract_frames"])
+    monkeypatch.setenv("KINEFLOW_HOME", str(small_disk / "home"))
+    assert run_stage(monkeypatch, "compute_flow") == 4
+    # By hand: 640 x 640 pixels by 0.025 bytes are 10240 bytes a flow; one flow less than frames in each of 24 clips.
+    least = 10240 * sum(row.num_frames - 1 for row in read_index(paths.FRAMES))
+    assert f"24 videos take at least {least / 1e6:.3g} MB" in report_of(Path(), "compute_flow")["error"]
+    assert not paths.FLOW.exists()
+
+
+def test_the_leanest_result_that_is_there_says_what_the_others_take_at_least(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path / "store")
+    sizes = {"a": 1000, "b": 500}  # of ten frames each
+    for key, size in sizes.items():
+        with store.writing(key) as target:
+            target.write_bytes(b"x" * size)
+    results = [VideoResult(key, key, 10) for key in sizes] + [VideoResult("c", "c", 10**13)]
+    tasks = [VideoTask(result, None, 1.0) for result in results]
+    plan = VideoPlan(lambda _: 0, tasks, store, min_frame_bytes=lambda: 1e-6)
+    # By hand: 50 bytes a frame of the leaner one, by ten million million frames.
+    with pytest.raises(StorageFullError, match="1 videos take at least 500 TB"):
+        check_room(plan, plan.missing(), out=tmp_path / "out")
+    lean = VideoPlan(lambda _: 0, tasks[2:], store, min_frame_bytes=lambda: 1e-6)
+    check_room(lean, lean.missing(), out=tmp_path / "out")  # 10 MB, by the rule alone
 
 
 def test_what_fits_on_the_small_disk_is_made_there(

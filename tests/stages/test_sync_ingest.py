@@ -3,6 +3,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -387,6 +389,22 @@ def test_groups_by_regex(project: Path, repository: Path) -> None:
     assert read_table(paths.VIDEOS, VIDEOS).group.tolist() == ["a", "b", "c"]
 
 
+@contextmanager
+def counted_downloads() -> Iterator[list[str]]:
+    """The keys of the objects whose bytes are asked for inside the block."""
+    fetched: list[str] = []
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        fetched.append(params["Key"])
+
+    events = storage._client().meta.events
+    events.register("before-parameter-build.s3.GetObject", note)
+    try:
+        yield fetched
+    finally:
+        events.unregister("before-parameter-build.s3.GetObject", note)
+
+
 def test_videos_and_annotations_on_s3(project: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "list.csv").write_text("path,label,group\njump/a.mp4,jump,g1\nsit/c.avi,sit,g2\n")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
@@ -403,6 +421,16 @@ def test_videos_and_annotations_on_s3(project: Path, repository: Path, monkeypat
         )  # fmt: skip
         assert run_sync(params).skipped == 0
         assert run_sync(params).skipped == 4  # nothing is fetched again
+        with counted_downloads() as fetched:
+            storage.put_file(encode(project / "new.mp4", seed=9), "s3://bucket/lab/sit/c.mp4")
+            storage.put_file(encode(project / "other.mp4", seed=10), "s3://bucket/lab/jump/a.mp4")
+            assert run_sync(params).skipped == 3
+            assert sorted(fetched) == ["lab/jump/a.mp4", "lab/sit/c.mp4"]  # the new one and the changed one
+            fetched.clear()
+            storage.put_file(Path("videos/jump/a.mp4"), "s3://bucket/lab/jump/a.mp4")
+            storage._client().delete_object(Bucket="bucket", Key="lab/sit/c.mp4")
+            assert run_sync(params).skipped == 3
+            assert fetched in ([], ["lab/jump/a.mp4"])  # a server may give equal bytes the ETag of before
         remote = paths.SOURCES.read_bytes()
         run_ingest(params)
         videos = read_table(paths.VIDEOS, VIDEOS)

@@ -1,6 +1,7 @@
 """The bars of the whole graph, by plain `dvc repro` with no server running (but for the S3 that a clone pulls from)."""
 
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import yaml
 
 from kineflow.params import STREAM_NAMES
 from kineflow.stages import STAGES, paths
+from kineflow.store import ResultStore
+from kineflow.video.result_index import read_index
 from tests.conftest import Built, make_workspace
 from tests.graph import (
     GIT,
@@ -97,7 +100,9 @@ def test_a_changed_video_alone_is_made_again(project: Path, built: Built, monkey
     assert {"make_splits", "validate_dataset", "train@rgb", "train@flow", "distill", "evaluate"} <= stale
 
     incremental = contents(project, "data/tables", "data/frames", "data/flow")
-    monkeypatch.setenv("KINEFLOW_HOME", str(project / "clean"))  # an empty store: everything is made anew
+    monkeypatch.setenv("KINEFLOW_HOME", str(project / "clean"))  # an empty store, and nothing to fill it from
+    for out in (paths.FRAMES, paths.FLOW):
+        shutil.rmtree(out)
     run_stages(monkeypatch, ("sync", "ingest", "validate_raw", "extract_frames", "compute_flow"))
     assert report_of(project, "extract_frames")["skipped"] == 0
     assert contents(project, "data/tables", "data/frames", "data/flow") == incremental
@@ -118,6 +123,23 @@ def test_after_a_changed_video_everything_downstream_runs(project: Path) -> None
         "validate_dataset", "train@rgb", "train@flow", "train@pose", "distill", "evaluate", "register",
     }  # fmt: skip
     assert stages_run(dvc(project, "repro")) == ["sync"]
+
+
+def test_a_result_is_on_the_disk_once(built: Built, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    if (
+        shutil.which("cp")
+        and not subprocess.run(
+            ["cp", "--reflink=always", tmp_path / "a", tmp_path / "b"], capture_output=True
+        ).returncode
+    ):
+        pytest.skip("this file system shares blocks between files instead")
+    for out, kind in (("frames", "frames"), ("flow", "flow")):
+        store = ResultStore(built.root / ".kineflow" / "store" / kind)
+        for row in read_index(built.root / "data" / out):
+            result = store.path(row.key)
+            assert (built.root / "data" / out / f"{row.video_id}.zip").samefile(result)
+            assert result.stat().st_nlink >= 3  # store, workspace, DVC's cache
 
 
 def test_a_fresh_clone_builds_from_the_remote_without_extracting_or_training(
@@ -141,11 +163,33 @@ def test_a_fresh_clone_builds_from_the_remote_without_extracting_or_training(
     built_here = {"sync", "evaluate", "register"}  # these have outs that DVC is told not to cache
     assert set(stages_run(from_lock)) <= built_here
     assert set(stages_run(from_run_cache)) <= built_here
-    for kind in ("frames", "flow", "train"):
-        assert not (clone / ".kineflow" / "store" / kind).exists(), kind
+    assert not (clone / ".kineflow" / "store" / "train").exists()
     for stage in ("extract_frames", "compute_flow", "distill"):
         assert not (clone / "reports" / "stages" / f"{stage}.json").exists(), stage
     assert contents(clone, *OUTS, *SCORES) == contents(built.root, *OUTS, *SCORES)
+
+
+def test_a_fresh_clone_that_pulled_computes_only_what_is_new(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KINEFLOW_HOME", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
+    pushed = copy_workspace(built.root, tmp_path / "pushed")
+    with serve_bucket(make_folder(tmp_path / "s3")) as endpoint:
+        point_at(pushed, endpoint)
+        dvc(pushed, "push", "--run-cache")
+        clone = tmp_path / "clone"
+        run_command(*GIT, "clone", "-q", built.root, clone, cwd=tmp_path)
+        point_at(clone, endpoint)
+        dvc(clone, "pull", "--run-cache")
+    dvc(clone, "repro", "ingest")
+    reencode(clone / "data" / "sample" / "clips" / CLIP)
+    dvc(clone, "repro", "compute_flow")
+    for stage in ("extract_frames", "compute_flow"):
+        report = report_of(clone, stage)
+        assert (report["items"] - report["skipped"], report["exit_code"]) == (1, 0), stage
 
 
 def make_folder(path: Path) -> Path:

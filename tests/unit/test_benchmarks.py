@@ -3,15 +3,17 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import loading, overhead, train_step
-from benchmarks.__main__ import main, markdown
+from benchmarks import dvc_add, loading, overhead, scale, train_step
+from benchmarks.__main__ import NAMES, main, markdown
 from benchmarks.timing import Comparison, compare
 from kineflow.data.dataset import collate
 from kineflow.training.inputs import model_input
@@ -115,6 +117,39 @@ def test_overhead_names_stages_of_the_graph(repository: Path) -> None:
     assert {stage.partition("@")[0] for stage in named} <= set(graph)
 
 
+def test_both_forms_that_dvc_adds_hold_the_same_jpegs(tmp_path: Path) -> None:
+    jpegs = dvc_add.jpegs_of(3, 4)
+    assert len(set(jpegs)) == 4
+    dvc_add.write_pack(tmp_path, 3, jpegs)
+    dvc_add.write_folder(tmp_path, 3, jpegs)
+    with zipfile.ZipFile(tmp_path / "00003.zip") as pack:
+        packed = [pack.read(f"{index:06d}.jpg") for index in range(4)]
+    assert packed == jpegs == [path.read_bytes() for path in sorted((tmp_path / "00003").iterdir())]
+
+
+def test_the_videos_of_the_scale_benchmark_differ_in_their_pixels(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        scale.write_tiny(tmp_path / f"{seed}.avi", seed=seed)
+    first, second = (decoded(tmp_path / f"{seed}.avi") for seed in (0, 1))
+    assert len(first) == len(second) == scale.NUM_FRAMES
+    assert np.abs(first[0].astype(int) - second[0]).mean() > 20
+    assert np.abs(first[0].astype(int) - first[-1]).mean() > 10  # it moves
+
+
+def decoded(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_the_scale_benchmark_names_the_stages_of_the_graph(repository: Path) -> None:
+    import yaml
+
+    graph = list(yaml.safe_load((repository / "dvc.yaml").read_text())["stages"])
+    later = list(dict.fromkeys(name.partition("@")[0] for name in scale.LATER_OUTS))
+    assert [name for name in graph if name in scale.STAGES or name in later] == graph
+    assert not set(scale.STAGES) & set(later)
+
+
 def test_the_result_page_holds_every_ratio() -> None:
     comparison = Comparison("load clips", (0.5,), (1.0,), num_items=10, unit="clips")
     assert comparison.cells == ("load clips", "2.00", "500 ms (20 clips/s)", "1.00 s", "1")
@@ -128,7 +163,7 @@ def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as ended:
         main(["decoding"])
     assert ended.value.code == 2
-    assert "known: decode, containers, flow, flow_accuracy, loading, train_step, overhead" in capsys.readouterr().err
+    assert f"known: {', '.join(NAMES)}" in capsys.readouterr().err
 
 
 def test_help_imports_no_benchmark() -> None:

@@ -1,13 +1,12 @@
 """A video classifier: backbone, temporal pooling, head."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from kineflow.errors import ParamsError
 from kineflow.models.pooling.average import MiddleFrame
-
-Task = Literal["clip", "frame"]
+from kineflow.models.specs import Task
 
 
 class Prediction(NamedTuple):

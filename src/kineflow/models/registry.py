@@ -8,10 +8,9 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from kineflow.errors import ParamsError
-from kineflow.models.classifier import Task, VideoClassifier
-from kineflow.models.heads import LinearHead
 from kineflow.models.specs import (
     BACKBONES,
     POOLINGS,
@@ -21,7 +20,11 @@ from kineflow.models.specs import (
     Options,
     OptionValue,
     PoolingSpec,
+    Task,
 )
+
+if TYPE_CHECKING:
+    from kineflow.models.classifier import VideoClassifier
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class ModelSpec:
     input: InputKind
     source: str
     options: Options
-    build: Callable[..., VideoClassifier]
+    build: Callable[..., "VideoClassifier"]
 
 
 def create_model(
@@ -53,7 +56,7 @@ def create_model(
     task: Task,
     dropout: float = 0.0,
     options: Options | None = None,
-) -> VideoClassifier:
+) -> "VideoClassifier":
     """Build a model by its name, with weights drawn from torch's global generator.
 
     Args:
@@ -130,7 +133,10 @@ def _build(
     task: Task,
     dropout: float = 0.0,
     options: Options | None = None,
-) -> VideoClassifier:
+) -> "VideoClassifier":
+    from kineflow.models.classifier import VideoClassifier
+    from kineflow.models.heads import LinearHead
+
     name = f"{backbone.name}.{pooling.name}"
     _check_task(name, backbone, pooling, task)
     _check_numbers(name, num_classes=num_classes, in_channels=in_channels, dropout=dropout)

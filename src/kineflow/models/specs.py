@@ -1,25 +1,22 @@
-"""The backbones and poolings that the registry composes, one explicit tuple of each."""
+"""The backbones and poolings that the registry composes, one explicit tuple of each.
+
+What builds one imports it, so that a gate that only looks names and options up does not pay for torch.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
-from kineflow.models.backbones.embedding import PrecomputedFeatures
-from kineflow.models.backbones.resnet2d import build_tiny_resnet, build_torchvision_resnet
-from kineflow.models.backbones.resnet3d import build_r3d_18, build_small_r3d
-from kineflow.models.classifier import Task
-from kineflow.models.pooling.average import AveragePooling, EveryStep, MiddleFrame
-from kineflow.models.pooling.bert import BertPooling
-from kineflow.models.pooling.recurrent import LstmPooling
-
+Task = Literal["clip", "frame"]
 OptionValue = bool | int | float | str
 Options = Mapping[str, OptionValue]
 InputKind = Literal["2d", "3d", "embedding"]
 # (channels or feature_dim of the input, task, every option with its value) -> module
-Build = Callable[[int, Task, Options], nn.Module]
+Build = Callable[[int, Task, Options], "nn.Module"]
 
 TASKS: tuple[Task, ...] = ("clip", "frame")
 
@@ -70,19 +67,27 @@ class PoolingSpec:
     options: Options = field(default_factory=dict)
 
 
-def _torchvision_resnet(arch: str, in_channels: int, task: Task, options: Options) -> nn.Module:
+def _torchvision_resnet(arch: str, in_channels: int, task: Task, options: Options) -> "nn.Module":
+    from kineflow.models.backbones.resnet2d import build_torchvision_resnet
+
     return build_torchvision_resnet(arch, in_channels=in_channels)
 
 
-def _tiny_resnet(in_channels: int, task: Task, options: Options) -> nn.Module:
+def _tiny_resnet(in_channels: int, task: Task, options: Options) -> "nn.Module":
+    from kineflow.models.backbones.resnet2d import build_tiny_resnet
+
     return build_tiny_resnet(in_channels=in_channels)
 
 
-def _r3d_18(in_channels: int, task: Task, options: Options) -> nn.Module:
+def _r3d_18(in_channels: int, task: Task, options: Options) -> "nn.Module":
+    from kineflow.models.backbones.resnet3d import build_r3d_18
+
     return build_r3d_18(in_channels=in_channels)
 
 
-def _small_r3d(in_channels: int, task: Task, options: Options) -> nn.Module:
+def _small_r3d(in_channels: int, task: Task, options: Options) -> "nn.Module":
+    from kineflow.models.backbones.resnet3d import build_small_r3d
+
     width = int(options["width"])
     return build_small_r3d(
         in_channels=in_channels,
@@ -92,19 +97,27 @@ def _small_r3d(in_channels: int, task: Task, options: Options) -> nn.Module:
     )
 
 
-def _precomputed(in_channels: int, task: Task, options: Options) -> nn.Module:
+def _precomputed(in_channels: int, task: Task, options: Options) -> "nn.Module":
+    from kineflow.models.backbones.embedding import PrecomputedFeatures
+
     return PrecomputedFeatures(feature_dim=in_channels)
 
 
-def _one_frame(feature_dim: int, task: Task, options: Options) -> nn.Module:
+def _one_frame(feature_dim: int, task: Task, options: Options) -> "nn.Module":
+    from kineflow.models.pooling.average import EveryStep, MiddleFrame
+
     return MiddleFrame(feature_dim=feature_dim) if task == "clip" else EveryStep(feature_dim=feature_dim)
 
 
-def _average(feature_dim: int, task: Task, options: Options) -> nn.Module:
+def _average(feature_dim: int, task: Task, options: Options) -> "nn.Module":
+    from kineflow.models.pooling.average import AveragePooling, EveryStep
+
     return AveragePooling(feature_dim=feature_dim) if task == "clip" else EveryStep(feature_dim=feature_dim)
 
 
-def _lstm(feature_dim: int, task: Task, options: Options) -> nn.Module:
+def _lstm(feature_dim: int, task: Task, options: Options) -> "nn.Module":
+    from kineflow.models.pooling.recurrent import LstmPooling
+
     return LstmPooling(
         feature_dim=feature_dim,
         hidden_dim=int(options["hidden_dim"]),
@@ -116,7 +129,9 @@ def _lstm(feature_dim: int, task: Task, options: Options) -> nn.Module:
     )
 
 
-def _bert(feature_dim: int, task: Task, options: Options) -> nn.Module:
+def _bert(feature_dim: int, task: Task, options: Options) -> "nn.Module":
+    from kineflow.models.pooling.bert import BertPooling
+
     return BertPooling(
         feature_dim=feature_dim,
         max_steps=int(options["max_steps"]),

@@ -18,6 +18,7 @@ from kineflow.annotations.locate import annotation_root, list_annotations, list_
 from kineflow.errors import ParamsError
 from kineflow.params import STREAM_NAMES, Params, SampleParams, as_json
 from kineflow.stages import paths
+from kineflow.stages.pulled_results import adopt_pulled_results
 from kineflow.stages.source_manifest import Source, write_sources
 from kineflow.stages.stage import StageReport
 from kineflow.stages.weights_manifest import write_weights
@@ -63,6 +64,8 @@ def run(params: Params, report: StageReport) -> None:
     pose_path = params.pose.path if params.streams.pose.enabled else None
     given = {"data.source": params.data.source, "data.annotations": params.data.annotations, "pose.path": pose_path}
     check_apart({name: path for name, path in given.items() if path is not None})
+    if num_adopted := adopt_pulled_results():
+        report.note(f"{num_adopted} results that were pulled are in the store now")
     if params.sample is not None:
         _render_sample(params.sample)
     format_ = find_format(params.data.format)

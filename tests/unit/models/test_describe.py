@@ -3,9 +3,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from kineflow.models.classifier import Task
 from kineflow.models.describe import describe_model
 from kineflow.models.registry import create_model
+from kineflow.models.specs import Task
 
 
 def test_macs_by_hand_on_a_linear_probe() -> None:
