@@ -15,7 +15,7 @@ import yaml
 
 from kineflow.stages import paths
 from kineflow.stages.stage import main
-from kineflow.tables import CLIPS, EVENTS, FOLDS, FRAME_LABELS, VIDEOS, read_table, write_table
+from kineflow.tables import CLIPS, EVENTS, FOLDS, FRAME_LABELS, NEAR_COPIES, VIDEOS, read_table, write_table
 from kineflow.video.flow_store import FlowRule, writing_flow
 from kineflow.video.frame_store import writing_frames
 
@@ -80,6 +80,7 @@ class Bench:
         write_table(paths.VIDEOS, VIDEOS, self.videos)
         write_table(paths.EVENTS, EVENTS, self.events)
         write_table(paths.FRAME_LABELS, FRAME_LABELS, self.frame_labels)
+        write_table(paths.NEAR_COPIES, NEAR_COPIES, pd.DataFrame({name: [] for name, _ in NEAR_COPIES.columns}))
 
     def write_stores(self) -> None:
         rule = FlowRule(method="dis_fast", bound_px=8.0)

@@ -10,6 +10,7 @@ TABLES = Path("data/tables")
 VIDEOS = TABLES / "videos.parquet"
 EVENTS = TABLES / "events.parquet"
 FRAME_LABELS = TABLES / "frame_labels.parquet"
+NEAR_COPIES = TABLES / "near_copies.parquet"
 FRAMES = Path("data/frames")
 FLOW = Path("data/flow")
 EMBEDDINGS = Path("data/embeddings")

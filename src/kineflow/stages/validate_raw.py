@@ -6,14 +6,14 @@ from kineflow.stages import paths
 from kineflow.stages.clip_rules import not_classes
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
-from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, read_table
+from kineflow.tables import EVENTS, FRAME_LABELS, NEAR_COPIES, VIDEOS, read_table
 from kineflow.validation.catalogue import rule_names
 from kineflow.validation.gate import open_gate, run_gate
 from kineflow.validation.raw_facts import raw_facts
 from kineflow.validation.raw_rules import raw_rules
 from kineflow.validation.rules import with_severities
 
-PARAMS: tuple[str, ...] = ("task", "clips", "validation")
+PARAMS: tuple[str, ...] = ("task", "frames.fps", "clips", "validation")
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -25,6 +25,7 @@ def run(params: Params, report: StageReport) -> None:
     """
     rules = raw_rules(
         task=params.task,
+        min_frames=params.clips.min_frames,
         min_clips_per_class=params.validation.min_clips_per_class,
         max_quarantined_fraction=params.validation.max_quarantined_fraction,
         leave_out=params.clips.without_support == "leave_out",
@@ -37,8 +38,12 @@ def run(params: Params, report: StageReport) -> None:
         videos,
         events,
         read_table(paths.FRAME_LABELS, FRAME_LABELS),
+        read_table(paths.NEAR_COPIES, NEAR_COPIES),
+        fps=params.frames.fps,
         class_events=class_events(events, classes=params.clips.classes, not_classes=not_classes(params.clips)),
         point_events=params.clips.window_sec is not None,
+        subjects=params.validation.subjects,
+        exclusive=params.validation.exclusive,
     )
     report.items = len(videos)
     report.quarantined = int((videos["status"] != "ok").sum())
