@@ -23,6 +23,7 @@ MODELS = Path("models")  # rgb, flow, student
 GATES = Path("reports/gates")
 GATE_RAW = GATES / "raw.json"
 GATE_DATASET = GATES / "dataset.json"
+GATE_PREDICTIONS = GATES / "predictions.json"
 STAGE_REPORTS = Path("reports/stages")
 METRICS = Path("metrics.json")
 PLOTS = Path("reports/plots")

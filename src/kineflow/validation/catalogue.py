@@ -1,6 +1,7 @@
 """Every rule of every gate, for the names that `validation.severity` may use and for the reference in the docs."""
 
 from kineflow.validation.dataset_rules import dataset_rules
+from kineflow.validation.prediction_rules import prediction_rules
 from kineflow.validation.raw_rules import raw_rules
 from kineflow.validation.rules import Rule
 
@@ -9,7 +10,7 @@ MIN_FRAMES, MIN_CLIPS_PER_CLASS, MAX_QUARANTINED_FRACTION = 8, 2, 0.2  # stand f
 
 def catalogue() -> dict[str, tuple[Rule, ...]]:
     """The rules of each gate for both tasks, each once."""
-    raw, dataset = dict[str, Rule](), dict[str, Rule]()
+    raw, dataset, predictions = dict[str, Rule](), dict[str, Rule](), dict[str, Rule]()
     for task in ("clip", "frame"):
         of_raw = raw_rules(
             task=task,
@@ -26,7 +27,9 @@ def catalogue() -> dict[str, tuple[Rule, ...]]:
         )
         raw |= {rule.name: rule for rule in of_raw}
         dataset |= {rule.name: rule for rule in of_dataset}
-    return {"raw": tuple(raw.values()), "dataset": tuple(dataset.values())}
+        predictions |= {rule.name: rule for rule in prediction_rules(task=task)}
+    gates = {"raw": raw, "dataset": dataset, "predictions": predictions}
+    return {gate: tuple(rules.values()) for gate, rules in gates.items()}
 
 
 def rule_names() -> tuple[str, ...]:
