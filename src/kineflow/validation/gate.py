@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineflow.errors import GateError
+from kineflow.validation.offline_docs import make_offline
 from kineflow.validation.rules import Rule, Severity
 from kineflow.validation.verdict_table import table_lines
 
@@ -109,6 +110,8 @@ def run_gate(
         site.mkdir(parents=True)
     found = _expectation_results(gate, rules, tables, site)
     results = tuple(_rule_result(rule, found[rule.name]) for rule in rules)
+    if site is not None:
+        make_offline(site, gate, results)
     return GateResult(gate, results, site / "index.html" if site is not None else None)
 
 

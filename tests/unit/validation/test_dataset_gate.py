@@ -1,5 +1,6 @@
 """Each rule of the gate `dataset` against stores and tables that break it, and nothing else."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -319,6 +320,13 @@ def test_data_docs_show_each_table_and_why_a_rule_is_broken(tmp_path: Path) -> N
     assert len(pages) == len({found.rule.table for found in result.results})
     sentence = "frames_stored (stop): the frames of every video, and of no other, must be stored and readable"
     assert sum(sentence in page for page in pages) == 1
+    index = result.docs_index.read_text()
+    assert "Gate dataset: closed" in index and index.index("frames_stored") < index.index("frame_count_expected")
+    assert "<li>v3.mp4 (missing)</li>" in index
+    for target in re.findall(r'href="([^"]+)"', index):
+        assert (tmp_path / "dataset" / target).is_file()
     first = sorted((tmp_path / "dataset").rglob("*.html"))
+    for page in (*first, *(tmp_path / "dataset").rglob("*.css")):  # nothing is loaded from elsewhere
+        assert not re.search(r"<(script|img|link)[^>]*https?://|url\(.?https?://", page.read_text())
     check(good_tables(), docs_dir=tmp_path)  # the site is made anew
     assert len(sorted((tmp_path / "dataset").rglob("*.html"))) == len(first)
