@@ -1,6 +1,8 @@
 """The gate between the tables and everything that costs time."""
 
 from kineflow.data.event_clips import class_events
+from kineflow.data.frame_labels import behaviours
+from kineflow.errors import ParamsError
 from kineflow.params import Params
 from kineflow.stages import paths
 from kineflow.stages.clip_rules import not_classes
@@ -21,7 +23,7 @@ def run(params: Params, report: StageReport) -> None:
 
     Raises:
         GateError: a rule of severity `stop` is broken.
-        ParamsError: `validation.severity` names an unknown rule.
+        ParamsError: `validation.severity` names an unknown rule, or `validation.exclusive` a label that nothing has.
     """
     rules = raw_rules(
         task=params.task,
@@ -33,11 +35,12 @@ def run(params: Params, report: StageReport) -> None:
     rules = with_severities(rules, params.validation.severity, known_names=rule_names())
     videos = read_table(paths.VIDEOS, VIDEOS)
     events = read_table(paths.EVENTS, EVENTS)
+    frame_labels = read_table(paths.FRAME_LABELS, FRAME_LABELS)
     facts = raw_facts(
         params.task,
         videos,
         events,
-        read_table(paths.FRAME_LABELS, FRAME_LABELS),
+        frame_labels,
         read_table(paths.NEAR_COPIES, NEAR_COPIES),
         fps=params.frames.fps,
         class_events=class_events(events, classes=params.clips.classes, not_classes=not_classes(params.clips)),
@@ -45,9 +48,19 @@ def run(params: Params, report: StageReport) -> None:
         subjects=params.validation.subjects,
         exclusive=params.validation.exclusive,
     )
+    _check_exclusive(params.validation.exclusive, {*events["label"], *behaviours(frame_labels)})
     report.items = len(videos)
     report.quarantined = int((videos["status"] != "ok").sum())
     result = run_gate("raw", rules, facts, docs_dir=home() / "data_docs")
     for line in result.summary():
         report.note(line)
     open_gate(result, paths.GATE_RAW)
+
+
+def _check_exclusive(exclusive: list[list[str]], labels: set[str]) -> None:
+    """A mistyped label would switch its rule off unseen."""
+    unknown = sorted({label for of_set in exclusive for label in of_set} - labels)
+    if unknown:
+        raise ParamsError(
+            f"validation.exclusive: nothing has the label {unknown[0]!r}; there are {', '.join(sorted(labels))}"
+        )

@@ -73,6 +73,12 @@ def _flow_store_rules() -> tuple[Rule, ...]:
             "stop", "stores", "flows_difference", *equal_to(0), detail="flows_words",
         ),
         Rule(
+            "flow_of_these_frames",
+            "every video's flow must be of frames of the stored size and rate",
+            "run compute_flow again",
+            "stop", "stores", "flow_mismatch", *absent(), detail="flow_mismatch",
+        ),
+        Rule(
             "flow_inside_bound",
             f"at most {100 * LARGEST_FRACTION_AT_BOUND:g}% of a video's flow should be clipped to flow.bound_px",
             "raise flow.bound_px, or frames.fps",

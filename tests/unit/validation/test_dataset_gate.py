@@ -55,6 +55,7 @@ def good_tables() -> Tables:
             "flow": "stored",
             "flows_difference": 0.0,
             "flows_words": "19 flows, 19 expected",
+            "flow_mismatch": pd.Series([None] * 10, dtype="object"),
             "fraction_at_bound": 0.0,
         }
     )
@@ -162,6 +163,12 @@ BROKEN: list[tuple[str, Callable[[Tables], None], str, set[str]]] = [
     ("frames_not_stuck", set_value("stores", 3, "largest_change", 3.0), "v3.mp4 (largest change: 3)", set()),
     ("flow_stored", set_value("stores", 3, "flow", "unreadable: cut off"), "v3.mp4 (unreadable: cut off)", set()),
     ("flow_count_expected", set_count("flows", 20, 19), "v3.mp4 (20 flows, 19 expected)", set()),
+    (
+        "flow_of_these_frames",
+        set_value("stores", 3, "flow_mismatch", "flow of 96x96 at 10 fps, frames of 96x96 at 20 fps"),
+        "v3.mp4 (flow of 96x96 at 10 fps, frames of 96x96 at 20 fps)",
+        set(),
+    ),
     ("flow_inside_bound", set_value("stores", 3, "fraction_at_bound", 0.06), "v3.mp4 (fraction at bound: 0.06)", set()),
     ("clip_inside_video", set_value("clips", 3, "stop_frame", 21), "(frames 0 to 21 of a video of 20 frames)", set()),
     ("clip_inside_video", set_value("clips", 3, "start_frame", -1), "v3.mp4#0-20 (frames -1 to 20", set()),
