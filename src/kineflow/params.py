@@ -235,6 +235,8 @@ class ValidationParams(Section):
 
     min_clips_per_class: PositiveInt
     max_quarantined_fraction: Fraction
+    subjects: list[str] | None  # that events may name; null: any
+    exclusive: list[Annotated[list[str], Field(min_length=2)]]  # of each a subject shows at most one at a time
     severity: dict[str, Literal["stop", "warn"]]  # by rule name; unnamed rules have their own default
 
 

@@ -150,10 +150,21 @@ LOGITS = TableSchema(
     extra_type=pa.float32(),  # one column for each class
 )
 
+NEAR_COPIES = TableSchema(
+    "near_copies",
+    1,
+    (
+        ("video_id", pa.string()),
+        ("other_id", pa.string()),  # of another group; each pair once, the smaller id first
+        ("shift_sec", pa.float64()),  # when in the other video this one begins
+        ("similarity", pa.float64()),  # of what moves, at most 1
+    ),
+)
+
 # Names that no class may have: its column would collide with another one, `label` with that of predictions.
 RESERVED_LABELS = frozenset(name for schema in (FRAME_LABELS, LOGITS) for name, _ in schema.columns) | {"label"}
 
-ALL = {schema.name: schema for schema in (VIDEOS, EVENTS, FRAME_LABELS, CLIPS, FOLDS, LOGITS)}
+ALL = {schema.name: schema for schema in (VIDEOS, EVENTS, FRAME_LABELS, CLIPS, FOLDS, LOGITS, NEAR_COPIES)}
 
 
 def write_table(path: Path, schema: TableSchema, frame: "pd.DataFrame") -> None:

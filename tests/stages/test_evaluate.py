@@ -13,7 +13,7 @@ import simplejpeg
 import yaml
 
 from kineflow import tables
-from kineflow.errors import DataError
+from kineflow.errors import DataError, GateError
 from kineflow.params import only, parse_params
 from kineflow.stages import evaluate, paths
 from kineflow.stages.stage import StageReport
@@ -323,7 +323,9 @@ def test_a_row_of_another_fold_is_a_leak(empty, repository):
     table = tables.read_table(path, tables.LOGITS)
     table.loc[table["clip_id"] == "g0_left_0", "fold"] = 1
     tables.write_table(path, tables.LOGITS, table)
-    with pytest.raises(DataError, match=r"models/rgb/oof\.parquet: the clip 'g0_left_0' of fold 1 is no row"):
+    with pytest.raises(
+        GateError, match=r"prediction_of_scored_clip is broken by rgb: clip g0_left_0 of fold 1 .*\(a leak\)"
+    ):
         run(Setup(), repository)
     assert not Path("metrics.json").exists()
 

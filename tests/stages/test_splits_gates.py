@@ -15,7 +15,7 @@ import yaml
 
 from kineflow.stages import paths
 from kineflow.stages.stage import main
-from kineflow.tables import CLIPS, EVENTS, FOLDS, FRAME_LABELS, VIDEOS, read_table, write_table
+from kineflow.tables import CLIPS, EVENTS, FOLDS, FRAME_LABELS, NEAR_COPIES, VIDEOS, read_table, write_table
 from kineflow.video.flow_store import FlowRule, writing_flow
 from kineflow.video.frame_store import writing_frames
 
@@ -80,6 +80,7 @@ class Bench:
         write_table(paths.VIDEOS, VIDEOS, self.videos)
         write_table(paths.EVENTS, EVENTS, self.events)
         write_table(paths.FRAME_LABELS, FRAME_LABELS, self.frame_labels)
+        write_table(paths.NEAR_COPIES, NEAR_COPIES, pd.DataFrame({name: [] for name, _ in NEAR_COPIES.columns}))
 
     def write_stores(self) -> None:
         rule = FlowRule(method="dis_fast", bound_px=8.0)
@@ -193,7 +194,17 @@ def test_official_lists_are_honoured_and_their_crossings_reported(bench: Bench) 
     ]
     assert main("validate_dataset") == 0, error_of("validate_dataset")
     notes = json.loads((paths.STAGE_REPORTS / "validate_dataset.json").read_text())["notes"]
-    assert any("test_group_held_out is broken by group g1 (in test and in development)" in note for note in notes)
+    (line,) = [note for note in notes if "test_group_held_out" in note]
+    assert line.split()[1:3] == ["warn", "warned"] and line.endswith("group g1 (in test and in development)")
+
+
+def test_a_mistyped_exclusive_label_is_refused(bench: Bench) -> None:
+    bench.params["validation"]["exclusive"] = [["groom", "restt"]]
+    bench.write_tables()
+    assert main("validate_raw") == 2
+    assert "validation.exclusive: nothing has the label 'restt'; there are groom, rear, rest" in error_of(
+        "validate_raw"
+    )
 
 
 def one_group_class(bench: Bench) -> None:

@@ -20,7 +20,7 @@ from kineflow.params import Params, only, parse_params
 from kineflow.stages import ingest, paths, sync
 from kineflow.stages.source_manifest import read_sources
 from kineflow.stages.stage import StageReport
-from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, read_table
+from kineflow.tables import EVENTS, FRAME_LABELS, NEAR_COPIES, VIDEOS, read_table
 from tests.s3_server import KEY, SECRET, serve_bucket
 
 FPS = 10
@@ -240,6 +240,28 @@ def test_ingest_tables(project: Path, repository: Path) -> None:
     before = {path: path.read_bytes() for path in paths.TABLES.iterdir()}
     assert run_ingest(params).skipped == 3  # nothing is decoded again
     assert {path: path.read_bytes() for path in paths.TABLES.iterdir()} == before
+
+
+def test_ingest_finds_a_coarse_copy_in_another_group(project: Path, repository: Path) -> None:
+    def encode_disc(path: Path, *, num_skipped: int, side_px: int) -> None:
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=Fraction(FPS), options={"qscale": "8"})
+            stream.width = stream.height = side_px
+            for i in range(num_skipped, 40):
+                rows, columns = np.mgrid[:side_px, :side_px] / side_px
+                distance = np.hypot(rows - 0.5 - 0.3 * np.sin(i / 4), columns - 0.5 - 0.3 * np.cos(i / 7))
+                grey = np.where(distance < 0.15, 30, 120 + 80 * rows).astype(np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="gray").reformat(format="yuv420p")))
+            container.mux(stream.encode(None))
+
+    encode_disc(project / "videos" / "jump" / "z.mp4", num_skipped=0, side_px=96)
+    encode_disc(project / "videos" / "sit" / "z.mp4", num_skipped=5, side_px=64)
+    params = make_params(repository, group_from="video")
+    run_sync(params)
+    run_ingest(params)
+    (row,) = read_table(paths.NEAR_COPIES, NEAR_COPIES).itertuples(index=False)
+    assert (row.video_id, row.other_id, row.shift_sec) == ("jump/z.mp4", "sit/z.mp4", pytest.approx(-0.5))
+    assert row.similarity > 0.95
 
 
 def test_ingest_copies_for_dvc(project: Path, repository: Path) -> None:

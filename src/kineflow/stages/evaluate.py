@@ -13,26 +13,42 @@ from kineflow.data.frame_labels import behaviours, extracted_labels
 from kineflow.data.probabilities import Floats
 from kineflow.errors import DataError
 from kineflow.evaluation import baselines
-from kineflow.evaluation.fusion import fuse_equal
 from kineflow.evaluation.metrics import confusion_matrix
 from kineflow.evaluation.model_card import write_model_card
-from kineflow.evaluation.predictions import Examples, LabelsOfVideo, Predictions, make_examples, read_predictions
+from kineflow.evaluation.predictions import Examples, LabelsOfVideo, Predictions, make_examples
 from kineflow.evaluation.report import ReportInput, write_report
 from kineflow.evaluation.summary import Evaluation, baseline_warnings, summary_rows
 from kineflow.evaluation.test_looks import log_test_look
 from kineflow.params import Params
 from kineflow.stages import paths
 from kineflow.stages.learned_labels import read_learned_labels
+from kineflow.stages.prediction_gate import read_checked_predictions
 from kineflow.stages.stage import StageReport
 from kineflow.store import ResultStore, home
 from kineflow.validation.verdict import read_verdict
 from kineflow.video.frame_store import FrameReader
 
-PARAMS = ("task", "streams", "distill.enabled", "evaluate", "release", "splits", "clips", "frames.fps", "data.name")
+PARAMS = (
+    "task",
+    "streams",
+    "distill.enabled",
+    "evaluate",
+    "release",
+    "splits",
+    "clips",
+    "frames.fps",
+    "data.name",
+    "validation.severity",
+)
+GATES = (paths.GATE_RAW, paths.GATE_DATASET, paths.GATE_PREDICTIONS)
 
 
 def run(params: Params, report: StageReport) -> None:
-    """Write metrics.json, reports/plots/, reports/report.html and reports/model_card.md."""
+    """Write metrics.json, reports/plots/, reports/report.html and reports/model_card.md if the predictions are fit.
+
+    Raises:
+        GateError: the predictions break a rule of severity `stop`.
+    """
     videos = tables.read_table(paths.VIDEOS, tables.VIDEOS)
     clips = tables.read_table(paths.CLIPS, tables.CLIPS)
     folds = tables.read_table(paths.FOLDS, tables.FOLDS)
@@ -55,7 +71,7 @@ def run(params: Params, report: StageReport) -> None:
         folds=folds,
         curves=curves,
         models=summaries,
-        gates=[read_verdict(path) for path in (paths.GATE_RAW, paths.GATE_DATASET) if path.is_file()],
+        gates=[read_verdict(path) for path in GATES if path.is_file()],
         frames_per_sec=params.frames.fps,
         frames_of=lambda video_id: FrameReader(paths.FRAMES / f"{video_id}.zip"),
         labels_of=labels_of,
@@ -85,23 +101,13 @@ def _evaluate(
     test = make_examples(task, clips, folds, role="test", classes=classes, labels=labels, labels_of=labels_of)
     if val is None:
         raise DataError(f"{paths.FOLDS}: no clip has the role val, so nothing can be cross-validated")
-    cv = _with_fusion(params, {n: read_predictions(paths.MODELS / n / "oof.parquet", n, val) for n in names})
-    on_test = {}
+    examples = {"oof": val} if test is None else {"oof": val, "test": test}
+    read = read_checked_predictions(params, report, names, examples)
     if test is not None:
         log_test_look(home(), by="evaluate", models=names, clip_ids=test.rows["clip_id"])
-        read = {n: read_predictions(paths.MODELS / n / "test.parquet", n, test) for n in names}
-        on_test = _with_fusion(params, read)
     report.items = len(val.rows) + (0 if test is None else len(test.rows))
     scored = _baselines(params, report, videos, clips, folds, classes, labels_of)
-    return Evaluation(task, classes, val, test, cv, on_test, tuple(scored), params.release.stream)
-
-
-def _with_fusion(params: Params, read: dict[str, Predictions]) -> dict[str, Predictions]:
-    """The streams in their order, their fusion after them, the student last."""
-    student = read.pop("student", None)
-    if len(params.streams.enabled) > 1:
-        read["fusion"] = fuse_equal([read[name] for name in params.streams.enabled])
-    return read | ({"student": student} if student else {})
+    return Evaluation(task, classes, val, test, read["oof"], read.get("test", {}), tuple(scored), params.release.stream)
 
 
 def _baselines(

@@ -18,7 +18,8 @@ from kineflow.stages import paths, raw_videos
 from kineflow.stages.source_manifest import Source, read_sources
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
-from kineflow.tables import EVENTS, FRAME_LABELS, RESERVED_LABELS, VIDEOS, write_table
+from kineflow.tables import EVENTS, FRAME_LABELS, NEAR_COPIES, RESERVED_LABELS, VIDEOS, write_table
+from kineflow.video.near_copies import find_near_copies
 from kineflow.video.probe_cache import Probed, VideoFile, probe_all
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ INTEGERS = ("num_bytes", "width", "height", "rotation_deg", "fps_num", "fps_den"
 
 
 def run(params: Params, report: StageReport) -> None:
-    """Write the tables videos, events and frame_labels, and `data/raw`.
+    """Write the tables videos, events, frame_labels and near_copies, and `data/raw`.
 
     Raises:
         AnnotationError: the annotations are malformed or do not fit the videos; names file and row.
@@ -64,6 +65,7 @@ def run(params: Params, report: StageReport) -> None:
     write_table(paths.EVENTS, EVENTS, events_table(annotations))
     labels = frame_labels_table(annotations, good) if params.task == "frame" else _empty_frame_labels()
     write_table(paths.FRAME_LABELS, FRAME_LABELS, labels)
+    write_table(paths.NEAR_COPIES, NEAR_COPIES, near_copies_table(videos, good, groups))
     _report(report, videos, probed, annotations, params.task)
 
 
@@ -132,6 +134,24 @@ def frame_labels_table(annotations: Annotations, probed: Mapping[str, Probed]) -
     for k, name in enumerate(behaviours):
         columns[name] = pd.arrays.IntegerArray(np.maximum(values_NK[:, k], 0), values_NK[:, k] < 0)
     return pd.DataFrame(columns)
+
+
+def near_copies_table(
+    videos: Sequence[Source], probed: Mapping[str, Probed], groups: Mapping[str, str]
+) -> "pd.DataFrame":
+    """The pairs of videos of different groups that show the same, but not by the same bytes."""
+    import pandas as pd
+
+    hashes = {video.key: video.sha256 for video in videos}
+    keys = sorted(probed)
+    found = find_near_copies(
+        [probed[key].moments() for key in keys],
+        [groups[key] for key in keys],
+        lambda number: probed[keys[number]].fingerprint(),
+    )
+    rows = [(keys[copy.first], keys[copy.second], copy.shift_sec, round(copy.similarity, 3)) for copy in found]
+    rows = [row for row in rows if hashes[row[0]] != hashes[row[1]]]
+    return pd.DataFrame(rows, columns=[name for name, _ in NEAR_COPIES.columns])
 
 
 def _behaviours(annotations: Annotations) -> tuple[str, ...]:

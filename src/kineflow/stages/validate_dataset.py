@@ -8,12 +8,19 @@ from kineflow.stages import paths
 from kineflow.stages.learned_labels import read_learned_labels
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
-from kineflow.tables import CLIPS, FOLDS, VIDEOS, read_table
+from kineflow.tables import CLIPS, FOLDS, NEAR_COPIES, VIDEOS, read_table
 from kineflow.validation.catalogue import rule_names
 from kineflow.validation.dataset_rules import dataset_rules
 from kineflow.validation.gate import open_gate, run_gate
 from kineflow.validation.rules import with_severities
-from kineflow.validation.split_facts import class_counts, class_size_facts, clip_facts, crossing_facts, support_facts
+from kineflow.validation.split_facts import (
+    class_counts,
+    class_size_facts,
+    clip_facts,
+    crossing_facts,
+    fold_size_facts,
+    support_facts,
+)
 from kineflow.validation.store_facts import store_facts
 
 PARAMS: tuple[str, ...] = (
@@ -67,9 +74,10 @@ def run(params: Params, report: StageReport) -> None:
     facts = {
         "stores": stores,
         "clips": clip_facts(params.task, clips, folds, expected, num_repeats=params.splits.num_repeats),
-        **crossing_facts(clips, folds, videos),
+        **crossing_facts(clips, folds, videos, read_table(paths.NEAR_COPIES, NEAR_COPIES)),
         "class_sizes": class_size_facts(counts),
         "support": support_facts(counts, folds),
+        "fold_sizes": fold_size_facts(folds),
     }
     report.items = len(stores)
     result = run_gate("dataset", rules, facts, docs_dir=home() / "data_docs")

@@ -1,20 +1,21 @@
 """The gate between the tables and everything that costs time."""
 
 from kineflow.data.event_clips import class_events
-from kineflow.data.frame_labels import exclusive_labels
+from kineflow.data.frame_labels import behaviours, exclusive_labels
+from kineflow.errors import ParamsError
 from kineflow.params import Params
 from kineflow.stages import paths
 from kineflow.stages.clip_rules import not_classes
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
-from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, read_table
+from kineflow.tables import EVENTS, FRAME_LABELS, NEAR_COPIES, VIDEOS, read_table
 from kineflow.validation.catalogue import rule_names
 from kineflow.validation.gate import open_gate, run_gate
 from kineflow.validation.raw_facts import raw_facts
 from kineflow.validation.raw_rules import raw_rules
 from kineflow.validation.rules import with_severities
 
-PARAMS: tuple[str, ...] = ("task", "clips", "validation")
+PARAMS: tuple[str, ...] = ("task", "frames.fps", "clips", "validation")
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -23,10 +24,11 @@ def run(params: Params, report: StageReport) -> None:
     Raises:
         GateError: a rule of severity `stop` is broken.
         DataError: classes exclude each other, and two behaviours hold in one frame.
-        ParamsError: `validation.severity` names an unknown rule.
+        ParamsError: `validation.severity` names an unknown rule, or `validation.exclusive` a label that nothing has.
     """
     rules = raw_rules(
         task=params.task,
+        min_frames=params.clips.min_frames,
         min_clips_per_class=params.validation.min_clips_per_class,
         max_quarantined_fraction=params.validation.max_quarantined_fraction,
         leave_out=params.clips.without_support == "leave_out",
@@ -42,12 +44,26 @@ def run(params: Params, report: StageReport) -> None:
         videos,
         events,
         frame_labels,
+        read_table(paths.NEAR_COPIES, NEAR_COPIES),
+        fps=params.frames.fps,
         class_events=class_events(events, classes=params.clips.classes, not_classes=not_classes(params.clips)),
         point_events=params.clips.window_sec is not None,
+        subjects=params.validation.subjects,
+        exclusive=params.validation.exclusive,
     )
+    _check_exclusive(params.validation.exclusive, {*events["label"], *behaviours(frame_labels)})
     report.items = len(videos)
     report.quarantined = int((videos["status"] != "ok").sum())
     result = run_gate("raw", rules, facts, docs_dir=home() / "data_docs")
     for line in result.summary():
         report.note(line)
     open_gate(result, paths.GATE_RAW)
+
+
+def _check_exclusive(exclusive: list[list[str]], labels: set[str]) -> None:
+    """A mistyped label would switch its rule off unseen."""
+    unknown = sorted({label for of_set in exclusive for label in of_set} - labels)
+    if unknown:
+        raise ParamsError(
+            f"validation.exclusive: nothing has the label {unknown[0]!r}; there are {', '.join(sorted(labels))}"
+        )

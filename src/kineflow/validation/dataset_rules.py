@@ -6,6 +6,7 @@ DARKEST = 16  # of 255: below it a frame is black, in video levels
 SMALLEST_CHANGE = 4  # of 255: below it only compression changed anything
 LARGEST_FRACTION_AT_BOUND = 0.05
 SMALLEST_FRACTION_WITH_JOINTS = 0.5
+SMALLEST_SHARE_OF_MEAN = 0.5
 
 
 def dataset_rules(
@@ -81,6 +82,12 @@ def _flow_store_rules() -> tuple[Rule, ...]:
             "stop", "stores", "flows_difference", *equal_to(0), detail="flows_words",
         ),
         Rule(
+            "flow_of_these_frames",
+            "every video's flow must be of frames of the stored size and rate",
+            "run compute_flow again",
+            "stop", "stores", "flow_mismatch", *absent(), detail="flow_mismatch",
+        ),
+        Rule(
             "flow_inside_bound",
             f"at most {100 * LARGEST_FRACTION_AT_BOUND:g}% of a video's flow should be clipped to flow.bound_px",
             "raise flow.bound_px, or frames.fps",
@@ -143,6 +150,7 @@ def _clip_rules(min_frames: int) -> tuple[Rule, ...]:
 
 def _leak_rules(test_groups: Severity) -> tuple[Rule, ...]:
     remedy = "check data.group_from, and run make_splits again"
+    look = "look at them, and delete one or give all the same group (data.group_from)"
     return (
         Rule(
             "group_in_one_role",
@@ -174,6 +182,18 @@ def _leak_rules(test_groups: Severity) -> tuple[Rule, ...]:
             "delete a copy, or give both the same group (data.group_from)",
             "stop", "contents", "test_crossing", *absent(), detail="test_crossing",
         ),
+        Rule(
+            "near_copies_in_one_role",
+            "no two roles of a fold should hold videos that show the same",
+            look,
+            "warn", "near_copies", "crossing", *absent(), detail="crossing",
+        ),
+        Rule(
+            "near_copies_held_out",
+            "test and development should not hold videos that show the same",
+            look,
+            "warn", "near_copies", "test_crossing", *absent(), detail="test_crossing",
+        ),
     )  # fmt: skip
 
 
@@ -203,5 +223,11 @@ def _support_rules(task: str, min_clips_per_class: int) -> tuple[Rule, ...]:
             "every class should be in the test set",
             "raise splits.test_fraction; its test score is missing until then",
             "warn", "support", "test", *at_least(1), detail="words",
+        ),
+        Rule(
+            "folds_balanced",
+            f"every fold should validate at least {SMALLEST_SHARE_OF_MEAN:g} times as many clips as the mean fold",
+            "lower splits.num_folds, or make data.group_from finer; the scores of a small fold say little",
+            "warn", "fold_sizes", "share_of_mean", *at_least(SMALLEST_SHARE_OF_MEAN), detail="words",
         ),
     )  # fmt: skip

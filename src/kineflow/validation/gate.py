@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from kineflow.errors import GateError
 from kineflow.validation.gx_import import import_great_expectations
+from kineflow.validation.offline_docs import make_offline
 from kineflow.validation.rules import Rule, Severity
 from kineflow.validation.verdict import write_verdict
+from kineflow.validation.verdict_table import table_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,12 +76,14 @@ class GateResult:
         return self._broken("stop")
 
     def summary(self) -> list[str]:
-        """Lines for people: each warning, then the count and where the Data Docs are."""
-        lines = [f"warning: {result.sentence}" for result in self.warnings]
-        failed = f", {len(self.failures)} failed" if self.failures else ""
-        counts = f"{len(self.passed)} of {len(self.results)} rules hold, {len(self.warnings)} warned{failed}"
+        """Lines for people: the count and where the Data Docs are, then a table of the broken rules."""
         docs = f"; Data Docs: {self.docs_index}" if self.docs_index is not None else ""
-        return [*lines, f"{counts}{docs}"]
+        if len(self.passed) == len(self.results):
+            return [f"gate {self.gate}: all {len(self.results)} rules hold{docs}"]
+        warned = f", {len(self.warnings)} warned" if self.warnings else ""
+        closed = f", {len(self.failures)} closed the gate" if self.failures else ""
+        counts = f"gate {self.gate}: {len(self.passed)} of {len(self.results)} rules hold{warned}{closed}"
+        return [f"{counts}{docs}", *table_lines((*self.failures, *self.warnings))]
 
     def _broken(self, severity: Severity) -> tuple[RuleResult, ...]:
         return tuple(result for result in self.results if result.num_broken and result.rule.severity == severity)
@@ -104,6 +108,8 @@ def run_gate(
         site.mkdir(parents=True)
     found = _expectation_results(gate, rules, tables, site)
     results = tuple(_rule_result(rule, found[rule.name]) for rule in rules)
+    if site is not None:
+        make_offline(site, gate, results)
     return GateResult(gate, results, site / "index.html" if site is not None else None)
 
 

@@ -1,9 +1,13 @@
 """Facts about the tables that `ingest` makes: one row for each video, event, labelled video, class, data set."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
+from kineflow.data.clips import extracted_frame_counts
 from kineflow.data.frame_labels import behaviours
+from kineflow.validation.exclusive_states import frames_with_several, overlapping_states
 
 
 def raw_facts(
@@ -11,9 +15,13 @@ def raw_facts(
     videos: pd.DataFrame,
     events: pd.DataFrame,
     frame_labels: pd.DataFrame,
+    near_copies: pd.DataFrame,
     *,
+    fps: float,
     class_events: pd.DataFrame | None = None,
     point_events: bool = False,
+    subjects: Sequence[str] | None = None,
+    exclusive: Sequence[Sequence[str]] = (),
 ) -> dict[str, pd.DataFrame]:
     """All tables of facts of the gate `raw`, by name; rows in the order of `item`.
 
@@ -22,8 +30,12 @@ def raw_facts(
         videos: the videos table.
         events: the events table.
         frame_labels: the frame_labels table; empty on task clip.
+        near_copies: the near_copies table.
+        fps: of the frames that will be extracted.
         class_events: those of the events whose label is a class; None: all.
         point_events: whether clips are made of them too.
+        subjects: the subjects that events may name; None: any.
+        exclusive: sets of labels of which a subject shows at most one at a time.
     """
     labelling = events if class_events is None else class_events
     labelling = labelling if point_events else labelling[_whole_or_state(labelling)]
@@ -33,22 +45,27 @@ def raw_facts(
     else:
         classes = behaviour_facts(frame_labels[frame_labels["video_id"].isin(ok_ids)], videos)
     return {
-        "videos": video_facts(videos, labelling if task == "clip" else frame_labels),
-        "events": event_facts(events, videos),
-        "labelled_videos": labelled_video_facts(frame_labels, videos),
+        "videos": video_facts(videos, labelling if task == "clip" else frame_labels, near_copies, fps=fps),
+        "events": event_facts(events, videos, subjects=subjects, exclusive=exclusive),
+        "labelled_videos": labelled_video_facts(frame_labels, videos, exclusive=exclusive),
         "classes": classes,
         "data_set": data_set_facts(videos, classes),
     }
 
 
-def video_facts(videos: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """One row for each video; all but `status` and `reason` is null where it is quarantined."""
+def video_facts(videos: pd.DataFrame, labels: pd.DataFrame, near_copies: pd.DataFrame, *, fps: float) -> pd.DataFrame:
+    """One row for each video; all but `status` and `reason` is null where it is quarantined.
+
+    `num_extracted_frames` is null too where it has no labels, and so is not learned from.
+    """
     videos = videos.sort_values("video_id", ignore_index=True)
     ok = videos["status"] == "ok"
     duration = videos["duration_sec"].astype("float64")
     header_rate = videos["fps_num"].astype("float64") / videos["fps_den"].astype("float64")
     decoded_rate = videos["num_frames"].astype("float64") / duration.where(duration > 0)
     num_labels = videos["video_id"].map(labels["video_id"].value_counts()).fillna(0)
+    num_extracted = videos["video_id"].map(extracted_frame_counts(videos, fps=fps)).astype("float64")
+    sides = videos[["width", "height"]].astype("float64")
     across, within = _copies(videos[ok])
     return pd.DataFrame(
         {
@@ -57,9 +74,13 @@ def video_facts(videos: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
             "reason": videos["reason"],
             "num_frames": videos["num_frames"].astype("float64").where(ok),
             "frames_per_sec": decoded_rate.fillna(header_rate).fillna(0.0).where(ok),
+            "smaller_side_px": sides.min(axis=1).where(ok),
+            "larger_side_px": sides.max(axis=1).where(ok),
             "num_labels": num_labels.astype("float64").where(ok),
+            "num_extracted_frames": num_extracted.where(ok & (num_labels > 0)),
             "copy_in_other_group": videos["video_id"].map(across).astype("object"),
             "copy_in_same_group": videos["video_id"].map(within).astype("object"),
+            "near_copy": videos["video_id"].map(_near_copies(near_copies, videos)).astype("object"),
         }
     )
 
@@ -79,16 +100,33 @@ def _copies(videos: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
     return across, within
 
 
+def _near_copies(near_copies: pd.DataFrame, videos: pd.DataFrame) -> dict[str, str]:
+    """For each first video of a pair: the other one, with its group and where in it the first one begins."""
+    groups = dict(zip(videos["video_id"], videos["group"], strict=True))
+    words: dict[str, str] = {}
+    for video_id, other, shift_sec, similarity in near_copies.sort_values(["video_id", "other_id"]).itertuples(False):
+        where = f"from {shift_sec:g} s on" if shift_sec >= 0 else f"{-shift_sec:g} s later"
+        words.setdefault(video_id, f"like {other} in group {groups[other]} {where}, similarity {similarity:g}")
+    return words
+
+
 def _whole_or_state(events: pd.DataFrame) -> pd.Series:
     """Which events can label a clip: all but point events."""
     return events["start_sec"].isna() | events["stop_sec"].notna()
 
 
-def event_facts(events: pd.DataFrame, videos: pd.DataFrame) -> pd.DataFrame:
+def event_facts(
+    events: pd.DataFrame,
+    videos: pd.DataFrame,
+    *,
+    subjects: Sequence[str] | None = None,
+    exclusive: Sequence[Sequence[str]] = (),
+) -> pd.DataFrame:
     """One row for each event, with how far it reaches out of its video and how long it is.
 
-    `outside_sec` allows for one frame, as annotation tools round; it and `length_sec` are null for whole-video
-    events and for events of quarantined or unknown videos, `length_sec` for point events.
+    `outside_sec` and `overlap` allow for one frame, as annotation tools round; `outside_sec` and `length_sec` are null
+    for whole-video events and for events of quarantined or unknown videos, `length_sec` for point events. `subject` is
+    null for events without one, and for all where any subject is allowed.
     """
     known = videos.set_index("video_id")
     ids = events["video_id"]
@@ -97,6 +135,10 @@ def event_facts(events: pd.DataFrame, videos: pd.DataFrame) -> pd.DataFrame:
     start, stop = events["start_sec"].astype("float64"), events["stop_sec"].astype("float64")
     usable = ids.map(known["status"]).eq("ok") & ~(start.isna() & stop.isna())
     outside = np.maximum(-start.fillna(np.inf), stop.fillna(start) - duration - one_frame).clip(lower=0)
+    named = events["subject"].fillna("") != ""
+    subject = events["subject"].isin(list(subjects or ())).map({True: "known", False: "unknown"})
+    frame_sec = (known["duration_sec"] / known["num_frames"].clip(lower=1)).astype("float64").fillna(0.0)
+    overlaps = overlapping_states(events, exclusive, tolerance_sec=frame_sec.to_dict())
     span = [f"{a:g} to {b:g} s" if b == b else f"at {a:g} s" for a, b in zip(start, stop, strict=True)]
     label = events["label"].astype("object")
     facts = pd.DataFrame(
@@ -109,12 +151,24 @@ def event_facts(events: pd.DataFrame, videos: pd.DataFrame) -> pd.DataFrame:
                 f"{name} {when} in a video of {length:g} s"
                 for name, when, length in zip(label, span, duration, strict=True)
             ],
+            "subject": subject.where(named & (subjects is not None)).astype("object"),
+            "subject_words": [f"{name} of subject {who}" for name, who in zip(label, events["subject"], strict=True)],
+            "overlap": pd.Series(
+                [
+                    f"{name} {when} with {overlaps[i]}" if i in overlaps else None
+                    for i, (name, when) in enumerate(zip(label, span, strict=True))
+                ],
+                dtype="object",
+                index=events.index,
+            ),
         }
     )
     return facts.sort_values("item", kind="stable", ignore_index=True)
 
 
-def labelled_video_facts(frame_labels: pd.DataFrame, videos: pd.DataFrame) -> pd.DataFrame:
+def labelled_video_facts(
+    frame_labels: pd.DataFrame, videos: pd.DataFrame, *, exclusive: Sequence[Sequence[str]] = ()
+) -> pd.DataFrame:
     """One row for each video with frame labels; the frames are null where it is quarantined or unknown."""
     by_video = frame_labels.groupby("video_id")["frame"]
     facts = pd.DataFrame({"first": by_video.min(), "last": by_video.max(), "rows": by_video.size()})
@@ -129,6 +183,7 @@ def labelled_video_facts(frame_labels: pd.DataFrame, videos: pd.DataFrame) -> pd
             "item": ids,
             "video": ["known" if video in known.index else "unknown" for video in ids],
             "frames_outside": outside.astype("float64").where(ok),
+            "frames_with_two_states": ids.map(frames_with_several(frame_labels, exclusive)),
             "frames_labelled_twice": (facts["rows"] - facts["distinct"]).astype("float64"),
             "words": [
                 f"labels of frames {first} to {last} in a video of {count:g} frames"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from kineflow.validation.rules import Rule, absent, at_least, at_most, between_exclusive, equal_to
 
 FRAME_RATES = (0.5, 1000.0)  # per second, exclusive: beyond them a container's clock is wrong
-
+SIDES_PX = (16, 16384)  # below nothing can be seen, beyond nothing can be encoded by common codecs
 
 SUPPORT = (
     "class_has_enough_events",
@@ -16,16 +16,16 @@ SUPPORT = (
 
 
 def raw_rules(
-    *, task: str, min_clips_per_class: int, max_quarantined_fraction: float, leave_out: bool = False
+    *, task: str, min_frames: int, min_clips_per_class: int, max_quarantined_fraction: float, leave_out: bool = False
 ) -> tuple[Rule, ...]:
     """The rules for `task`, with their default severities; the first broken one is the one that is told.
 
     Args:
-        min_clips_per_class, max_quarantined_fraction: as in params.
+        min_frames, min_clips_per_class, max_quarantined_fraction: as in params.
         leave_out: classes without support are left out later, and so only reported here.
     """
     of_task = _clip_rules(min_clips_per_class) if task == "clip" else _frame_rules()
-    rules = (*_video_rules(max_quarantined_fraction), *_event_rules(), *of_task)
+    rules = (*_video_rules(min_frames, max_quarantined_fraction), *_event_rules(), *of_task)
     return tuple(_left_out(rule) if leave_out and rule.name in SUPPORT else rule for rule in rules)
 
 
@@ -33,7 +33,7 @@ def _left_out(rule: Rule) -> Rule:
     return replace(rule, remedy=f"{rule.remedy}; make_splits leaves it out if its clips are too few", severity="warn")
 
 
-def _video_rules(max_quarantined_fraction: float) -> tuple[Rule, ...]:
+def _video_rules(min_frames: int, max_quarantined_fraction: float) -> tuple[Rule, ...]:
     return (
         Rule(
             "some_video_ok",
@@ -66,6 +66,24 @@ def _video_rules(max_quarantined_fraction: float) -> tuple[Rule, ...]:
             "stop", "videos", "frames_per_sec", *between_exclusive(*FRAME_RATES),
         ),
         Rule(
+            "video_long_enough",
+            f"every labelled video must last for at least {min_frames} frames at frames.fps",
+            "remove it, raise frames.fps, or lower clips.min_frames",
+            "stop", "videos", "num_extracted_frames", *at_least(min_frames),
+        ),
+        Rule(
+            "video_large_enough",
+            f"every video must be at least {SIDES_PX[0]} pixels wide and high",
+            "remove it, or record it larger",
+            "stop", "videos", "smaller_side_px", *at_least(SIDES_PX[0]),
+        ),
+        Rule(
+            "video_small_enough",
+            f"every video must be at most {SIDES_PX[1]} pixels wide and high",
+            "re-encode it smaller",
+            "stop", "videos", "larger_side_px", *at_most(SIDES_PX[1]),
+        ),
+        Rule(
             "content_in_one_group",
             "no two groups may hold the same video",
             "delete a copy, or give both the same group (data.group_from)",
@@ -76,6 +94,12 @@ def _video_rules(max_quarantined_fraction: float) -> tuple[Rule, ...]:
             "every video should be there once",
             "delete a copy",
             "warn", "videos", "copy_in_same_group", *absent(), detail="copy_in_same_group",
+        ),
+        Rule(
+            "near_copies_in_one_group",
+            "no two groups should hold videos that show the same",
+            "look at both, and delete one or give both the same group (data.group_from)",
+            "warn", "videos", "near_copy", *absent(), detail="near_copy",
         ),
         Rule(
             "video_annotated",
@@ -106,6 +130,18 @@ def _event_rules() -> tuple[Rule, ...]:
             "every event must be inside its video, give or take a frame",
             "correct its times, or the video that it names",
             "stop", "events", "outside_sec", *at_most(0), detail="words",
+        ),
+        Rule(
+            "subject_known",
+            "every subject of an event must be one of validation.subjects",
+            "correct its name, or add it there",
+            "stop", "events", "subject", *equal_to("known"), detail="subject_words",
+        ),
+        Rule(
+            "exclusive_states_apart",
+            "no subject may show two states of a set of validation.exclusive at once, give or take a frame",
+            "correct their times, or take one out of the set",
+            "stop", "events", "overlap", *absent(), detail="overlap",
         ),
     )  # fmt: skip
 
@@ -152,6 +188,12 @@ def _frame_rules() -> tuple[Rule, ...]:
             "every frame must be labelled once",
             "remove the repeated rows",
             "stop", "labelled_videos", "frames_labelled_twice", *at_most(0),
+        ),
+        Rule(
+            "exclusive_behaviours_apart",
+            "no frame may have two behaviours of a set of validation.exclusive",
+            "correct its labels, or take one out of the set",
+            "stop", "labelled_videos", "frames_with_two_states", *at_most(0),
         ),
         Rule(
             "some_behaviour",

@@ -67,22 +67,35 @@ def _role_problems(clip_ids: set[str], folds: pd.DataFrame, num_repeats: int) ->
     return problems
 
 
-def crossing_facts(clips: pd.DataFrame, folds: pd.DataFrame, videos: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Tables `groups`, `videos_in_roles` and `contents`: one row for each group, video and content hash.
+def crossing_facts(
+    clips: pd.DataFrame, folds: pd.DataFrame, videos: pd.DataFrame, near_copies: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """Tables `groups`, `videos_in_roles`, `contents` and `near_copies`: one row for each of them.
 
     `crossing` words in which roles of one fold it is, null where it is in one; `test_crossing` is there where it is
-    both in test and in development.
+    both in test and in development. Near copies are sets of videos that are linked by pairs.
     """
     hashes = dict(zip(videos["video_id"], videos["sha256"], strict=True))
     rows = folds.merge(clips[["clip_id", "video_id", "group"]], on="clip_id")
     copies = pd.Series(hashes).groupby(hashes).groups
     names = {sha256: " = ".join(sorted(video_ids)) for sha256, video_ids in copies.items()}
     rows["content"] = rows["video_id"].map(hashes).map(names)
+    rows["near_copies"] = rows["video_id"].map(_sets_of_near_copies(near_copies))
     return {
         "groups": _crossings(rows, "group").assign(item=lambda facts: "group " + facts["item"]),
         "videos_in_roles": _crossings(rows, "video_id"),
         "contents": _crossings(rows, "content"),
+        "near_copies": _crossings(rows[rows["near_copies"].notna()], "near_copies"),
     }
+
+
+def _sets_of_near_copies(near_copies: pd.DataFrame) -> dict[str, str]:
+    """For each video that has a near copy: all that are linked to it by pairs, itself included, as one name."""
+    sets: dict[str, set[str]] = {}
+    for video_id, other in zip(near_copies["video_id"], near_copies["other_id"], strict=True):
+        joined = sets.get(video_id, {video_id}) | sets.get(other, {other})
+        sets |= dict.fromkeys(joined, joined)
+    return {video_id: " ~ ".join(sorted(linked)) for video_id, linked in sets.items()}
 
 
 def _crossings(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -125,6 +138,20 @@ def support_facts(class_counts: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFra
     for role in ("train", "val", "test"):
         facts[role] = facts["count"].where(facts["role"] == role).astype("float64")
     return facts
+
+
+def fold_size_facts(folds: pd.DataFrame) -> pd.DataFrame:
+    """One row for each fold: its validation clips, and what share of the mean fold's they are."""
+    numbers = sorted(folds.loc[folds["fold"] != TEST_FOLD, "fold"].unique())
+    counts = folds[folds["role"] == "val"].groupby("fold").size().reindex(numbers, fill_value=0)
+    mean = float(counts.mean()) if len(counts) else 0.0
+    return pd.DataFrame(
+        {
+            "item": [f"fold {fold}" for fold in numbers],
+            "share_of_mean": counts.to_numpy(dtype=np.float64) / max(mean, 1e-9),
+            "words": [f"clips: {count}, and {mean:.3g} on average" for count in counts],
+        }
+    )
 
 
 def class_size_facts(class_counts: pd.DataFrame) -> pd.DataFrame:

@@ -37,11 +37,13 @@ class FrameStats:
         source_frames_N: the source frame of each extracted frame.
         brightest: the brightest sampled frame's 99th percentile, 0 to 255.
         largest_change: largest change of any pixel between sampled frames, 0 to 255; None for one frame.
+        layout: their size and rate in words.
     """
 
     source_frames_N: NDArray[np.int64]
     brightest: float
     largest_change: float | None
+    layout: str
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,12 @@ class FlowStats:
     Args:
         num_flows: their number.
         fraction_at_bound: of the sampled pixels, those whose displacement was clipped.
+        layout: size and rate of the frames that they are of, in words.
     """
 
     num_flows: int
     fraction_at_bound: float
+    layout: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ def frame_stats(path: Path) -> FrameStats:
         frames_THWC = reader.read(_spread(reader.num_frames, NUM_SAMPLED_FRAMES)).astype(np.int16)
     brightest = max(float(np.percentile(frame_HWC, BRIGHT_PERCENTILE)) for frame_HWC in frames_THWC)
     changes = [int(np.abs(after - before).max()) for before, after in itertools.pairwise(frames_THWC)]
-    return FrameStats(reader.source_frames, brightest, float(max(changes)) if changes else None)
+    largest_change = float(max(changes)) if changes else None
+    return FrameStats(reader.source_frames, brightest, largest_change, _layout(reader))
 
 
 def flow_stats(path: Path) -> FlowStats:
@@ -91,10 +96,14 @@ def flow_stats(path: Path) -> FlowStats:
     """
     with FlowReader(path) as reader:
         if reader.num_flows == 0:  # a video of one frame
-            return FlowStats(0, 0.0)
+            return FlowStats(0, 0.0, _layout(reader))
         flows_THWD = reader.read(_spread(reader.num_flows, NUM_SAMPLED_FLOWS))
     clipped_THW = np.abs(flows_THWD).max(axis=-1) >= BOUND_MARGIN * reader.rule.bound_px
-    return FlowStats(reader.num_flows, float(clipped_THW.mean()))
+    return FlowStats(reader.num_flows, float(clipped_THW.mean()), _layout(reader))
+
+
+def _layout(reader: FrameReader | FlowReader) -> str:
+    return f"{reader.width}x{reader.height} at {reader.fps:g} fps"
 
 
 def pose_stats(path: Path) -> PoseStats:
@@ -138,16 +147,19 @@ def store_facts(
         if isinstance(flow, FlowStats):
             row["fraction_at_bound"] = flow.fraction_at_bound
             row |= _count_facts("flows", flow.num_flows, None if expected is None else expected - 1)
+            if isinstance(frames, FrameStats) and flow.layout != frames.layout:
+                row["flow_mismatch"] = f"flow of {flow.layout}, frames of {frames.layout}"
         if isinstance(pose, PoseStats):
             row["fraction_with_joints"] = pose.fraction_with_joints
             row |= _count_facts("pictures", pose.num_pictures, expected)
         rows.append(row)
     columns = ["item", "frames", "frames_difference", "frames_words", "brightest", "largest_change"]
-    columns += ["flow", "flows_difference", "flows_words", "fraction_at_bound"]
+    columns += ["flow", "flows_difference", "flows_words", "flow_mismatch", "fraction_at_bound"]
     columns += ["pose", "pictures_difference", "pictures_words", "fraction_with_joints"]
-    words = {"item", *(name for name in columns if name.endswith("_words")), "frames", "flow", "pose"}
+    words = {"item", *(name for name in columns if name.endswith("_words")), "frames", "flow", "flow_mismatch", "pose"}
     numbers = [name for name in columns if name not in words]
-    facts = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, "float64"))
+    facts = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, "float64") | {"flow_mismatch": "object"})
+    facts["flow_mismatch"] = facts["flow_mismatch"].where(facts["flow_mismatch"].notna(), None)
     return facts.sort_values("item", ignore_index=True), source_frames
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from kineflow.errors import DecodeError
 from kineflow.video.decode import DecodedFrame, decode_frames, frame_rate, open_video
+from kineflow.video.fingerprint import FingerprintMaker
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,7 @@ class VideoInfo:
         num_frames: decoded.
         duration_sec: from the first frame's start to the last one's end.
         timestamps_sec: float64 (num_frames,), from the first frame, as `ffprobe -show_frames` prints them.
+        fingerprint: int16 (samples, NUM_COEFFICIENTS), to know a copy of the video by; see `video.fingerprint`.
     """
 
     container: str
@@ -37,6 +39,7 @@ class VideoInfo:
     num_frames: int
     duration_sec: float
     timestamps_sec: NDArray[np.float64]
+    fingerprint: NDArray[np.int16]
 
 
 def probe(path: Path) -> VideoInfo:
@@ -49,11 +52,13 @@ def probe(path: Path) -> VideoInfo:
     with open_video(path) as (container, stream):
         first: DecodedFrame | None = None
         timestamps: list[float] = []
+        fingerprint = FingerprintMaker()
         last_duration_sec = 0.0
         for frame in decode_frames(container, stream):
             first = first or frame
             timestamps.append(frame.timestamp_sec)
             last_duration_sec = frame.duration_sec
+            fingerprint.add(frame)
         if first is None:
             raise DecodeError("the video stream has no frames")
         timestamps_sec = np.array(timestamps)
@@ -72,6 +77,7 @@ def probe(path: Path) -> VideoInfo:
             num_frames=len(timestamps),
             duration_sec=end_sec,
             timestamps_sec=timestamps_sec,
+            fingerprint=fingerprint.finish(),
         )
 
 

@@ -1,8 +1,10 @@
 """Probe many videos, each content once: what was decoded, or why it could not be, is kept by its hash."""
 
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from kineflow import storage
 from kineflow.errors import DataError, DecodeError
 from kineflow.parallel import map_tasks
 from kineflow.store import ResultStore, digest
+from kineflow.video.fingerprint import Moments, find_moments
 from kineflow.video.probe import probe
 
-CODE_VERSION = 2  # rises with every change of what `probe` returns or of how it is kept
+CODE_VERSION = 3  # rises with every change of what `probe` returns or of how it is kept
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,25 @@ class Probed:
 
     def timestamps_sec(self) -> NDArray[np.float64]:
         """Float64 (num_frames,), from the first frame."""
-        _, _, data = self.path.read_bytes().partition(b"\n")
-        return np.frombuffer(data, np.float64)
+        return self._read("timestamps_sec")
+
+    def moments(self) -> Moments:
+        """When most changes, to find copies by."""
+        return Moments(self._read("moment_steps"), self._read("moment_changes"))
+
+    def fingerprint(self) -> NDArray[np.int16]:
+        """Int16 (samples, NUM_COEFFICIENTS)."""
+        return self._read("fingerprint")
+
+    def _read(self, name: str) -> NDArray[Any]:
+        with self.path.open("rb") as file:
+            arrays = json.loads(file.readline())["arrays"]
+            for other, (kind, shape) in arrays.items():
+                num_values = math.prod(shape)
+                if other == name:
+                    return np.fromfile(file, kind, num_values).reshape(shape)
+                file.seek(num_values * np.dtype(kind).itemsize, os.SEEK_CUR)
+        raise KeyError(name)
 
 
 @dataclass(frozen=True)
@@ -93,17 +113,23 @@ def _probe_into_store(task: _Task) -> None:
     if path.stat().st_size != task.num_bytes:
         raise DataError(f"{task.uri} changed since sync; run sync again")
     header: dict[str, Any]
+    arrays: dict[str, NDArray[Any]] = {}
     try:
         info = probe(path)
-        header = {name: value for name, value in asdict(info).items() if name != "timestamps_sec"}
-        timestamps = np.ascontiguousarray(info.timestamps_sec, np.float64).tobytes()
+        header = {name: value for name, value in vars(info).items() if not isinstance(value, np.ndarray)}
+        moments = find_moments(info.fingerprint)
+        arrays = {"timestamps_sec": info.timestamps_sec, "moment_steps": moments.steps}
+        arrays |= {"moment_changes": moments.changes, "fingerprint": info.fingerprint}
     except DecodeError as err:
-        header, timestamps = {"reason": str(err)}, b""
+        header = {"reason": str(err)}
+    header["arrays"] = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
     with ResultStore(task.store_root).writing(_key(task.sha256)) as result:
-        result.write_bytes(json.dumps(header).encode() + b"\n" + timestamps)
+        data = b"".join(array.tobytes() for array in arrays.values())
+        result.write_bytes(json.dumps(header).encode() + b"\n" + data)
 
 
 def _load(path: Path) -> Probed:
     with path.open("rb") as file:
         values = json.loads(file.readline())
+    del values["arrays"]
     return Probed(values.pop("reason", None), values, path)

@@ -1,5 +1,6 @@
 """Each rule of the gate `dataset` against stores and tables that break it, and nothing else."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +9,19 @@ import pandas as pd
 import pytest
 
 from kineflow.data.splits import folds_table, label_counts
-from kineflow.tables import CLIPS, FOLDS
-from kineflow.validation.catalogue import catalogue
+from kineflow.tables import CLIPS, FOLDS, NEAR_COPIES
+from kineflow.validation.catalogue import MIN_CLIPS_PER_CLASS, MIN_FRAMES, catalogue
 from kineflow.validation.dataset_rules import dataset_rules
 from kineflow.validation.gate import GateResult, run_gate
-from kineflow.validation.split_facts import class_counts, class_size_facts, clip_facts, crossing_facts, support_facts
+from kineflow.validation.split_facts import (
+    class_counts,
+    class_size_facts,
+    clip_facts,
+    crossing_facts,
+    fold_size_facts,
+    support_facts,
+)
+from tests.unit.validation.documented import documented_failure
 
 Tables = dict[str, pd.DataFrame]
 VIDEO_IDS = [f"v{i}.mp4" for i in range(10)]
@@ -46,6 +55,7 @@ def good_tables() -> Tables:
             "flow": "stored",
             "flows_difference": 0.0,
             "flows_words": "19 flows, 19 expected",
+            "flow_mismatch": pd.Series([None] * 10, dtype="object"),
             "fraction_at_bound": 0.0,
             "pose": "stored",
             "pictures_difference": 0.0,
@@ -54,21 +64,28 @@ def good_tables() -> Tables:
         }
     )
     videos = pd.DataFrame({"video_id": VIDEO_IDS, "sha256": [f"hash{i}" for i in range(10)]})
-    return {"clips": clips, "folds": folds, "stores": stores, "videos": videos}
+    near_copies = pd.DataFrame([("v0.mp4", "v6.mp4", 0.5, 0.95)], columns=[name for name, _ in NEAR_COPIES.columns])
+    return {"clips": clips, "folds": folds, "stores": stores, "videos": videos, "near_copies": near_copies}
 
 
 def check(tables: Tables, *, official: bool = False, docs_dir: Path | None = None) -> GateResult:
     clips, folds = tables["clips"], tables["folds"]
     rules = dataset_rules(
-        task="clip", min_frames=8, min_clips_per_class=2, official=official, with_flow=True, with_pose=True
+        task="clip",
+        min_frames=MIN_FRAMES,
+        min_clips_per_class=MIN_CLIPS_PER_CLASS,
+        official=official,
+        with_flow=True,
+        with_pose=True,
     )
     counts = class_counts("clip", clips, pd.DataFrame(), {})
     facts = {
         "stores": tables["stores"],
         "clips": clip_facts("clip", clips, folds, dict.fromkeys(VIDEO_IDS, NUM_FRAMES)),
-        **crossing_facts(clips, folds, tables["videos"]),
+        **crossing_facts(clips, folds, tables["videos"], tables["near_copies"]),
         "class_sizes": class_size_facts(counts),
         "support": support_facts(counts, folds),
+        "fold_sizes": fold_size_facts(folds),
     }
     return run_gate("dataset", rules, facts, docs_dir=docs_dir)
 
@@ -76,6 +93,14 @@ def check(tables: Tables, *, official: bool = False, docs_dir: Path | None = Non
 def set_value(table: str, row: int, column: str, value: object) -> Callable[[Tables], None]:
     def change(tables: Tables) -> None:
         tables[table].loc[row, column] = value
+
+    return change
+
+
+def set_count(kind: str, stored: int, expected: int) -> Callable[[Tables], None]:
+    def change(tables: Tables) -> None:
+        words = f"{stored} {kind}, {expected} expected"
+        tables["stores"].loc[3, [f"{kind}_difference", f"{kind}_words"]] = [float(stored - expected), words]
 
     return change
 
@@ -125,19 +150,33 @@ def group_of_two_roles(tables: Tables) -> None:
         add_role("v9.mp4#0-20", fold, role)(tables)
 
 
+def small_fold(tables: Tables) -> None:
+    """v5 goes to fold 0, and v4 alone is left in fold 2."""
+    tables["clips"].loc[5, "group"] = "g0"
+    tables["folds"] = folds_table(
+        tables["clips"], test_clips={"v8.mp4#0-20", "v9.mp4#0-20"}, fold_of_group=FOLD_OF_GROUP
+    )
+
+
 NO_SUPPORT = {"class_in_training", "class_in_validation", "class_in_test"}
 
 # rule, change, how the violation is told, and the rules that it breaks too
 BROKEN: list[tuple[str, Callable[[Tables], None], str, set[str]]] = [
     ("frames_stored", set_value("stores", 3, "frames", "missing"), "v3.mp4 (missing)", set()),
-    ("frame_count_expected", set_value("stores", 3, "frames_difference", -2.0), "v3.mp4 (20 frames, 20", set()),
+    ("frame_count_expected", set_count("frames", 18, 20), "v3.mp4 (18 frames, 20", set()),
     ("frames_not_black", set_value("stores", 3, "brightest", 15.0), "v3.mp4 (brightest: 15)", set()),
     ("frames_not_stuck", set_value("stores", 3, "largest_change", 3.0), "v3.mp4 (largest change: 3)", set()),
     ("flow_stored", set_value("stores", 3, "flow", "unreadable: cut off"), "v3.mp4 (unreadable: cut off)", set()),
-    ("flow_count_expected", set_value("stores", 3, "flows_difference", 1.0), "v3.mp4 (19 flows, 19 expected)", set()),
+    ("flow_count_expected", set_count("flows", 20, 19), "v3.mp4 (20 flows, 19 expected)", set()),
+    (
+        "flow_of_these_frames",
+        set_value("stores", 3, "flow_mismatch", "flow of 96x96 at 10 fps, frames of 96x96 at 20 fps"),
+        "v3.mp4 (flow of 96x96 at 10 fps, frames of 96x96 at 20 fps)",
+        set(),
+    ),
     ("flow_inside_bound", set_value("stores", 3, "fraction_at_bound", 0.06), "v3.mp4 (fraction at bound: 0.06)", set()),
     ("pose_stored", set_value("stores", 3, "pose", "missing"), "v3.mp4 (missing)", set()),
-    ("pose_count_expected", set_value("stores", 3, "pictures_difference", -2.0), "(20 pictures, 20 expected)", set()),
+    ("pose_count_expected", set_count("pictures", 18, 20), "v3.mp4 (18 pictures, 20 expected)", set()),
     ("pose_shows_joints", set_value("stores", 3, "fraction_with_joints", 0.2), "(fraction with joints: 0.2)", set()),
     ("clip_inside_video", set_value("clips", 3, "stop_frame", 21), "(frames 0 to 21 of a video of 20 frames)", set()),
     ("clip_inside_video", set_value("clips", 3, "start_frame", -1), "v3.mp4#0-20 (frames -1 to 20", set()),
@@ -147,13 +186,13 @@ BROKEN: list[tuple[str, Callable[[Tables], None], str, set[str]]] = [
         "clip_in_every_fold",
         forget_roles("v3.mp4#0-20"),
         "v3.mp4#0-20 (in no fold of 3)",
-        {"class_in_validation"},
+        {"class_in_validation", "folds_balanced"},
     ),
     (
         "clip_in_every_fold",
         set_role("v3.mp4#0-20", 1, "train"),
         "v3.mp4#0-20 (validated in 0 folds)",
-        {"group_in_one_role", "class_in_validation"},
+        {"group_in_one_role", "class_in_validation", "folds_balanced"},
     ),
     (
         "clip_in_every_fold",
@@ -167,7 +206,7 @@ BROKEN: list[tuple[str, Callable[[Tables], None], str, set[str]]] = [
         "video_in_one_role",
         second_half_validates,
         "v0.mp4 (in train and val of fold 0)",
-        {"content_in_one_role"},
+        {"content_in_one_role", "near_copies_in_one_role"},
     ),
     (
         "content_in_one_role",
@@ -182,6 +221,19 @@ BROKEN: list[tuple[str, Callable[[Tables], None], str, set[str]]] = [
         "v0.mp4 = v9.mp4 (in test and in development)",
         set(),
     ),
+    (
+        "near_copies_in_one_role",
+        set_value("near_copies", 0, "other_id", "v2.mp4"),
+        "v0.mp4 ~ v2.mp4 (in train and val of fold 0)",
+        set(),
+    ),
+    (
+        "near_copies_held_out",
+        set_value("near_copies", 0, "other_id", "v8.mp4"),
+        "v0.mp4 ~ v8.mp4 (in test and in development)",
+        set(),
+    ),
+    ("folds_balanced", small_fold, "fold 2 (clips: 1, and 2.67 on average)", {"class_in_validation"}),
     ("class_has_enough_clips", relabel(8), "class rear (clips: 1)", NO_SUPPORT),
     (
         "class_in_training",
@@ -194,6 +246,9 @@ BROKEN: list[tuple[str, Callable[[Tables], None], str, set[str]]] = [
 ]
 
 
+FIRST_CASES = {name: change for name, change, *_ in reversed(BROKEN)}
+
+
 @pytest.mark.parametrize(("name", "change", "example", "also"), BROKEN, ids=[row[0] for row in BROKEN])
 def test_a_broken_rule_names_what_breaks_it(
     name: str, change: Callable[[Tables], None], example: str, also: set[str]
@@ -204,6 +259,8 @@ def test_a_broken_rule_names_what_breaks_it(
     broken = {found.rule.name: found for found in (*result.failures, *result.warnings)}
     assert set(broken) == {name} | also
     assert any(example in line for line in (broken[name].sentence, *broken[name].examples))
+    if change is FIRST_CASES[name]:
+        assert broken[name].sentence == documented_failure("dataset", name)
 
 
 def test_good_tables_pass() -> None:
@@ -278,6 +335,13 @@ def test_data_docs_show_each_table_and_why_a_rule_is_broken(tmp_path: Path) -> N
     assert len(pages) == len({found.rule.table for found in result.results})
     sentence = "frames_stored (stop): the frames of every video, and of no other, must be stored and readable"
     assert sum(sentence in page for page in pages) == 1
+    index = result.docs_index.read_text()
+    assert "Gate dataset: closed" in index and index.index("frames_stored") < index.index("frame_count_expected")
+    assert "<li>v3.mp4 (missing)</li>" in index
+    for target in re.findall(r'href="([^"]+)"', index):
+        assert (tmp_path / "dataset" / target).is_file()
     first = sorted((tmp_path / "dataset").rglob("*.html"))
+    for page in (*first, *(tmp_path / "dataset").rglob("*.css")):  # nothing is loaded from elsewhere
+        assert not re.search(r"<(script|img|link)[^>]*https?://|url\(.?https?://", page.read_text())
     check(good_tables(), docs_dir=tmp_path)  # the site is made anew
     assert len(sorted((tmp_path / "dataset").rglob("*.html"))) == len(first)

@@ -7,12 +7,19 @@ import pandas as pd
 import pytest
 
 from kineflow.errors import GateError, ParamsError
-from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, read_table, write_table
-from kineflow.validation.catalogue import catalogue, rule_names
+from kineflow.tables import EVENTS, FRAME_LABELS, NEAR_COPIES, VIDEOS, read_table, write_table
+from kineflow.validation.catalogue import (
+    MAX_QUARANTINED_FRACTION,
+    MIN_CLIPS_PER_CLASS,
+    MIN_FRAMES,
+    catalogue,
+    rule_names,
+)
 from kineflow.validation.gate import GateResult, open_gate, run_gate
 from kineflow.validation.raw_facts import raw_facts
 from kineflow.validation.raw_rules import raw_rules
 from kineflow.validation.rules import with_severities
+from tests.unit.validation.documented import documented_failure
 
 Tables = dict[str, pd.DataFrame]
 NA = float("nan")
@@ -48,22 +55,30 @@ def good_tables() -> Tables:
         columns=["video_id", "label", "start_sec", "stop_sec", "subject", "source"],
     )
     events.loc[0, ["start_sec", "stop_sec"]] = [0.5, 1.5]
-    rows = [(name, frame, int(frame < 5), int(frame % 2)) for name in ids for frame in range(20)]
+    events.loc[0, "subject"] = "mouse 1"
+    rows = [(name, frame, int(frame < 5), int(frame % 2 and frame > 5)) for name in ids for frame in range(20)]
     frame_labels = pd.DataFrame(rows, columns=["video_id", "frame", "groom", "rear"])
     frame_labels = frame_labels.astype({"groom": "Int8", "rear": "Int8"})
-    return {"videos": videos, "events": events, "frame_labels": frame_labels}
+    near_copies = pd.DataFrame({name: [] for name, _ in NEAR_COPIES.columns})
+    return {"videos": videos, "events": events, "frame_labels": frame_labels, "near_copies": near_copies}
 
 
 def check(task: str, tables: Tables, folder: Path, **severities: str) -> GateResult:
     """The gate on tables that went through their files, as in the stage."""
-    schemas = {"videos": VIDEOS, "events": EVENTS, "frame_labels": FRAME_LABELS}
+    schemas = {"videos": VIDEOS, "events": EVENTS, "frame_labels": FRAME_LABELS, "near_copies": NEAR_COPIES}
     read: Tables = {}
     for name, schema in schemas.items():
         write_table(folder / f"{name}.parquet", schema, tables[name])
         read[name] = read_table(folder / f"{name}.parquet", schema)
-    rules = raw_rules(task=task, min_clips_per_class=2, max_quarantined_fraction=0.2)
+    rules = raw_rules(
+        task=task,
+        min_frames=MIN_FRAMES,
+        min_clips_per_class=MIN_CLIPS_PER_CLASS,
+        max_quarantined_fraction=MAX_QUARANTINED_FRACTION,
+    )
     rules = with_severities(rules, severities, known_names=rule_names())  # type: ignore[arg-type]
-    return run_gate("raw", rules, raw_facts(task, **read), docs_dir=None)
+    facts = raw_facts(task, **read, fps=10.0, subjects=["mouse 1", "mouse 2"], exclusive=[["groom", "rear"]])
+    return run_gate("raw", rules, facts, docs_dir=None)
 
 
 def set_video(index: int, **values: object) -> Callable[[Tables], None]:
@@ -75,9 +90,9 @@ def set_video(index: int, **values: object) -> Callable[[Tables], None]:
     return change
 
 
-def add_event(*row: object) -> Callable[[Tables], None]:
+def add_event(*row: object, subject: str | None = None) -> Callable[[Tables], None]:
     def change(tables: Tables) -> None:
-        tables["events"].loc[len(tables["events"])] = [*row, None, "clips.csv:99"]
+        tables["events"].loc[len(tables["events"])] = [*row, subject, "clips.csv:99"]
 
     return change
 
@@ -94,6 +109,11 @@ def set_labels(column: str, values: Callable[[pd.DataFrame], object]) -> Callabl
         tables["frame_labels"][column] = pd.array(values(tables["frame_labels"]), dtype="Int8")  # type: ignore[call-overload]
 
     return change
+
+
+def add_near_copy(tables: Tables) -> None:
+    pair = ("v0.mp4", "v7.mp4", -0.3, 0.95)
+    tables["near_copies"] = pd.DataFrame([pair], columns=tables["near_copies"].columns)
 
 
 def quarantine_all(tables: Tables) -> None:
@@ -132,7 +152,10 @@ BROKEN: list[tuple[str, str, Callable[[Tables], None], str]] = [
     ("video_decodable", "clip", set_video(4, status="quarantined", reason="no frame"), r"v4.mp4 \(no frame\)"),
     ("video_has_frames", "clip", set_video(2, num_frames=0, fps_num=10), r"v2.mp4 \(frames: 0\)"),
     ("frame_rate_plausible", "clip", set_video(2, duration_sec=40.0), r"v2.mp4 \(frames per sec: 0.5\)"),
-    ("frame_rate_plausible", "frame", set_video(2, duration_sec=0.02), r"v2.mp4 \(frames per sec: 1000\)"),
+    ("frame_rate_plausible", "frame", set_video(2, num_frames=2000), r"v2.mp4 \(frames per sec: 1000\)"),
+    ("video_long_enough", "clip", set_video(2, duration_sec=0.7), r"v2.mp4 \(extracted frames: 7\)"),
+    ("video_large_enough", "clip", set_video(2, height=14), r"v2.mp4 \(smaller side px: 14\)"),
+    ("video_small_enough", "clip", set_video(2, width=20000), r"v2.mp4 \(larger side px: 20000\)"),
     (
         "content_in_one_group",
         "clip",
@@ -140,6 +163,12 @@ BROKEN: list[tuple[str, str, Callable[[Tables], None], str]] = [
         r"v0.mp4 \(the same bytes as v7.mp4 in group g3\) and 1 more",
     ),
     ("content_once", "clip", set_video(1, sha256="hash0"), r"v0.mp4 \(the same bytes as v1.mp4\) and 1 more"),
+    (
+        "near_copies_in_one_group",
+        "clip",
+        add_near_copy,
+        r"v0.mp4 \(like v7.mp4 in group g3 0.3 s later, similarity 0.95\)",
+    ),
     ("video_annotated", "clip", forget_video, r"v3.mp4 \(labels: 0\)"),
     (
         "event_of_known_video",
@@ -157,13 +186,31 @@ BROKEN: list[tuple[str, str, Callable[[Tables], None], str]] = [
     ("event_inside_video", "frame", add_event("v0.mp4", "rest", 2.5, NA), "rest at 2.5 s in a video of 2 s"),
     ("event_starts_before_it_stops", "clip", add_event("v0.mp4", "rest", 1.0, 1.0), "rest 1 to 1 s"),
     ("event_starts_before_it_stops", "clip", add_event("v0.mp4", "rest", NA, 1.0), "v0.mp4"),
+    (
+        "subject_known",
+        "clip",
+        add_event("v0.mp4", "rest", 0.1, 0.4, subject="mouse 3"),
+        r"event clips.csv:99 of v0.mp4 \(rest of subject mouse 3\)",
+    ),
+    (
+        "exclusive_states_apart",
+        "frame",
+        add_event("v0.mp4", "rear", 1.2, 1.9, subject="mouse 1"),
+        r"event clips.csv:99 of v0.mp4 \(rear 1.2 to 1.9 s with groom 0.5 to 1.5 s\)",
+    ),
     ("several_classes", "clip", keep_one_class, r"the data set \(classes: 1\)"),
     ("class_has_enough_events", "clip", rare_class, r"class rear \(events: 1\)"),
     ("class_in_two_groups", "clip", class_in_one_group, r"class rear \(groups: 1\)"),
-    ("frame_labels_of_known_video", "frame", add_frame_label("gone.mp4", 0, 1, 1), "gone.mp4"),
-    ("frame_labels_inside_video", "frame", add_frame_label("v0.mp4", 20, 1, 1), "frames 0 to 20 in a video of 20"),
-    ("frame_labels_inside_video", "frame", add_frame_label("v0.mp4", -1, 1, 1), "frames -1 to 19"),
-    ("frame_labelled_once", "frame", add_frame_label("v0.mp4", 7, 1, 1), r"v0.mp4 \(frames labelled twice: 1\)"),
+    ("frame_labels_of_known_video", "frame", add_frame_label("gone.mp4", 0, 1, 0), "gone.mp4"),
+    ("frame_labels_inside_video", "frame", add_frame_label("v0.mp4", 20, 1, 0), "frames 0 to 20 in a video of 20"),
+    ("frame_labels_inside_video", "frame", add_frame_label("v0.mp4", -1, 1, 0), "frames -1 to 19"),
+    ("frame_labelled_once", "frame", add_frame_label("v0.mp4", 7, 1, 0), r"v0.mp4 \(frames labelled twice: 1\)"),
+    (
+        "exclusive_behaviours_apart",
+        "frame",
+        set_labels("groom", lambda t: (t["frame"] < 10).astype(int)),
+        r"v0.mp4 \(frames with two states: 2\) and 7 more",
+    ),
     ("some_behaviour", "frame", no_behaviour, r"the data set \(classes: 0\)"),
     (
         "behaviour_shown",
@@ -174,13 +221,13 @@ BROKEN: list[tuple[str, str, Callable[[Tables], None], str]] = [
     (
         "behaviour_absent_somewhere",
         "frame",
-        set_labels("rear", lambda t: [1 if i % 2 else None for i in range(len(t))]),
+        set_labels("rear", lambda t: [1 if frame >= 5 else None for frame in t["frame"]]),
         r"behaviour rear \(negative frames: 0\)",
     ),
     (
         "behaviour_in_two_groups",
         "frame",
-        set_labels("rear", lambda t: t["video_id"].isin(["v2.mp4", "v3.mp4"]).astype(int)),
+        set_labels("rear", lambda t: (t["video_id"].isin(["v2.mp4", "v3.mp4"]) & (t["frame"] >= 5)).astype(int)),
         r"behaviour rear \(groups: 1\)",
     ),
 ]
@@ -198,7 +245,10 @@ def test_good_tables_pass(task: str, tmp_path: Path) -> None:
     result = check(task, good_tables(), tmp_path)
     assert result.warnings == result.failures == ()
     assert all(found.num_checked for found in result.results if task == "clip")
-    assert result.summary() == [f"{len(result.results)} of {len(result.results)} rules hold, 0 warned"]
+    assert result.summary() == [f"gate raw: all {len(result.results)} rules hold"]
+
+
+FIRST_CASES = {name: change for name, _, change, _ in reversed(BROKEN)}
 
 
 @pytest.mark.parametrize(("name", "task", "change", "example"), BROKEN, ids=[row[0] for row in BROKEN])
@@ -216,6 +266,8 @@ def test_a_broken_rule_names_what_breaks_it(
         raise AssertionError(found.sentence)
     assert "\n" not in str(error.value)
     assert (tmp_path / "raw.json").exists() == (not result.failures)
+    if change is FIRST_CASES[name]:
+        assert found.sentence == documented_failure("raw", name)
 
 
 def test_every_rule_is_broken_by_a_test() -> None:

@@ -24,10 +24,10 @@ def write_frames(path: Path, frames: Sequence[NDArray[np.uint8]]) -> None:
             writer.append(jpeg, source_frame=2 * i, timestamp_sec=i / 10)
 
 
-def write_flow(path: Path, flows: Sequence[NDArray[np.float32]]) -> None:
+def write_flow(path: Path, flows: Sequence[NDArray[np.float32]], *, fps: float = 10.0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rule = FlowRule(method="dis_fast", bound_px=4.0)
-    with writing_flow(path, rule=rule, fps=10.0, height=HEIGHT, width=WIDTH, jpeg_quality=None) as writer:
+    with writing_flow(path, rule=rule, fps=fps, height=HEIGHT, width=WIDTH, jpeg_quality=None) as writer:
         for flow_HWD in flows:
             writer.append(flow_HWD)
 
@@ -127,6 +127,17 @@ def test_pictures_are_counted_and_their_joints(tmp_path: Path) -> None:
     assert facts.loc["short.mp4", wanted].tolist() == ["stored", -1, 0.0]
     assert facts.loc["short.mp4", "pictures_words"] == "3 pictures, 4 expected"
     assert facts.loc["gone.mp4", "pose"] == "missing"
+
+
+def test_flow_of_frames_at_another_rate_is_noticed(tmp_path: Path) -> None:
+    frames, flow = tmp_path / "frames", tmp_path / "flow"
+    for name, fps in (("a", 10.0), ("b", 5.0)):
+        write_frames(frames / f"{name}.zip", moving(3))
+        write_flow(flow / f"{name}.zip", [np.zeros((HEIGHT, WIDTH, 2), np.float32)] * 2, fps=fps)
+    for folder in (frames, flow):
+        write_index(folder, ["a", "b"])
+    facts, _ = store_facts({"a": 3, "b": 3}, frames, flow)
+    assert facts["flow_mismatch"].tolist() == [None, "flow of 48x32 at 5 fps, frames of 48x32 at 10 fps"]
 
 
 def test_without_a_flow_store_there_is_nothing_to_say_about_flow(tmp_path: Path) -> None:
