@@ -87,11 +87,11 @@ class ClipDataset:
         return Sample(clip, item.target, index)
 
 
-def num_reads(items: Iterable[ClipItem], preprocessing: Preprocessing) -> Counter[str]:
-    """By video_id, how many images one look at each of the clips reads."""
+def num_reads(items: Iterable[ClipItem], preprocessing: Preprocessing, *, looks: int) -> Counter[str]:
+    """By video_id, how many images `looks` views of each of the clips read."""
     reads: Counter[str] = Counter()
     for item in items:
-        reads[item.video_id] += preprocessing.num_images(item.stop - item.start)
+        reads[item.video_id] += looks * preprocessing.num_images(item.stop - item.start)
     return reads
 
 
