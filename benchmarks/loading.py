@@ -180,7 +180,7 @@ def _compare_clips(label: str, clips: ClipDataset, root: Path, interpolation: in
 
     def ours() -> None:
         for index in range(len(clips)):
-            clips.fixed_view(index, view=0)
+            clips.fixed_views(index)
 
     def reference() -> None:
         for item in clips.items:

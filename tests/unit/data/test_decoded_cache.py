@@ -14,9 +14,11 @@ import torch
 from kineflow.data.dataset import ClipDataset, ClipItem, collate, num_reads, prefetch
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.data.open_videos import OpenVideos, plan_cache
-from kineflow.data.preprocessing import Augment
+from kineflow.data.preprocessing import Augment, clip_pixels
+from kineflow.data.preprocessing import test_view as fixed_view
 from kineflow.data.readers import DecodedImages, StreamStore
 from kineflow.training.inputs import model_input
+from kineflow.video.frame_store import FrameReader
 from tests.unit.data.test_preprocessing import RULE, make
 from tests.unit.video.test_dct_scale import flow_store, frame_store, smooth
 
@@ -239,3 +241,21 @@ def test_threads_share_a_cache_that_is_being_filled(frames, tmp_path):
     for positions, batch in zip(batches, prefetch(make_batch, batches, depth=4), strict=True):
         expected = collate([without.sample(position, epoch=0) for position in positions])
         np.testing.assert_array_equal(batch.pixels_BTHWC, expected.pixels_BTHWC)
+
+
+def test_several_views_of_a_clip_read_each_image_once(frames, monkeypatch, tmp_path):
+    clips = dataset(frames, DecodedCache(tmp_path, 0), num_views=4)
+    read: list[int] = []
+    decode = FrameReader.read_scaled
+
+    def counted(self, item, eighths):
+        read.append(item)
+        return decode(self, item, eighths)
+
+    monkeypatch.setattr(FrameReader, "read_scaled", counted)
+    together = clips.fixed_views(0)
+    assert len(read) == len(set(read)) > 4
+    for view, sample in enumerate(together):
+        images = frames.open("v0", clips.preprocessing)
+        alone = clip_pixels(images, 0, NUM_FRAMES, clips.preprocessing, fixed_view(view, 4))
+        np.testing.assert_array_equal(sample.clip.pixels_THWC, alone.pixels_THWC)
