@@ -122,7 +122,7 @@ def make_stores(root: Path, *, num_videos: int = NUM_VIDEOS) -> list[ClipItem]:
 def dataset(root: Path, preprocessing: Preprocessing, items: list[ClipItem], *, cache_bytes: int = 0) -> ClipDataset:
     """The clips as training loads them; without a cache every clip is decoded from its pack."""
     store = StreamStore.of(preprocessing.stream, root / ("flow" if preprocessing.stream == "flow" else "frames"))
-    reads = {video_id: 100 * count for video_id, count in num_reads(items, preprocessing).items()}
+    reads = num_reads(items, preprocessing, looks=100)
     plan = plan_cache(DecodedCache(root / "decoded", cache_bytes), store, preprocessing, reads)
     return ClipDataset(items, OpenVideos(lambda v: store.open(v, preprocessing), plan), preprocessing, AUGMENT)
 
@@ -180,7 +180,7 @@ def _compare_clips(label: str, clips: ClipDataset, root: Path, interpolation: in
 
     def ours() -> None:
         for index in range(len(clips)):
-            clips.fixed_view(index, view=0)
+            clips.fixed_views(index)
 
     def reference() -> None:
         for item in clips.items:

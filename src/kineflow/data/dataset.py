@@ -12,6 +12,7 @@ from kineflow.data.event_clips import Span
 from kineflow.data.negatives import redrawn_start
 from kineflow.data.open_videos import OpenVideos
 from kineflow.data.preprocessing import Augment, ClipPixels, Preprocessing, View, clip_pixels, draw_view, test_view
+from kineflow.data.readers import RememberedImages
 
 
 @dataclass(frozen=True)
@@ -76,22 +77,26 @@ class ClipDataset:
         item = self.items[index]
         if item.redraw_starts:
             item = item.moved_to(redrawn_start(item.redraw_starts, seed=self.seed, epoch=epoch, index=index))
-        return self._make(item, index, view)
-
-    def fixed_view(self, index: int, *, view: int) -> Sample:
-        """Test-time view `view` of clip `index`."""
-        return self._make(self.items[index], index, test_view(view, self.preprocessing.num_views))
-
-    def _make(self, item: ClipItem, index: int, view: View) -> Sample:
         clip = clip_pixels(self.videos[item.video_id], item.start, item.stop, self.preprocessing, view)
         return Sample(clip, item.target, index)
 
+    def fixed_views(self, index: int) -> list[Sample]:
+        """Every test-time view of clip `index`; a window of task frame has one."""
+        item = self.items[index]
+        num_views = self.preprocessing.num_views if self.preprocessing.task == "clip" else 1
+        images = self.videos[item.video_id]
+        if num_views > 1:
+            images = RememberedImages(images)
+        views = [test_view(view, num_views) for view in range(num_views)]
+        clips = [clip_pixels(images, item.start, item.stop, self.preprocessing, view) for view in views]
+        return [Sample(clip, item.target, index) for clip in clips]
 
-def num_reads(items: Iterable[ClipItem], preprocessing: Preprocessing) -> Counter[str]:
-    """By video_id, how many images one look at each of the clips reads."""
+
+def num_reads(items: Iterable[ClipItem], preprocessing: Preprocessing, *, looks: int) -> Counter[str]:
+    """By video_id, how many images `looks` views of each of the clips read."""
     reads: Counter[str] = Counter()
     for item in items:
-        reads[item.video_id] += preprocessing.num_images(item.stop - item.start)
+        reads[item.video_id] += looks * preprocessing.num_images(item.stop - item.start)
     return reads
 
 

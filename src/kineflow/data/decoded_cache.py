@@ -1,14 +1,15 @@
 """Decoded videos on local disk: an array file for each, mapped into the memory of every process that reads it.
 
 Processes that read the same file share its pages. A file appears whole, by a rename; what it holds follows from its
-key, so that several trainings may fill and read the cache at once and any of it may be deleted at any time: whoever
+name, so that several trainings may fill and read the cache at once and any of it may be deleted at any time: whoever
 has mapped a file keeps what it mapped, and whoever finds none decodes the video again.
 """
 
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tempfile
+import time
+from functools import cache
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -17,26 +18,30 @@ import numpy as np
 
 from kineflow.data.preprocessing import Images
 from kineflow.data.readers import DecodedImages
-from kineflow.store import ResultStore, digest
+from kineflow.store import digest
 
 CODE_VERSION = 1
 DECODERS = ("simplejpeg", "opencv-contrib-python-headless")
+PARTIAL = ".partial-"
+SPARE = 1 / 16  # of the cache, freed at once where it is full
+UNWATCHED = 1 / 8  # of what is free may be written before all files are looked at again: others write too
 
 
-@dataclass(frozen=True)
 class DecodedCache:
-    """A bounded folder of decoded videos.
+    """A bounded folder of decoded videos; cheap to pickle.
 
     Args:
         root: for example `home() / "decoded"`.
         max_bytes: of all files; those that were opened longest ago make room for new ones. 0 keeps none.
     """
 
-    root: Path
-    max_bytes: int
+    def __init__(self, root: Path, max_bytes: int) -> None:
+        self.root = root
+        self.max_bytes = max_bytes
+        self._unwatched_bytes = 0.0
 
     def images(self, source: Images, *, store_key: str, stream: str) -> DecodedImages | None:
-        """What `source` shows, decoded once for all; None where there is no room on the disk, or nothing to keep.
+        """What `source` shows, decoded once for all; None where there is no room for it.
 
         Args:
             source: read from the first image to the last where the cache does not hold it yet.
@@ -44,70 +49,88 @@ class DecodedCache:
         """
         if self.max_bytes == 0 or len(source) == 0:
             return None
-        decoders = {name: version(name) for name in DECODERS}
-        key = digest(store=store_key, stream=stream, eighths=source.eighths, code=CODE_VERSION, decoders=decoders)
+        made_by = {"code": CODE_VERSION, "decoders": _decoder_versions()}
+        key = digest(store=store_key, stream=stream, eighths=source.eighths, **made_by)
+        path = self.root / f"{key}.npy"
         try:
-            array_NHWC = self._mapped(key)
+            array_NHWC = _mapped(path)
             if array_NHWC is None:
-                self._fill(key, source)
-                array_NHWC = self._mapped(key)
+                self._fill(path, source)
+                array_NHWC = _mapped(path)
         except OSError:  # a full disk, or the folder was deleted meanwhile: the store has it all
             return None
         return None if array_NHWC is None else DecodedImages(array_NHWC, source.eighths)
 
-    def _mapped(self, key: str) -> np.ndarray | None:
-        path = self._files.path(key)
-        try:
-            mapped = np.lib.format.open_memmap(path, mode="r")
-            os.utime(path)  # its turn to go is put off
-        except FileNotFoundError:
-            return None
-        except ValueError:  # cut off by something else than us: made again
-            path.unlink(missing_ok=True)
-            return None
-        return np.asarray(mapped)  # slices of a bare array cost less than those of a memmap
+    def sweep(self, *, older_than_sec: float = 600.0) -> None:
+        """Delete what killed processes left half-written, unless it was written to lately by one that may be alive."""
+        for partial in self.root.glob(f"{PARTIAL}*"):
+            try:
+                if time.time() - partial.stat().st_mtime > older_than_sec:
+                    partial.unlink()
+            except FileNotFoundError:
+                continue
 
-    def _fill(self, key: str, source: Images) -> None:
+    def _fill(self, path: Path, source: Images) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
         first = source[0]
-        num_bytes = len(source) * first.nbytes
-        if not self._make_room(num_bytes):
+        if not self._make_room(len(source) * first.nbytes):
             return
         header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
         images = chain([first], (source[index] for index in range(1, len(source))))
-        with self._files.writing(key) as path, path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header | {"shape": (len(source), *first.shape)})
-            for image in images:
-                file.write(
-                    np.ascontiguousarray(image).data
-                )  # not through a map: a full disk is then an error, not a signal
+        descriptor, partial = tempfile.mkstemp(prefix=PARTIAL, dir=self.root)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                np.lib.format.write_array_header_1_0(file, header | {"shape": (len(source), *first.shape)})
+                for image in images:  # not through a map: a full disk is then an error, not a signal
+                    file.write(np.ascontiguousarray(image).data)
+            Path(partial).replace(path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
 
     def _make_room(self, num_bytes: int) -> bool:
-        self.root.mkdir(parents=True, exist_ok=True)
-        if num_bytes > self.max_bytes or num_bytes > shutil.disk_usage(self.root).free:
+        if num_bytes > self.max_bytes * (1 - SPARE) or num_bytes > shutil.disk_usage(self.root).free:
             return False
-        files = sorted(self._sizes())
-        total = sum(size for _, size, _ in files)
-        for _, size, path in files:
-            if total + num_bytes <= self.max_bytes:
-                break
-            path.unlink(missing_ok=True)
-            total -= size
+        if num_bytes > self._unwatched_bytes:
+            files = sorted(self._files())
+            total = sum(size for _, size, _ in files)
+            room = self.max_bytes - num_bytes
+            if total > room:
+                for _, size, path in files:
+                    if total <= room - SPARE * self.max_bytes:
+                        break
+                    Path(path).unlink(missing_ok=True)
+                    total -= size
+            self._unwatched_bytes = UNWATCHED * (room - total)
+        else:
+            self._unwatched_bytes -= num_bytes
         return True
 
-    def _sizes(self) -> Iterator[tuple[float, int, Path]]:
+    def _files(self) -> list[tuple[float, int, str]]:
         """When each file was opened last, its bytes, and where it is."""
-        for path in self.root.glob("??/*"):
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue
-            if not path.name.startswith(".partial-"):
-                yield status.st_mtime, status.st_size, path
+        found = []
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:
+                    continue
+                if not entry.name.startswith(PARTIAL):
+                    found.append((status.st_mtime, status.st_size, entry.path))
+        return found
 
-    def sweep(self) -> None:
-        """Delete what killed processes left half-written."""
-        self._files.sweep()
 
-    @property
-    def _files(self) -> ResultStore:
-        return ResultStore(self.root)
+@cache
+def _decoder_versions() -> dict[str, str]:
+    return {name: version(name) for name in DECODERS}
+
+
+def _mapped(path: Path) -> np.ndarray | None:
+    try:
+        mapped = np.lib.format.open_memmap(path, mode="r")
+        os.utime(path)  # its turn to go is put off
+    except FileNotFoundError:
+        return None
+    except ValueError:  # cut off by something else than us: made again
+        path.unlink(missing_ok=True)
+        return None
+    return np.asarray(mapped)  # slices of a bare array cost less than those of a map

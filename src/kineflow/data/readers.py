@@ -17,6 +17,8 @@ from kineflow.video.result_index import read_index
 
 StoreReader = FrameReader | FlowReader | PoseReader
 
+MAX_REMEMBERED_BYTES = 256 * 1024**2
+
 
 @dataclass(frozen=True)
 class StoredImages:
@@ -45,6 +47,31 @@ class DecodedImages:
 
     def __getitem__(self, index: int) -> np.ndarray:
         image_HWC: np.ndarray = self.array_NHWC[index]
+        return image_HWC
+
+
+class RememberedImages:
+    """Images that are each read once, for several views of one clip; the first `MAX_REMEMBERED_BYTES` of them."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+        self._read: dict[int, np.ndarray] = {}
+        self._num_bytes = 0
+
+    @property
+    def eighths(self) -> int:
+        return self._images.eighths
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        image_HWC = self._read.get(index)
+        if image_HWC is None:
+            image_HWC = self._images[index]
+            if self._num_bytes + image_HWC.nbytes <= MAX_REMEMBERED_BYTES:
+                self._read[index] = image_HWC
+                self._num_bytes += image_HWC.nbytes
         return image_HWC
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -211,10 +212,16 @@ def _is_result(folder: Path) -> bool:
 
 
 def training_videos(job: Job, store: StreamStore, preprocessing: Preprocessing, cache: DecodedCache) -> OpenVideos:
-    """The videos of `store` for the whole of `job`, whose training clips it reads in every epoch."""
-    reads = num_reads(job.train, preprocessing)
-    planned = {video_id: reads[video_id] * job.recipe.epochs for video_id in reads}
-    plan = plan_cache(cache, store, preprocessing, planned)
+    """The videos of `store` for the whole of `job`, and a plan for the cache by how often each will be read."""
+    recipe, views = job.recipe, preprocessing.num_views
+    reads: Counter[str] = Counter()
+    for items, looks in (
+        (job.train, recipe.epochs),
+        (job.val, views * (recipe.epochs // recipe.eval_every + 1)),
+        (job.test, views),
+    ):
+        reads.update(num_reads(items, preprocessing, looks=looks))
+    plan = plan_cache(cache, store, preprocessing, reads)
     return OpenVideos(lambda video_id: store.open(video_id, preprocessing), plan)
 
 

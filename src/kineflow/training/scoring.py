@@ -1,12 +1,13 @@
 """Probabilities of a model over a data set: the one way that training, evaluation and prediction ask a model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
 
-from kineflow.data.dataset import ClipDataset, collate
+from kineflow.data.dataset import Batch, ClipDataset, collate
+from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import NEAR_CERTAIN, Labels, mean_by_row, to_probs
 from kineflow.training.inputs import model_input
 from kineflow.training.precision import autocast
@@ -33,9 +34,10 @@ def predict_probs(
     was_training = model.training
     model.eval()
     probs: list[np.ndarray] = [np.empty(0)] * len(dataset)
-    num_views = dataset.preprocessing.num_views if dataset.preprocessing.task == "clip" else 1
     for positions in _equal_batches(dataset, batch_size):
-        views = [_view_probs(model, dataset, positions, view, labels, device, precision) for view in range(num_views)]
+        samples = [dataset.fixed_views(position) for position in positions]
+        batches = [collate(of_view) for of_view in zip(*samples, strict=True)]
+        views = [_view_probs(model, batch, dataset.preprocessing, labels, device, precision) for batch in batches]
         for position, *of_clip in zip(positions, *views, strict=True):
             probs[position] = np.mean(of_clip, axis=0)
     model.train(was_training)
@@ -55,16 +57,14 @@ def _equal_batches(dataset: ClipDataset, batch_size: int) -> Iterator[list[int]]
 
 def _view_probs(
     model: nn.Module,
-    dataset: ClipDataset,
-    positions: Sequence[int],
-    view: int,
+    batch: Batch,
+    preprocessing: Preprocessing,
     labels: Labels,
     device: torch.device,
     precision: Precision,
 ) -> list[np.ndarray]:
-    batch = collate([dataset.fixed_view(position, view=view) for position in positions])
     with torch.inference_mode(), autocast(device, precision):
-        prediction = model(model_input(batch, dataset.preprocessing, device))
+        prediction = model(model_input(batch, preprocessing, device))
     probs = to_probs(prediction.logits.float().cpu().numpy(), labels)
     if probs.ndim == 2:
         return list(probs)

@@ -1,18 +1,24 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from kineflow.data.dataset import ClipDataset, ClipItem, collate, num_reads, prefetch
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.data.open_videos import OpenVideos, plan_cache
-from kineflow.data.preprocessing import Augment
+from kineflow.data.preprocessing import Augment, clip_pixels
+from kineflow.data.preprocessing import test_view as fixed_view
 from kineflow.data.readers import DecodedImages, StreamStore
 from kineflow.training.inputs import model_input
+from kineflow.video.frame_store import FrameReader
 from tests.unit.data.test_preprocessing import RULE, make
 from tests.unit.video.test_dct_scale import flow_store, frame_store, smooth
 
@@ -50,21 +56,18 @@ def items(num_videos: int = NUM_VIDEOS) -> list[ClipItem]:
 def dataset(store: StreamStore, cache: DecodedCache, *, num_epochs: int = 100, **changes) -> ClipDataset:
     clips = items(len(store.keys))
     preprocessing = make(**({"height_px": 24, "width_px": 24, "decode_height_px": 30, "decode_width_px": 30} | changes))
-    reads = {video_id: count * num_epochs for video_id, count in num_reads(clips, preprocessing).items()}
-    plan = plan_cache(cache, store, preprocessing, reads)
+    plan = plan_cache(cache, store, preprocessing, num_reads(clips, preprocessing, looks=num_epochs))
     videos = OpenVideos(lambda video_id: store.open(video_id, preprocessing), plan)
     return ClipDataset(clips, videos, preprocessing, AUGMENT, seed=1)
 
 
 def tensors(clips: ClipDataset, *, epochs: int = 3) -> np.ndarray:
-    import torch
-
     batches = [collate([clips.sample(i, epoch=epoch) for i in range(len(clips))]) for epoch in range(epochs)]
     return np.stack([model_input(batch, clips.preprocessing, torch.device("cpu")).numpy() for batch in batches])
 
 
 def files(cache: DecodedCache) -> list[Path]:
-    return sorted(cache.root.glob("*/*"))
+    return sorted(cache.root.iterdir()) if cache.root.exists() else []
 
 
 def test_the_tensor_does_not_depend_on_the_cache(frames, tmp_path):
@@ -81,8 +84,6 @@ def test_the_tensor_does_not_depend_on_the_cache(frames, tmp_path):
 
 def test_flow_does_not_depend_on_the_cache(flow, tmp_path):
     cache = DecodedCache(tmp_path / "decoded", 10**9)
-    from dataclasses import asdict
-
     changes = {"stream": "flow", "flow": {"rule": asdict(RULE)}}
     without = tensors(dataset(flow, DecodedCache(tmp_path / "none", 0), **changes))
     for _ in range(2):
@@ -110,7 +111,7 @@ def test_sizes_and_streams_have_their_own_files(frames, tmp_path):
 
 
 def test_what_was_opened_longest_ago_makes_room(frames, tmp_path):
-    cache = DecodedCache(tmp_path, 3 * BYTES_OF_VIDEO)
+    cache = DecodedCache(tmp_path, int(3.5 * BYTES_OF_VIDEO))
     sources = [frames.open(f"v{video}", PREPROCESSING) for video in range(NUM_VIDEOS)]
     for video in range(3):
         mapped = cache.images(sources[video], store_key=f"key{video}", stream="rgb")
@@ -135,8 +136,6 @@ def files_of(cache: DecodedCache, images: DecodedImages) -> Path:
 
 
 def test_deleted_files_are_read_to_the_end_and_made_again(frames, tmp_path):
-    import shutil
-
     cache = DecodedCache(tmp_path / "decoded", 10**9)
     source = frames.open("v0", PREPROCESSING)
     mapped = cache.images(source, store_key="key0", stream="rgb")
@@ -159,6 +158,29 @@ def test_a_file_that_was_cut_off_is_made_again(frames, tmp_path):
         assert images is not None and path.read_bytes() == whole
 
 
+def test_many_more_videos_than_there_is_room_for_stay_within_it(frames, tmp_path):
+    cache = DecodedCache(tmp_path, 10 * BYTES_OF_VIDEO)
+    source = frames.open("v0", PREPROCESSING)
+    most = 0
+    for number in range(60):
+        assert cache.images(source, store_key=f"key{number}", stream="rgb") is not None
+        sizes = [path.stat().st_size for path in files(cache)]
+        assert sum(sizes) <= cache.max_bytes
+        most = max(most, len(sizes))
+    assert most >= 9
+
+
+def test_what_a_killed_process_left_is_swept_when_it_is_old(tmp_path):
+    cache = DecodedCache(tmp_path, 1000)
+    for name, age_sec in ((".partial-old", 700), (".partial-new", 10)):
+        path = tmp_path / name
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age_sec,) * 2)
+    cache.sweep()
+    assert [path.name for path in files(cache)] == [".partial-new"]
+    DecodedCache(tmp_path / "nowhere", 0).sweep()
+
+
 def test_a_video_larger_than_the_cache_is_read_from_the_store(frames, tmp_path):
     cache = DecodedCache(tmp_path, 1000)
     assert cache.images(frames.open("v0", PREPROCESSING), store_key="key0", stream="rgb") is None
@@ -174,7 +196,7 @@ from tests.unit.data.test_decoded_cache import PREPROCESSING
 store, root = StreamStore.of("rgb", Path(sys.argv[1])), Path(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # writing fails in the middle of a video
 found = DecodedCache(root, 10**9).images(store.open("v0", PREPROCESSING), store_key="key0", stream="rgb")
-print(json.dumps([found is None, [str(path) for path in root.glob("*/*")]]))
+print(json.dumps([found is None, [str(path) for path in root.glob("*")]]))
 """
 
 
@@ -204,8 +226,8 @@ def test_a_cache_that_is_too_small_keeps_the_same_videos_for_every_fold(frames, 
 
 def test_reads_of_clips_by_hand():
     clips = [ClipItem("a", "v", 0, 30, 0), ClipItem("b", "v", 10, 20, 0), ClipItem("c", "w", 0, 9, 0)]
-    assert num_reads(clips, make()) == {"v": 8, "w": 4}
-    assert num_reads(clips, make(task="frame")) == {"v": 40, "w": 9}
+    assert num_reads(clips, make(), looks=1) == {"v": 8, "w": 4}
+    assert num_reads(clips, make(task="frame"), looks=3) == {"v": 120, "w": 27}
 
 
 def test_threads_share_a_cache_that_is_being_filled(frames, tmp_path):
@@ -219,3 +241,21 @@ def test_threads_share_a_cache_that_is_being_filled(frames, tmp_path):
     for positions, batch in zip(batches, prefetch(make_batch, batches, depth=4), strict=True):
         expected = collate([without.sample(position, epoch=0) for position in positions])
         np.testing.assert_array_equal(batch.pixels_BTHWC, expected.pixels_BTHWC)
+
+
+def test_several_views_of_a_clip_read_each_image_once(frames, monkeypatch, tmp_path):
+    clips = dataset(frames, DecodedCache(tmp_path, 0), num_views=4)
+    read: list[int] = []
+    decode = FrameReader.read_scaled
+
+    def counted(self, item, eighths):
+        read.append(item)
+        return decode(self, item, eighths)
+
+    monkeypatch.setattr(FrameReader, "read_scaled", counted)
+    together = clips.fixed_views(0)
+    assert len(read) == len(set(read)) > 4
+    for view, sample in enumerate(together):
+        images = frames.open("v0", clips.preprocessing)
+        alone = clip_pixels(images, 0, NUM_FRAMES, clips.preprocessing, fixed_view(view, 4))
+        np.testing.assert_array_equal(sample.clip.pixels_THWC, alone.pixels_THWC)
