@@ -37,7 +37,7 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
             problems.add(entry.source, str(err))
             continue
         except AnnotationError as err:
-            problems.found.append(str(err))
+            problems.take(err)
             continue
         roles |= {key: role} if role else {}
         events += [Event(key, label, start, stop, "", source) for label, start, stop, source in segments]

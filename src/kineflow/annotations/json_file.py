@@ -62,15 +62,14 @@ class Node:
 
     def number(self) -> float:
         """The value, a finite number; a text that holds one is taken too."""
-        value = self.value
-        if isinstance(value, str):
-            try:
-                value = float(value)
-            except ValueError:
-                value = None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise AnnotationError(f"{self.source}: {self.value!r} is no number; correct it")
-        return float(value)
+        is_number = isinstance(self.value, int | float | str) and not isinstance(self.value, bool)
+        try:
+            number = float(self.value) if is_number else math.nan
+        except (ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise AnnotationError(f"{self.source}: {str(self.value)[:40]!r} is no number; correct it")
+        return number
 
     def expect(self, kind: type) -> Any:
         """The value.
@@ -91,14 +90,26 @@ def read_json(path: Path) -> Node:
     """The root of a JSON file.
 
     Raises:
-        AnnotationError: it is missing, not UTF-8, or no JSON; names the line.
+        AnnotationError: it is missing, not UTF-8, no JSON (names the line), or has a key twice in one object.
     """
     text = read_text(path)
     if not text.strip():
         raise AnnotationError(f"{path.name}: the file is empty; take it from where it was made again")
     try:
-        return Node(f"{path.name}: ", json.loads(text))
+        return Node(f"{path.name}: ", json.loads(text, object_pairs_hook=_unique))
     except json.JSONDecodeError as err:
         raise AnnotationError(f"{path.name}:{err.lineno}: no JSON ({err.msg}); it may be cut off") from err
     except RecursionError as err:
         raise AnnotationError(f"{path.name}: nested too deep for an annotation file; take another") from err
+    except ValueError as err:  # a key twice, or a number of thousands of digits
+        raise AnnotationError(f"{path.name}: {err}; correct it") from err
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two members with one name JSON would silently keep the last."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice[:80]!r} is there twice in one object")
+    return members

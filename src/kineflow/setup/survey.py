@@ -11,7 +11,7 @@ from statistics import median
 from kineflow import annotations as annotation_formats
 from kineflow import storage
 from kineflow.annotations import Annotations, Format, MalformedAnnotationsError
-from kineflow.annotations.boris_project import OBSERVATION
+from kineflow.annotations.boris_csv import OBSERVATION
 from kineflow.annotations.groups import assign_groups
 from kineflow.annotations.locate import annotation_root, fetch_annotations, list_annotations, list_videos
 from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames

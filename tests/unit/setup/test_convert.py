@@ -71,7 +71,10 @@ def test_unlabelled_frames_are_counted() -> None:
     found = annotations.Annotations(frame_tables={"a.mp4": table}, classes=("sit",))
     written = as_boris_csv(found, {"a.mp4": np.array([0.0, 0.1, 0.2])})
     assert "1 unlabelled cells" in written.notes[0]
-    assert written.files[""].splitlines()[1:] == ["a.mp4,,sit,STATE,0,0.1", "a.mp4,,sit,STATE,0.2,0.3"]
+    assert written.files[""].splitlines()[1:] == [
+        "player #1:a.mp4,a.mp4,,sit,STATE,0,0.1",
+        "player #1:a.mp4,a.mp4,,sit,STATE,0.2,0.3",
+    ]
     assert as_frame_csv(found, {}).files["a.csv"] == "frame,sit\n0,1\n1,-1\n2,1\n"
 
 
