@@ -78,7 +78,6 @@ class _Reading:
     open_states: dict[tuple[str, ...], tuple[_Record, float]] = field(default_factory=dict)
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     conflicting: set[tuple[str, str]] = field(default_factory=set)
-    described: set[tuple[object, ...]] = field(default_factory=set)
     parts: dict[tuple[str, ...], Sequence[Chapter]] = field(default_factory=dict)
     first_media: dict[str, str] = field(default_factory=dict)
 
@@ -116,15 +115,15 @@ def _read_export(path: Path, reading: _Reading) -> None:
     rows = read_rows(path)
     header_row, preamble = _find_header(path, rows, reading)
     header = unique_header(header_row)
-    lower = {name: name.lower() for name in header}
-    _check_header(header_row, list(lower.values()))
-    about_video = [name for name in header if _describes_video(lower[name])]
-    modifiers = [lower[name] for name in header if lower[name].startswith("modifier")]
+    _check_header(header_row, [name.lower() for name in header])
+    lower_header = {name.lower(): column for name, column in header.items()}
+    about_video = {name.lower(): name for name in header if _describes_video(name.lower())}
+    modifiers = [name for name in lower_header if name.startswith("modifier")]
     before = {name.lower(): value for name, value in preamble.items()}
+    described: set[tuple[object, ...]] = set()
     for row in rows:
         try:
-            named = named_cells(row, header)
-            cells = before | {lower[name]: cell for name, cell in named.items()}
+            cells = before | named_cells(row, lower_header)
             record = _record(row.source, cells, modifiers, reading)
             _add_aggregated(record, reading) if "start (s)" in cells else _add_tabular(record, reading)
         except AnnotationError as err:
@@ -132,8 +131,11 @@ def _read_export(path: Path, reading: _Reading) -> None:
         except (UnknownVideoError, ValueError) as err:
             reading.problems.add(row.source, str(err))
         else:
-            values = tuple(named[name] for name in about_video)
-            _describe(record.chapters, about_video, values, preamble, reading)
+            said = (id(record.chapters), *(cells[name] for name in about_video))
+            if said not in described:  # thousands of rows say the same
+                described.add(said)
+                stated = preamble | {name: cells[lower] for lower, name in about_video.items()}
+                _describe(record.chapters, stated, reading)
 
 
 def _find_header(path: Path, rows: Iterator[Row], reading: _Reading) -> tuple[Row, dict[str, str]]:
@@ -267,19 +269,8 @@ def _describes_video(lower_name: str) -> bool:
     )
 
 
-def _describe(
-    chapters: Sequence[Chapter],
-    names: Sequence[str],
-    values: tuple[str, ...],
-    preamble: Mapping[str, str],
-    reading: _Reading,
-) -> None:
-    """Keep what a row says about its videos; each different saying is looked at once, however many rows repeat it."""
-    said = (id(chapters), *names, *values, *preamble.values())
-    if said in reading.described:
-        return
-    reading.described.add(said)
-    stated = {**preamble, **dict(zip(names, values, strict=True))}
+def _describe(chapters: Sequence[Chapter], stated: Mapping[str, str], reading: _Reading) -> None:
+    """Keep what is said about videos, unless it is said otherwise elsewhere."""
     for chapter in chapters:
         kept = reading.columns.setdefault(chapter.video_id, {})
         for name, value in stated.items():

@@ -58,9 +58,9 @@ def _ethogram(behaviours: Node) -> dict[str, bool]:
     for _, behaviour in ordered:
         code, kind = behaviour["code"].text(), behaviour["type"]
         if not kind.text().lower().startswith(("state", "point")):
-            raise AnnotationError(f"{kind.source}: {kind.value!r}; write State event or Point event")
+            raise AnnotationError(f"{kind.source}: {kind.shown}; write State event or Point event")
         if code in found:
-            raise AnnotationError(f"{behaviour.source}: {code!r} is there twice; rename one")
+            raise AnnotationError(f"{behaviour.source}: {code[:40]!r} is there twice; rename one")
         found[code] = kind.text().lower().startswith("state")
     return found
 
@@ -68,7 +68,7 @@ def _ethogram(behaviours: Node) -> dict[str, bool]:
 def _read_observation(name: str, observation: Node, reading: _Reading) -> None:
     kind, dated = observation.get("type", "MEDIA"), observation.get("media_creation_date_as_offset", False)
     if kind.text().upper() != "MEDIA":
-        raise AnnotationError(f"{kind.source}: {kind.value} observations have no video; remove the observation")
+        raise AnnotationError(f"{kind.source}: {kind.shown} observations have no video; remove the observation")
     if dated.value:
         raise AnnotationError(f"{dated.source}: times count from the media's creation date; shift them to start at 0")
     players = _players(observation, reading)

@@ -1,7 +1,6 @@
 """Text files of annotations: lines, and comma, semicolon or tab separated rows, so that errors can name the row."""
 
 import csv
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,10 +71,10 @@ def read_rows(path: Path, *, delimiter: str | None = None) -> Iterator[Row]:
     """
     text = read_text(path)
     csv.field_size_limit(MAX_CELL_CHARS)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or find_delimiter(text), strict=True)
+    reader = csv.reader(_split_lines(text), delimiter=delimiter or find_delimiter(text), strict=True)
     try:
         for cells in reader:
-            stripped = tuple(cell.strip() for cell in cells)
+            stripped = tuple(map(str.strip, cells))
             if any(stripped):
                 yield Row(f"{path.name}:{reader.line_num}", stripped)
     except csv.Error as err:
@@ -107,7 +106,7 @@ def require_columns(row: Row, header: Mapping[str, int], names: Sequence[str]) -
     """Raise AnnotationError if a column of `names` is missing."""
     missing = [name for name in names if name not in header]
     if missing:
-        held = ", ".join(header)[:200]
+        held = " ".join(", ".join(header)[:200].splitlines())
         raise AnnotationError(f"{row.source}: the header lacks {', '.join(missing)} (it has {held}); add the column")
 
 

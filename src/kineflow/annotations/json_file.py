@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ class Node:
     source: str
     value: Any
 
+    @property
+    def shown(self) -> str:
+        """The beginning of the value, for a message."""
+        return repr(str(self.value)[:40])
+
     def __getitem__(self, name: str | int) -> "Node":
         """The member of an object or of a list.
 
@@ -35,7 +41,7 @@ class Node:
         members = self.expect(kind)
         there = name in members if isinstance(name, str) else name < len(members)
         if not there:
-            raise AnnotationError(f"{self.source}: {name!r} is missing; add it")
+            raise AnnotationError(f"{self.source}: {repr(name)[:80]} is missing; add it")
         return self._member(name)
 
     def get(self, name: str, default: Any) -> "Node":
@@ -68,7 +74,7 @@ class Node:
         except (ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise AnnotationError(f"{self.source}: {str(self.value)[:40]!r} is no number; correct it")
+            raise AnnotationError(f"{self.source}: {self.shown} is no number; correct it")
         return number
 
     def expect(self, kind: type) -> Any:
@@ -78,7 +84,7 @@ class Node:
             AnnotationError: it is of another kind.
         """
         if not isinstance(self.value, kind):
-            raise AnnotationError(f"{self.source}: {str(self.value)[:40]!r} is not {KINDS[kind]}; correct it")
+            raise AnnotationError(f"{self.source}: {self.shown} is not {KINDS[kind]}; correct it")
         return self.value
 
     def _member(self, name: str | int) -> "Node":
@@ -109,7 +115,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object; of two members with one name JSON would silently keep the last."""
     members = dict(pairs)
     if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"key {twice[:80]!r} is there twice in one object")
     return members

@@ -105,8 +105,8 @@ class Problems:
         self.take(f"{source}: {text}")
 
     def take(self, sentence: object) -> None:
-        """Note a whole sentence, or an error whose message is one; the middle of a long one is left out."""
-        text = str(sentence)
+        """Note a sentence, or an error whose message is one, on one line; the middle of a long one is left out."""
+        text = " ".join(str(sentence).splitlines())
         half = MAX_CHARS // 2
         self.found.append(text if len(text) <= MAX_CHARS else f"{text[:half]} ... {text[-half:]}")
 

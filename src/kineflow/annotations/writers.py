@@ -102,12 +102,13 @@ def as_frame_csv(found: Annotations, timestamps_sec: Mapping[str, NDArray[np.flo
     if taken := set(behaviours) & {BACKGROUND, *INDEX_NAMES}:
         raise AnnotationError(f"a behaviour is named {min(taken)}, which means something else there; rename it")
     files: dict[str, str] = {}
-    keys = list(dict.fromkeys([*found.frame_tables, *(event.video_id for event in events)]))
-    for key in keys:
+    by_video: dict[str, list[Event]] = {key: [] for key in found.frame_tables}
+    for event in events:
+        by_video.setdefault(event.video_id, []).append(event)
+    for key, own in by_video.items():
         name = f"{PurePosixPath(key).stem}.csv"
         if name in files:
             raise AnnotationError(f"two videos are named {PurePosixPath(key).stem}, and a table goes by it; rename one")
-        own = [event for event in events if event.video_id == key]
         table = found.frame_tables.get(key)
         values_NK = table.values if table else label_frames(own, timestamps_sec[key], behaviours)
         files[name] = _csv([["frame", *behaviours], *([i, *row] for i, row in enumerate(values_NK.tolist()))])

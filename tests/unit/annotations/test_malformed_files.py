@@ -115,8 +115,9 @@ def test_the_sample_itself_is_read(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 @settings(max_examples=120, deadline=None)
-@given(damages=st.lists(st.sampled_from(DAMAGES), min_size=1, max_size=3), dice=st.randoms(use_true_random=False))
-def test_damaged(name: str, damages: list[Damage], dice: random.Random) -> None:
+@given(damages=st.lists(st.sampled_from(DAMAGES), min_size=1, max_size=3), seed=st.integers(0, 2**32))
+def test_damaged(name: str, damages: list[Damage], seed: int) -> None:
+    dice = random.Random(seed)
     with TemporaryDirectory() as folder:
         path = write_sample(name, Path(folder))
         victim = Path(folder) / dice.choice(sorted(SAMPLES[name][1]))

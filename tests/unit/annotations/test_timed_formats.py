@@ -76,7 +76,7 @@ def test_a_second_player_is_another_view_with_its_offset(tmp_path: Path) -> None
         (project([[11.0, ""]]), r"events\[0\]: 2 is missing"),
         (project([], file={"1": ["zz.mp4"]}), r"o1\.file\.1: video 'zz\.mp4' is not in the source"),
         (project([], media_info={"length": {}}), "length: '/m/a.mp4' is missing"),
-        (project([], type="LIVE"), "LIVE observations have no video"),
+        (project([], type="LIVE"), "'LIVE' observations have no video"),
         (project([], media_creation_date_as_offset=True), "times count from the media's creation date"),
         ('{"observations": {"o1": {}, "o1": {}}}', "key 'o1' is there twice in one object"),
     ],
