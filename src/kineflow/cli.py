@@ -122,11 +122,13 @@ def init(
 
 @app.command("convert")
 def convert_(
-    annotations: Annotated[Path, typer.Argument(help="annotation file or folder")],
+    annotations: Annotated[str, typer.Argument(help="annotation file or folder, or its s3:// URI")],
     videos: Annotated[str, typer.Option(help="folder or s3:// prefix of the videos")],
     to: Annotated[str, typer.Option(help="boris_csv, frame_csv or manifest")],
     out: Annotated[Path, typer.Option(help="file to write; for frame_csv the folder to make")],
-    from_: Annotated[str | None, typer.Option("--from", metavar="FORMAT", help="guessed if not given")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", "--format", metavar="FORMAT", help="guessed if not given")
+    ] = None,
 ) -> None:
     """Write annotations in another format; what it cannot hold is said.
 
@@ -146,13 +148,14 @@ def convert_(
 @app.command("contact-sheet")
 def contact_sheet(
     videos: Annotated[str | None, typer.Option(help="folder or s3:// prefix; default: that of params.yaml")] = None,
-    annotations: Annotated[Path | None, typer.Option(help="file or folder; default: that of params.yaml")] = None,
+    annotations: Annotated[str | None, typer.Option(help="file or folder; default: that of params.yaml")] = None,
     format_: Annotated[str | None, typer.Option("--format", help="guessed if not given")] = None,
     group_from: Annotated[str | None, typer.Option(help="rule for groups; default: best found")] = None,
     out: Annotated[Path, typer.Option(help="picture to write")] = Path("contact_sheet.png"),
     frames: Annotated[int, typer.Option(min=1, max=12, help="frames of each clip")] = 3,
-    max_groups: Annotated[int, typer.Option(min=1, help="columns")] = 10,
-    max_classes: Annotated[int, typer.Option(min=1, help="rows")] = 30,
+    columns: Annotated[int, typer.Option(min=1, help="groups of a page")] = 5,
+    rows: Annotated[int, typer.Option(min=1, help="classes of a page")] = 10,
+    max_pages: Annotated[int, typer.Option(min=1, help="pages; what is beyond is left out")] = 20,
 ) -> None:
     """Draw a clip of every class and group, to be looked at before training.
 
@@ -168,16 +171,14 @@ def contact_sheet(
         raise ParamsError("--videos and --annotations belong together; give both, or neither for those of params.yaml")
     if videos is None or annotations is None:
         data = load_params(Path("params.yaml")).data
-        if data.annotations.startswith("s3://"):
-            raise ParamsError(f"{data.annotations}: fetch them and name them by --annotations and --videos")
-        videos, annotations = data.source, Path(data.annotations)
+        videos, annotations = data.source, data.annotations
         format_, group_from = format_ or data.format, group_from or data.group_from
-    sheet = draw_contact_sheet(
-        videos, annotations, format_, group_from, out, num_frames=frames, max_groups=max_groups, max_classes=max_classes
-    )
+    size = {"num_frames": frames, "columns": columns, "rows": rows, "max_pages": max_pages}
+    sheet = draw_contact_sheet(videos, annotations, format_, group_from, out, **size)
     for note in sheet.notes:
         print(f"note: {note}")
-    print(f"{out}: {sheet.num_classes} classes by {sheet.num_groups} groups, {sheet.num_empty} cells empty")
+    print(f"{sheet.num_classes} classes by {sheet.num_groups} groups, {sheet.num_empty} cells empty")
+    print(f"drawn: {', '.join(map(str, sheet.pages))}")
 
 
 @app.command()

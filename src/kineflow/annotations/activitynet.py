@@ -37,7 +37,7 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
             problems.add(entry.source, str(err))
             continue
         except AnnotationError as err:
-            problems.found.append(str(err))
+            problems.take(err)
             continue
         roles |= {key: role} if role else {}
         events += [Event(key, label, start, stop, "", source) for label, start, stop, source in segments]
@@ -48,7 +48,7 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
 def _role(entry: Node) -> str:
     subset = entry.get("subset", "")
     if subset.value and str(subset.value).lower() not in ROLES:
-        raise AnnotationError(f"{subset.source}: {subset.value!r}; write training, validation or testing")
+        raise AnnotationError(f"{subset.source}: {subset.shown}; write training, validation or testing")
     return ROLES.get(str(subset.value).lower(), "")
 
 

@@ -8,48 +8,19 @@ media offset is subtracted, what they do not show is left out, and so are those 
 A project says neither START nor STOP: events of one behaviour, subject and modifiers open and close a state in turn.
 Independent variables and the observation's name become columns, for `data.group_from: column:NAME`.
 
-Source: the BORIS user guide, "Project file"; the keys are those of project format 7.0.
+Source: boris/config.py (project format 7.0) and tests/files/*.boris in https://github.com/olivierfriard/BORIS.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kineflow.annotations.boris_csv import OBSERVATION
+from kineflow.annotations.chapters import Chapter, ClockEvent, cut, line_up
 from kineflow.annotations.json_file import Node, read_json
 from kineflow.annotations.matching import UnknownVideoError, VideoIndex
 from kineflow.annotations.model import Annotations, Event, Problems
 from kineflow.errors import AnnotationError
-
-OBSERVATION = "Observation id"  # as in exported events
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """One media file of a player, on the observation's clock without its offset.
-
-    Args:
-        video_id: the video's key.
-        start_sec: of its first frame.
-        stop_sec: of the next file's first frame; infinite for the last.
-        catches_earlier: whether it takes events before its start, so that a wrong time is not lost.
-    """
-
-    video_id: str
-    start_sec: float
-    stop_sec: float
-    catches_earlier: bool
-
-
-@dataclass(frozen=True)
-class _State:
-    """An event, on the observation's clock without its offset; `stop_sec` is None for a point."""
-
-    label: str
-    start_sec: float
-    stop_sec: float | None
-    subject: str
-    source: str
 
 
 @dataclass
@@ -76,30 +47,32 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
         try:
             _read_observation(name, observation, reading)
         except AnnotationError as err:
-            reading.problems.found.append(str(err))
+            reading.problems.take(err)
     reading.problems.raise_if_any()
     return Annotations(events=reading.events, columns=reading.columns, classes=tuple(reading.is_state))
 
 
 def _ethogram(behaviours: Node) -> dict[str, bool]:
     found: dict[str, bool] = {}
-    ordered = sorted(behaviours.items(), key=lambda item: int(item[0]) if item[0].isdecimal() else math.inf)
+    ordered = sorted(behaviours.items(), key=lambda item: (len(item[0]), item[0]) if item[0].isdecimal() else (99, ""))
     for _, behaviour in ordered:
         code, kind = behaviour["code"].text(), behaviour["type"]
         if not kind.text().lower().startswith(("state", "point")):
-            raise AnnotationError(f"{kind.source}: {kind.value!r}; write State event or Point event")
+            raise AnnotationError(f"{kind.source}: {kind.shown}; write State event or Point event")
         if code in found:
-            raise AnnotationError(f"{behaviour.source}: {code!r} is there twice; rename one")
+            raise AnnotationError(f"{behaviour.source}: {code[:40]!r} is there twice; rename one")
         found[code] = kind.text().lower().startswith("state")
     return found
 
 
 def _read_observation(name: str, observation: Node, reading: _Reading) -> None:
-    kind = observation.get("type", "MEDIA")
+    kind, dated = observation.get("type", "MEDIA"), observation.get("media_creation_date_as_offset", False)
     if kind.text().upper() != "MEDIA":
-        raise AnnotationError(f"{kind.source}: {kind.value} observations have no video; remove the observation")
+        raise AnnotationError(f"{kind.source}: {kind.shown} observations have no video; remove the observation")
+    if dated.value:
+        raise AnnotationError(f"{dated.source}: times count from the media's creation date; shift them to start at 0")
     players = _players(observation, reading)
-    variables = {key: str(node.value) for key, node in observation.get("independent_variables", {}).items()}
+    variables = {key: str(node.value).strip() for key, node in observation.get("independent_variables", {}).items()}
     for chapter in (chapter for player in players for chapter in player):
         if chapter.video_id in reading.columns:
             other = reading.columns[chapter.video_id][OBSERVATION]
@@ -108,7 +81,7 @@ def _read_observation(name: str, observation: Node, reading: _Reading) -> None:
         reading.columns[chapter.video_id] = {OBSERVATION: name, **variables}
     for state in _states(observation, reading):
         for chapters in players:
-            reading.events += _into_chapters(state, chapters)
+            reading.events += cut(state, chapters)
 
 
 def _players(observation: Node, reading: _Reading) -> list[list[Chapter]]:
@@ -127,54 +100,34 @@ def _players(observation: Node, reading: _Reading) -> list[list[Chapter]]:
                 raise AnnotationError(f"{files.source}: {err}") from err
             continue
         start_sec = offsets.get(number, 0.0).number()
-        chapters = []
-        for i, (file, key) in enumerate(zip(names, keys, strict=True)):
-            is_last = i == len(names) - 1
-            stop_sec = math.inf if is_last else start_sec + lengths[file].number()
-            chapters.append(Chapter(key, start_sec, stop_sec, catches_earlier=i == 0 and not players))
-            start_sec = stop_sec
-        players.append(chapters)
+        lengths_sec = [lengths[name].number() for name in names[:-1]]
+        players.append(line_up(keys, lengths_sec, start_sec=start_sec, catches_earlier=not players))
     if not players:
         raise AnnotationError(f"{observation.source}.file: names no media file; add one in BORIS")
     return players
 
 
-def _states(observation: Node, reading: _Reading) -> Iterator[_State]:
+def _states(observation: Node, reading: _Reading) -> Iterator[ClockEvent]:
     """The events, in the order of their starts; problems are noted."""
     offset_sec = observation.get("time offset", 0.0).number()
-    opened: dict[tuple[str, str, str], _State] = {}
+    opened: dict[tuple[str, str, str], ClockEvent] = {}
     rows = [(node[0].number() - offset_sec, node) for node in observation.get("events", []).elements()]
     found = []
     for time_sec, node in sorted(rows, key=lambda row: row[0]):
-        subject, label = str(node[1].value or ""), node[2].text()
+        subject, label = str(node[1].value or "").strip(), node[2].text()
         subject = "" if subject.lower() == "no focal subject" else subject
         if label not in reading.is_state:
             reading.problems.add(node.source, f"{label!r} is not in the ethogram; add it or correct the event")
             continue
-        state = _State(label, time_sec, None, subject, node.source)
+        state = ClockEvent(label, time_sec, None, subject, node.source)
         identity = (subject, label, str(node.value[3]) if len(node.value) > 3 else "")
         if not reading.is_state[label]:
             found.append(state)
         elif identity in opened:
             start = opened.pop(identity)
-            found.append(_State(label, start.start_sec, time_sec, subject, start.source))
+            found.append(ClockEvent(label, start.start_sec, time_sec, subject, start.source))
         else:
             opened[identity] = state
     for state in opened.values():
         reading.problems.add(state.source, f"{state.label} starts and never stops; close it in BORIS")
     yield from sorted(found, key=lambda state: state.start_sec)
-
-
-def _into_chapters(state: _State, chapters: Sequence[Chapter]) -> Iterator[Event]:
-    for chapter in chapters:
-        first_sec = -math.inf if chapter.catches_earlier else chapter.start_sec
-        if state.stop_sec is None or state.stop_sec == state.start_sec:
-            if first_sec <= state.start_sec < chapter.stop_sec:
-                moved = round(state.start_sec - chapter.start_sec, 6)
-                stop = None if state.stop_sec is None else moved
-                yield Event(chapter.video_id, state.label, moved, stop, state.subject, state.source)
-            continue
-        start_sec, stop_sec = max(first_sec, state.start_sec), min(chapter.stop_sec, state.stop_sec)
-        if start_sec < stop_sec:
-            times = (round(start_sec - chapter.start_sec, 6), round(stop_sec - chapter.start_sec, 6))
-            yield Event(chapter.video_id, state.label, *times, state.subject, state.source)

@@ -13,13 +13,15 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
     """Labels of whole videos from the folders they are in.
 
     Raises:
-        AnnotationError: a video is in no folder.
+        AnnotationError: a video is in no folder, or a folder's name has blanks around it.
     """
     problems = Problems()
     events = []
     for key in sorted(videos):
         label, slash, _ = key.partition("/")
-        if slash:
+        if slash and label != label.strip():
+            problems.add(key, f"the class folder {label!r} begins or ends with a blank; rename it")
+        elif slash:
             events.append(Event(key, label, None, None, "", key))
         else:
             problems.add(key, "the video is in no class folder; move it into one")

@@ -86,7 +86,7 @@ def parse_table(path: Path, problems: Problems) -> FrameTable:
             break
         text = _fault(row, names, index_column, frame)
         if text is None:
-            cells = np.array([VALUES.get(cell, 0) for cell in row.cells], dtype=np.int8)
+            cells = np.array([VALUES.get(cell, 0) for cell in row.cells[: len(names)]], dtype=np.int8)
             text = _contradiction(cells, columns, header.get(BACKGROUND))
         if text is not None:
             problems.add(row.source, text)
@@ -97,9 +97,9 @@ def parse_table(path: Path, problems: Problems) -> FrameTable:
 
 
 def _fault(row: Row, names: Sequence[str], index_column: int | None, frame: int) -> str | None:
-    if len(row.cells) != len(names):
+    if len(row.cells) < len(names) or any(row.cells[len(names) :]):
         return f"{len(row.cells)} columns where the header has {len(names)}; correct the row"
-    for column, cell in enumerate(row.cells):
+    for column, cell in enumerate(row.cells[: len(names)]):
         if column == index_column:
             if cell not in (str(frame), f"{frame}.0"):
                 return f"frame {cell} where {frame} follows; give one row for each frame, counted from 0"

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from kineflow.annotations.delimited import read_text
+from kineflow.annotations.delimited import read_lines
 from kineflow.annotations.listed import Listed
 from kineflow.annotations.matching import VideoIndex
 from kineflow.annotations.model import Annotations, Problems
@@ -80,13 +80,10 @@ def _parse_list(path: Path, problems: Problems) -> list[ListedVideo]:
     match = LIST.match(path.name)
     assert match is not None  # _lists gives no others
     label, found = match["label"], []
-    for row, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        name, _, number = line.strip().rpartition(" ")
-        source = f"{path.name}:{row}"
+    for source, line in read_lines(path):
+        name, _, number = line.rpartition(" ")
         if not name or number not in ROLES:
-            problems.add(source, f"{line.strip()!r} does not end in 0, 1 or 2; write `name.avi 1`")
+            problems.add(source, f"{line!r} does not end in 0, 1 or 2; write `name.avi 1`")
         else:
             found.append(ListedVideo(name.strip(), label, _group(name.strip(), label), ROLES[number], source))
     if not found:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ class Node:
     source: str
     value: Any
 
+    @property
+    def shown(self) -> str:
+        """The beginning of the value, for a message."""
+        return repr(str(self.value)[:40])
+
     def __getitem__(self, name: str | int) -> "Node":
         """The member of an object or of a list.
 
@@ -35,7 +41,7 @@ class Node:
         members = self.expect(kind)
         there = name in members if isinstance(name, str) else name < len(members)
         if not there:
-            raise AnnotationError(f"{self.source}: {name!r} is missing; add it")
+            raise AnnotationError(f"{self.source}: {repr(name)[:80]} is missing; add it")
         return self._member(name)
 
     def get(self, name: str, default: Any) -> "Node":
@@ -62,15 +68,14 @@ class Node:
 
     def number(self) -> float:
         """The value, a finite number; a text that holds one is taken too."""
-        value = self.value
-        if isinstance(value, str):
-            try:
-                value = float(value)
-            except ValueError:
-                value = None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise AnnotationError(f"{self.source}: {self.value!r} is no number; correct it")
-        return float(value)
+        is_number = isinstance(self.value, int | float | str) and not isinstance(self.value, bool)
+        try:
+            number = float(self.value) if is_number else math.nan
+        except (ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise AnnotationError(f"{self.source}: {self.shown} is no number; correct it")
+        return number
 
     def expect(self, kind: type) -> Any:
         """The value.
@@ -79,7 +84,7 @@ class Node:
             AnnotationError: it is of another kind.
         """
         if not isinstance(self.value, kind):
-            raise AnnotationError(f"{self.source}: {str(self.value)[:40]!r} is not {KINDS[kind]}; correct it")
+            raise AnnotationError(f"{self.source}: {self.shown} is not {KINDS[kind]}; correct it")
         return self.value
 
     def _member(self, name: str | int) -> "Node":
@@ -91,14 +96,25 @@ def read_json(path: Path) -> Node:
     """The root of a JSON file.
 
     Raises:
-        AnnotationError: it is missing, not UTF-8, or no JSON; names the line.
+        AnnotationError: it is missing, not UTF-8, no JSON (names the line), or has a key twice in one object.
     """
     text = read_text(path)
     if not text.strip():
         raise AnnotationError(f"{path.name}: the file is empty; take it from where it was made again")
     try:
-        return Node(f"{path.name}: ", json.loads(text))
+        return Node(f"{path.name}: ", json.loads(text, object_pairs_hook=_unique))
     except json.JSONDecodeError as err:
         raise AnnotationError(f"{path.name}:{err.lineno}: no JSON ({err.msg}); it may be cut off") from err
     except RecursionError as err:
         raise AnnotationError(f"{path.name}: nested too deep for an annotation file; take another") from err
+    except ValueError as err:  # a key twice, or a number of thousands of digits
+        raise AnnotationError(f"{path.name}: {err}; correct it") from err
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two members with one name JSON would silently keep the last."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"key {twice[:80]!r} is there twice in one object")
+    return members

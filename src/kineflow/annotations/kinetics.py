@@ -1,22 +1,23 @@
 """Kinetics CSV: `label,youtube_id,time_start,time_end,split`, one file or a folder of them.
 
 Clips are trimmed, so each is a whole video. It is named `<id>_<start>_<end>` with six digits each, as the usual
-downloaders write it, or just `<id>`. `split` (train, val or validate, test) becomes the role.
+downloaders write it, or just `<id>`. `split` (train, val or validate, test) becomes the role. The test list of
+Kinetics-400 has no column `label`: such a list is left alone. Further columns (`is_cc`) are not read.
 
 Source: Kay et al., "The Kinetics Human Action Video Dataset", arXiv:1705.06950, and the CSV files published with it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kineflow.annotations.delimited import Row, read_rows, require_columns, unique_header
+from kineflow.annotations.delimited import named_cells, read_rows, require_columns, unique_header
 from kineflow.annotations.listed import ROLES, Listed
 from kineflow.annotations.matching import VideoIndex
 from kineflow.annotations.model import Annotations
 from kineflow.errors import AnnotationError
 
-COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
+COLUMNS = ("youtube_id", "time_start", "time_end", "split")
 
 
 def read(path: Path, videos: Sequence[str]) -> Annotations:
@@ -37,27 +38,31 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
         header = unique_header(first)
         require_columns(first, header, COLUMNS)
         for row in rows:
-            _add(row, header, listed)
+            try:
+                _add(named_cells(row, header), row.source, listed)
+            except AnnotationError as err:
+                listed.problems.take(err)
     return listed.annotations()
 
 
-def _add(row: Row, header: dict[str, int], listed: Listed) -> None:
-    if len(row.cells) != len(header):
-        listed.problems.add(row.source, f"{len(row.cells)} columns where the header has {len(header)}; correct the row")
+def _add(cells: Mapping[str, str], source: str, listed: Listed) -> None:
+    label = cells.get("label", "")
+    video, start, end, split = (cells[name] for name in COLUMNS)
+    role = ROLES.get(split.lower(), "")
+    if "label" not in cells and role == "test":
         return
-    label, video, start, end, split = (row.cells[header[name]] for name in COLUMNS)
     try:
         times_sec = (float(start), float(end))
     except ValueError:
         times_sec = (math.nan, math.nan)
     if not label:
-        listed.problems.add(row.source, "no label; fill it in or remove the row")
-    elif split.lower() not in ROLES:
-        listed.problems.add(row.source, f"split {split!r}; write train, val or test")
+        listed.problems.add(source, "no label; fill it in or remove the row")
+    elif not role:
+        listed.problems.add(source, f"split {split!r}; write train, val or test")
     elif not all(map(math.isfinite, times_sec)):
-        listed.problems.add(row.source, f"time_start {start!r} or time_end {end!r} is no number; correct it")
+        listed.problems.add(source, f"time_start {start!r} or time_end {end!r} is no number; correct it")
     elif times_sec[1] <= times_sec[0]:
-        listed.problems.add(row.source, f"time_end {end} is not after time_start {start}; correct it")
+        listed.problems.add(source, f"time_end {end} is not after time_start {start}; correct it")
     else:
         names = (f"{video}_{int(times_sec[0]):06d}_{int(times_sec[1]):06d}", video)
-        listed.add(names, label, row.source, role=ROLES[split.lower()])
+        listed.add(names, label, source, role=role)

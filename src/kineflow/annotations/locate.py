@@ -1,6 +1,7 @@
 """Which files of a source are its videos, and which files its annotations are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path, PurePosixPath
@@ -82,6 +83,24 @@ def fetch_annotations(annotations: str, hashes: Mapping[str, str], *, home: Path
         if not target.is_file():
             storage.put_file(fetched, str(target))
     return folder if root == annotations else folder / annotations.rpartition("/")[2]
+
+
+def local_annotations(annotations: str, format_: Format, *, home: Path) -> Path:
+    """Where to read annotations as they are now: in place, or, from S3, one folder that they are fetched into.
+
+    Raises:
+        DataError: there are none.
+        ServiceError: S3 is out of reach.
+    """
+    infos, root = list_annotations(format_, annotations), annotation_root(annotations)
+    hashes = dict(zip((info.key for info in infos), hash_files(root, infos, home=home), strict=True))
+    return fetch_annotations(annotations, hashes, home=home)
+
+
+def hash_files(root: str, infos: Sequence[FileInfo], *, home: Path) -> list[str]:
+    """SHA-256 (hex) of each file under a root; what S3 does not state is fetched."""
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(lambda info: storage.sha256_of(root, info, cache_dir=home / "objects"), infos))
 
 
 def _names_a_file(annotations: str) -> bool:

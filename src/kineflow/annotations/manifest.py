@@ -3,10 +3,10 @@
 Every other column is kept, for `data.group_from: column:NAME`. A `role` column (train, val, test) gives official lists.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kineflow.annotations.delimited import Row, read_rows, require_columns, unique_header
+from kineflow.annotations.delimited import named_cells, read_rows, require_columns, unique_header
 from kineflow.annotations.matching import UnknownVideoError, VideoIndex
 from kineflow.annotations.model import Annotations, Event, Problems
 from kineflow.errors import AnnotationError
@@ -31,9 +31,13 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
     columns: dict[str, dict[str, str]] = {}
     seen: dict[str, str] = {}
     for row in rows:
-        key = _checked_video(row, header, index, seen, problems)
+        try:
+            values = named_cells(row, header)
+        except AnnotationError as err:
+            problems.take(err)
+            continue
+        key = _checked_video(values, row.source, index, seen, problems)
         if key is not None:
-            values = {name: row.cells[column] for name, column in header.items()}
             events.append(Event(key, values["label"], None, None, values.get("subject", ""), row.source))
             columns[key] = {name: value for name, value in values.items() if name not in ("path", "label")}
     problems.raise_if_any()
@@ -43,24 +47,21 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
 
 
 def _checked_video(
-    row: Row, header: dict[str, int], index: VideoIndex, seen: dict[str, str], problems: Problems
+    values: Mapping[str, str], source: str, index: VideoIndex, seen: dict[str, str], problems: Problems
 ) -> str | None:
-    if len(row.cells) != len(header):
-        problems.add(row.source, f"{len(row.cells)} columns where the header has {len(header)}; correct the row")
-        return None
     try:
-        key = index.find(row.cells[header["path"]])
+        key = index.find(values["path"])
     except UnknownVideoError as err:
-        problems.add(row.source, str(err))
+        problems.add(source, str(err))
         return None
     if key in seen:
-        problems.add(row.source, f"video {key} is already in row {seen[key]}; keep one row")
+        problems.add(source, f"video {key} is already in row {seen[key]}; keep one row")
         return None
-    seen[key] = row.source.rpartition(":")[2]
-    if not row.cells[header["label"]]:
-        problems.add(row.source, "no label; fill it in or remove the row")
+    seen[key] = source.rpartition(":")[2]
+    if not values["label"]:
+        problems.add(source, "no label; fill it in or remove the row")
         return None
-    if "role" in header and row.cells[header["role"]] not in ("", *ROLES):
-        problems.add(row.source, f"role {row.cells[header['role']]!r}; write train, val, test or nothing")
+    if values.get("role", "") not in ("", *ROLES):
+        problems.add(source, f"role {values['role']!r}; write train, val, test or nothing")
         return None
     return key

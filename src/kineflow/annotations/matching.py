@@ -29,13 +29,14 @@ class VideoIndex:
 
     def __init__(self, videos: Sequence[str]) -> None:
         self._videos = videos
+        self._found: dict[str, str] = {}  # files name a video in thousands of rows
         self._hints_left = MAX_HINTS
-        self._exact: dict[str, str] = {}
+        self._exact: dict[str, list[str]] = {}
         self._ends: dict[str, list[str]] = {}
         self._stems: dict[str, list[str]] = {}
         for key in videos:
             plain = _normalised(key)
-            self._exact[plain] = key
+            self._exact.setdefault(plain, []).append(key)
             for index, ends in ((plain, self._ends), (_without_suffix(plain), self._stems)):
                 for end in _path_ends(index):
                     ends.setdefault(end, []).append(key)
@@ -46,11 +47,14 @@ class VideoIndex:
         Raises:
             UnknownVideoError: no video has it, or several have.
         """
+        if name not in self._found:
+            self._found[name] = self._search(name)
+        return self._found[name]
+
+    def _search(self, name: str) -> str:
         plain = _normalised(name)
-        for candidate in _path_ends(plain):  # longest first: the key may be the end of an absolute path
-            if candidate in self._exact:
-                return self._exact[candidate]
-        found = self._ends.get(plain, [])
+        ends = _path_ends(plain)  # longest first: the key may be the end of an absolute path
+        found = next((self._exact[end] for end in ends if end in self._exact), None) or self._ends.get(plain, [])
         if not found:
             found = self._stems.get(plain, []) or self._stems.get(_without_suffix(plain), [])
         if not found:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_SHOWN = 5
+MAX_CHARS = 400  # of one problem: a broken file may be one long line
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Event:
 
     Args:
         video_id: the video's key.
-        label: its class or behaviour.
+        label: its class or behaviour, without blanks around it.
         start_sec: from the first frame; None where the label holds for the whole video.
         stop_sec: None for a point event and for the whole video.
         subject: which animal or person, or an empty string.
@@ -101,7 +102,13 @@ class Problems:
 
     def add(self, source: str, text: str) -> None:
         """Note `text` (what is wrong and what to do) about `source`, a `file:row`."""
-        self.found.append(f"{source}: {text}")
+        self.take(f"{source}: {text}")
+
+    def take(self, sentence: object) -> None:
+        """Note a sentence, or an error whose message is one, on one line; the middle of a long one is left out."""
+        text = " ".join(str(sentence).splitlines())
+        half = MAX_CHARS // 2
+        self.found.append(text if len(text) <= MAX_CHARS else f"{text[:half]} ... {text[-half:]}")
 
     def raise_if_any(self) -> None:
         """Raise MalformedAnnotationsError if anything was noted."""

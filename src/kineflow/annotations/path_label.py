@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from kineflow.annotations.delimited import read_text
+from kineflow.annotations.delimited import read_lines
 from kineflow.annotations.listed import Listed
 from kineflow.annotations.matching import VIDEO_SUFFIXES, VideoIndex
 from kineflow.annotations.model import Annotations
@@ -65,17 +65,14 @@ def split_line(line: str) -> tuple[str, str]:
 
 def _read_list(path: Path, classes: Sequence[str] | None, listed: Listed, *, role: str) -> None:
     is_empty = True
-    for row, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
+    for source, line in read_lines(path):
         is_empty = False
-        source = f"{path.name}:{row}"
         name, label = split_line(line)
         if not name or not label:
-            listed.problems.add(source, f"{line.strip()!r} is not `path label`; correct the line")
+            listed.problems.add(source, f"{line!r} is not `path label`; correct the line")
         elif classes is None:
             listed.add([name], label, source, role=role)
-        elif label.isdecimal() and int(label) < len(classes):
+        elif label.isdecimal() and len(label) < 10 and int(label) < len(classes):
             listed.add([name], classes[int(label)], source, role=role)
         elif label in classes:
             listed.add([name], label, source, role=role)
@@ -89,7 +86,7 @@ def _read_list(path: Path, classes: Sequence[str] | None, listed: Listed, *, rol
 def _parse_classes(folder: Path) -> list[str] | None:
     for name in CLASS_LISTS:
         if (folder / name).is_file():
-            classes = [line.strip() for line in read_text(folder / name).splitlines() if line.strip()]
+            classes = [line for _, line in read_lines(folder / name)]
             if not classes or len(set(classes)) < len(classes):
                 raise AnnotationError(f"{name}: lists no class, or one twice; write each class once")
             return classes

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from kineflow.annotations.delimited import Row, read_rows, require_columns, unique_header
+from kineflow.annotations.delimited import named_cells, read_rows, require_columns, unique_header
 from kineflow.errors import AnnotationError
 
 COLUMNS = ("video", "x", "y", "width", "height")
@@ -33,18 +33,16 @@ def read_boxes(path: Path) -> dict[str, Box]:
     require_columns(first, header, COLUMNS)
     boxes: dict[str, Box] = {}
     for row in rows:
-        if len(row.cells) != len(first.cells):
-            raise AnnotationError(f"{row.source}: {len(row.cells)} cells where the header has {len(first.cells)}")
-        video = row.cells[header["video"]]
+        cells = named_cells(row, header)
+        video = cells["video"]
         if video in boxes:
             raise AnnotationError(f"{row.source}: {video} has a box above already; keep one")
-        boxes[video] = Box(*(_pixels(row, header, name) for name in COLUMNS[1:]))
+        boxes[video] = Box(*(_pixels(cells[name], name, row.source) for name in COLUMNS[1:]))
     return boxes
 
 
-def _pixels(row: Row, header: dict[str, int], name: str) -> int:
-    cell = row.cells[header[name]]
+def _pixels(cell: str, name: str, source: str) -> int:
     least = 1 if name in ("width", "height") else 0
-    if not cell.isascii() or not cell.isdecimal() or int(cell) < least:
-        raise AnnotationError(f"{row.source}: {name} is {cell!r}; write a whole number of pixels, at least {least}")
+    if not cell.isascii() or not cell.isdecimal() or len(cell) > 9 or int(cell) < least:
+        raise AnnotationError(f"{source}: {name} is {cell!r}; write a whole number of pixels, at least {least}")
     return int(cell)

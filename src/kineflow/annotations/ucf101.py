@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kineflow.annotations.delimited import read_text
+from kineflow.annotations.delimited import read_lines
 from kineflow.annotations.matching import UnknownVideoError, VideoIndex
 from kineflow.annotations.model import Annotations, Event, Problems
 from kineflow.errors import AnnotationError
 
-GROUP = re.compile(r"_g(\d+)_c\d+(?:\.\w+)?$")
+GROUP = re.compile(r"_g(\d{1,9})_c\d+(?:\.\w+)?$")
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,10 @@ def _train_list(path: Path) -> Path:
 def _parse_classes(path: Path) -> dict[int, str]:
     problems = Problems()
     classes: dict[int, str] = {}
-    for row, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        number, _, name = line.strip().partition(" ")
-        if not number.isdecimal() or not name or int(number) in classes:
-            problems.add(f"{path.name}:{row}", f"{line.strip()!r} is not a new `number class`; correct the line")
+    for source, line in read_lines(path):
+        number, _, name = line.partition(" ")
+        if not _is_number(number) or not name or int(number) in classes:
+            problems.add(source, f"{line!r} is not a new `number class`; correct the line")
         else:
             classes[int(number)] = name.strip()
     problems.raise_if_any()
@@ -129,21 +127,22 @@ def _parse_classes(path: Path) -> dict[int, str]:
 def _parse_list(path: Path, role: str, classes: dict[int, str], problems: Problems) -> list[ListedVideo]:
     names = set(classes.values())
     listed = []
-    for row, line in enumerate(read_text(path).splitlines(), start=1):
-        source = f"{path.name}:{row}"
-        name, _, number = line.strip().partition(" ")
-        if not name:
-            continue
+    for source, line in read_lines(path):
+        name, _, number = line.partition(" ")
         label = name.replace("\\", "/").partition("/")[0]
         group = GROUP.search(name)
         if label not in names:
             problems.add(source, f"class {label!r} is not in classInd.txt; write Class/v_Class_g01_c01.avi")
         elif group is None:
             problems.add(source, f"{name!r} has no _gNN_cNN; write Class/v_Class_g01_c01.avi")
-        elif number and (not number.strip().isdecimal() or classes.get(int(number)) != label):
+        elif number and (not _is_number(number.strip()) or classes.get(int(number)) != label):
             problems.add(
                 source, f"class number {number.strip()!r} is not that of {label}; correct it (they count from 1)"
             )
         else:
             listed.append(ListedVideo(name, label, f"g{int(group[1]):02d}", role, source))
     return listed
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10

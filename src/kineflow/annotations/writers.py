@@ -12,8 +12,9 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from kineflow.annotations.boris_csv import EVENT_COLUMNS, MEDIA_NAMES
-from kineflow.annotations.frame_csv import BACKGROUND
+from kineflow.annotations.boris_csv import DURATION, EVENT_COLUMNS, MEDIA_NAMES, OFFSET, SOURCE
+from kineflow.annotations.delimited import DELIMITERS
+from kineflow.annotations.frame_csv import BACKGROUND, INDEX_NAMES
 from kineflow.annotations.model import Annotations, Event
 from kineflow.annotations.timing import label_frames
 from kineflow.errors import AnnotationError
@@ -56,6 +57,8 @@ def as_manifest(found: Annotations) -> Written:
 def as_boris_csv(found: Annotations, timestamps_sec: Mapping[str, NDArray[np.float64]]) -> Written:
     """Aggregated events, one row for each, so that states of one behaviour may overlap.
 
+    Times are those of each video, so `Source` names it alone, whatever recording it was a part of.
+
     Args:
         found: labels of whole videos become states over the whole video, frame labels states.
         timestamps_sec: of the frames of each video that has such labels.
@@ -66,11 +69,10 @@ def as_boris_csv(found: Annotations, timestamps_sec: Mapping[str, NDArray[np.flo
     events, notes = states(found, timestamps_sec)
     if not events:
         raise AnnotationError("there is no event to write; a BORIS table would be empty")
-    reserved = EVENT_COLUMNS | set(MEDIA_NAMES) | {"group"}
-    own = sorted({name for row in found.columns.values() for name in row if name.lower() not in reserved})
-    if found.groups or any("group" in row for row in found.columns.values()):
-        own = ["group", *own]
-    header = ["Media file name", *own, "Subject", "Behavior", "Behavior type", "Start (s)", "Stop (s)"]
+    own, dropped = _boris_columns(found)
+    if dropped:
+        notes.append(f"the columns {', '.join(dropped)} are left out: BORIS, or another column, has the name")
+    header = ["Source", "Media file name", *own, "Subject", "Behavior", "Behavior type", "Start (s)", "Stop (s)"]
     rows = []
     for event in events:
         values = dict(found.columns.get(event.video_id, {}))
@@ -79,8 +81,8 @@ def as_boris_csv(found: Annotations, timestamps_sec: Mapping[str, NDArray[np.flo
         kind = "POINT" if event.stop_sec is None else "STATE"
         stop_sec = event.start_sec if event.stop_sec is None else event.stop_sec
         times = [f"{time:.6f}".rstrip("0").rstrip(".") for time in (event.start_sec, stop_sec) if time is not None]
-        own_values = [_neutral(name, values.get(name, "")) for name in own]
-        rows.append([event.video_id, *own_values, event.subject, event.label, kind, *times])
+        media = [f"player #1:{event.video_id}", event.video_id]
+        rows.append([*media, *(values.get(name, "") for name in own), event.subject, event.label, kind, *times])
     if found.roles:
         notes.append(f"the roles of {len(found.roles)} videos are left out: BORIS has no such column")
     return Written({"": _csv([header, *rows])}, tuple(notes))
@@ -97,15 +99,16 @@ def as_frame_csv(found: Annotations, timestamps_sec: Mapping[str, NDArray[np.flo
     behaviours = tuple(name for name in found.labels if found.frame_tables or name in _labels_of_states(events))
     if not behaviours:
         raise AnnotationError(f"all {points} events are points, which label no frame; write --to boris_csv")
-    if BACKGROUND in behaviours:
-        raise AnnotationError("a behaviour is named background, which means none of them there; rename it")
+    if taken := set(behaviours) & {BACKGROUND, *INDEX_NAMES}:
+        raise AnnotationError(f"a behaviour is named {min(taken)}, which means something else there; rename it")
     files: dict[str, str] = {}
-    keys = list(dict.fromkeys([*found.frame_tables, *(event.video_id for event in events)]))
-    for key in keys:
+    by_video: dict[str, list[Event]] = {key: [] for key in found.frame_tables}
+    for event in events:
+        by_video.setdefault(event.video_id, []).append(event)
+    for key, own in by_video.items():
         name = f"{PurePosixPath(key).stem}.csv"
         if name in files:
             raise AnnotationError(f"two videos are named {PurePosixPath(key).stem}, and a table goes by it; rename one")
-        own = [event for event in events if event.video_id == key]
         table = found.frame_tables.get(key)
         values_NK = table.values if table else label_frames(own, timestamps_sec[key], behaviours)
         files[name] = _csv([["frame", *behaviours], *([i, *row] for i, row in enumerate(values_NK.tolist()))])
@@ -166,12 +169,27 @@ def _runs(
     return sorted(found, key=lambda event: event.start_sec or 0.0)
 
 
-def _neutral(name: str, value: str) -> str:
-    """Offsets and sources that the times were freed of must not be applied again by who reads the table."""
-    return "" if name.lower() in ("time offset (s)", "source", "media duration (s)") else value
+def _boris_columns(found: Annotations) -> tuple[list[str], list[str]]:
+    """The columns to write and those that cannot be: BORIS does not tell names apart by case.
+
+    Offsets and durations, that the times were freed of, would be applied again by who reads the table.
+    """
+    names = {name for row in found.columns.values() for name in row} | ({"group"} if found.groups else set())
+    taken = EVENT_COLUMNS | {*MEDIA_NAMES, SOURCE, OFFSET, DURATION}
+    kept: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: (name != "group", name)):
+        if name.lower() not in taken and not name.lower().startswith("modifier"):
+            kept.setdefault(name.lower(), name)
+    own = list(kept.values())
+    needless = {"subject", SOURCE, OFFSET, DURATION}
+    return own, sorted(name for name in names - set(own) if name.lower() not in needless)
 
 
-def _csv(rows: Iterable[Sequence[object]]) -> str:
+def _csv(rows: Sequence[Sequence[object]]) -> str:
+    """Rows below a header; a header that holds other separators is quoted, so that readers find the right one."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    header, *below = rows
+    tricky = any(mark in str(name) for name in header for mark in DELIMITERS)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if tricky else csv.QUOTE_MINIMAL).writerow(header)
+    csv.writer(text, lineterminator="\n").writerows(below)
     return text.getvalue()

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kineflow import annotations as annotation_formats
 from kineflow import storage
 from kineflow.annotations import Annotations
-from kineflow.annotations.guess import guess_format
-from kineflow.annotations.locate import list_videos
+from kineflow.annotations.guess import choose_format
+from kineflow.annotations.locate import list_videos, local_annotations
 from kineflow.annotations.timing import fit_frame_tables
 from kineflow.annotations.writers import Written, as_boris_csv, as_frame_csv, as_manifest
 from kineflow.errors import DataError, ParamsError
@@ -31,11 +30,11 @@ class Conversion:
     notes: tuple[str, ...]
 
 
-def convert(annotations: Path, videos: str, format: str | None, target: str, out: Path) -> Conversion:
+def convert(annotations: str, videos: str, format: str | None, target: str, out: Path) -> Conversion:
     """Read `annotations` and write them to `out`, whole or not at all.
 
     Args:
-        annotations: a local file or folder.
+        annotations: a file or folder, or their s3:// URI.
         videos: the folder or s3:// prefix that they are about.
         format: one of `kineflow.annotations.FORMATS`; guessed if None.
         target: one of `TARGETS`.
@@ -44,18 +43,15 @@ def convert(annotations: Path, videos: str, format: str | None, target: str, out
     Raises:
         DataError: the annotations are malformed, a video is missing or undecodable, or the target cannot hold them.
         ParamsError: an unknown target or format, or `out` exists.
+        ServiceError: S3 is out of reach.
     """
     if target not in TARGETS:
         raise ParamsError(f"--to {target!r} is no format to write; known: {', '.join(TARGETS)}")
     if out.exists():
         raise ParamsError(f"{out} exists and would be lost; name another --out")
     keys = [info.key for info in list_videos(videos)]
-    if format is None:
-        known, reason = guess_format(annotations, keys)
-        format = known.name
-    else:
-        reason = "as given"
-    found = annotation_formats.read(format, annotations, videos=keys)
+    known, reason = choose_format(annotations, format, keys)
+    found = known.read(local_annotations(annotations, known, home=home()), keys)
     if not found.events and not found.frame_tables:
         raise DataError(f"{annotations}: holds no label; nothing was written")
     if target == "manifest":
@@ -65,7 +61,7 @@ def convert(annotations: Path, videos: str, format: str | None, target: str, out
     else:
         written = as_frame_csv(found, frame_times(found, videos, points_too=True))
     _write(written, out)
-    return Conversion(format, reason, len(written.files), written.notes)
+    return Conversion(known.name, reason, len(written.files), written.notes)
 
 
 def frame_times(found: Annotations, videos: str, *, points_too: bool) -> dict[str, NDArray[np.float64]]:

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from kineflow import storage
-from kineflow.annotations import find_format
-from kineflow.annotations.guess import guess_format
+from kineflow.annotations.guess import choose_format
 from kineflow.annotations.locate import list_videos
 from kineflow.errors import ParamsError
 from kineflow.params import parse_params
@@ -70,8 +68,9 @@ def init_project(
     """
     if task not in ("clip", "frame"):
         raise ParamsError(f"task {task!r} is unknown; known: clip, frame")
-    format, reason = (format, "as given") if format else _guess(videos, annotations)
-    found = survey(videos, annotations, find_format(format), task=task, group_from=group_from)
+    known, reason = choose_format(annotations, format, [info.key for info in list_videos(videos)])
+    format = known.name
+    found = survey(videos, annotations, known, task=task, group_from=group_from)
     if found.problems:
         return InitReport(found, {}, None, format, reason)
     changes = [*choose(found, look_at_machine(), task=task), _background(format)]
@@ -115,13 +114,6 @@ def print_init_report(report: InitReport) -> None:
         choices.add_row(Text(key), Text(str(value)), Text(reason))
     console.print(choices, soft_wrap=False)
     console.print(f"{report.written} is written; `make retrain` runs it")
-
-
-def _guess(videos: str, annotations: str) -> tuple[str, str]:
-    if storage.is_s3(annotations):
-        raise ParamsError("the format of annotations on S3 is not guessed; choose it by --format")
-    known, reason = guess_format(Path(annotations), [info.key for info in list_videos(videos)])
-    return known.name, f"guessed: {reason}"
 
 
 def _background(format: str) -> Change:

@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -11,12 +10,11 @@ from statistics import median
 from kineflow import annotations as annotation_formats
 from kineflow import storage
 from kineflow.annotations import Annotations, Format, MalformedAnnotationsError
-from kineflow.annotations.boris_project import OBSERVATION
+from kineflow.annotations.boris_csv import OBSERVATION
 from kineflow.annotations.groups import assign_groups
-from kineflow.annotations.locate import annotation_root, fetch_annotations, list_annotations, list_videos
+from kineflow.annotations.locate import hash_files, list_videos, local_annotations
 from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames
 from kineflow.errors import AnnotationError
-from kineflow.storage import FileInfo
 from kineflow.store import home
 from kineflow.tables import RESERVED_LABELS
 from kineflow.video.probe_cache import Probed, VideoFile, probe_all
@@ -86,17 +84,14 @@ def survey(videos: str, annotations: str, format_: Format, *, task: str, group_f
     keys = [info.key for info in infos]
     files = [
         VideoFile(info.key, storage.join(videos, info.key), sha256, info.num_bytes)
-        for info, sha256 in zip(infos, _hash(videos, infos), strict=True)
+        for info, sha256 in zip(infos, hash_files(videos, infos, home=home()), strict=True)
     ]
-    annotation_files = list_annotations(format_, annotations)
-    root = annotation_root(annotations)
-    hashes = {info.key: sha256 for info, sha256 in zip(annotation_files, _hash(root, annotation_files), strict=True)}
+    path = local_annotations(annotations, format_, home=home())
     probed, _ = probe_all(files, home=home(), label="init")
     good = {key: info for key, info in probed.items() if info.reason is None}
     problems: list[str] = []
     found = Annotations()
     try:
-        path = fetch_annotations(annotations, hashes, home=home())
         found = annotation_formats.read(format_.name, path, videos=keys)
         _check(found, good)
     except MalformedAnnotationsError as err:
@@ -132,12 +127,6 @@ def choose_group_rule(keys: Sequence[str], found: Annotations) -> tuple[str, str
     if len(folders) > 1 and not folders <= labels:
         return "folder", f"the videos are in {len(folders)} folders that are not classes"
     return "video", "nothing says which videos belong together"
-
-
-def _hash(root: str, infos: Sequence[FileInfo]) -> list[str]:
-    cache_dir = home() / "objects"
-    with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(lambda info: storage.sha256_of(root, info, cache_dir=cache_dir), infos))
 
 
 def _check(found: Annotations, good: Mapping[str, Probed]) -> None:

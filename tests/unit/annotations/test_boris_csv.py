@@ -4,6 +4,7 @@ import pytest
 
 from kineflow import annotations
 from kineflow.errors import AnnotationError
+from tests.unit.annotations.samples import BORIS_7, write_sample
 
 VIDEOS = ["clips/a.mp4", "clips/b.mp4"]
 # The columns of a BORIS 8 export, an independent variable `arena` among them.
@@ -60,6 +61,81 @@ def test_offset_and_earlier_parts_are_subtracted(tmp_path: Path) -> None:
     found = read(tmp_path, row_8("bite", "POINT", "12.0", media="a.mp4", **parts),
                  row_8("bite", "POINT", "75.5", media="b.mp4", **parts))  # fmt: skip
     assert times(found) == [("clips/a.mp4", "bite", 2.0, None), ("clips/b.mp4", "bite", 5.5, None)]
+
+
+def test_a_state_over_parts_is_cut_at_their_bounds(tmp_path: Path) -> None:
+    # With the offset of 10 s the first part is 10 to 70, the second 70 to 100. BORIS names files without the offset.
+    parts = {"source": "player #1:a.mp4;b.mp4|player #2:side.mp4", "duration": "60.0;30.0|90.0", "offset": "10.0"}
+    found = read(
+        tmp_path,
+        row_8("groom", "START", "65.0", media="b.mp4", **parts),
+        row_8("bite", "POINT", "95.0", media="Not found", **parts),
+        row_8("groom", "STOP", "72.5", media="b.mp4", **parts),
+    )
+    assert times(found) == [
+        ("clips/b.mp4", "bite", 25.0, None),
+        ("clips/a.mp4", "groom", 55.0, 60.0),
+        ("clips/b.mp4", "groom", 0.0, 2.5),
+    ]
+    assert [event.source for event in found.events] == ["events.csv:3", "events.csv:2", "events.csv:2"]
+    assert found.columns["clips/b.mp4"]["arena"] == "north"
+
+
+def test_aggregated_states_over_parts(tmp_path: Path) -> None:
+    header = (
+        "Observation id,Observation type,Source,Media duration (s),Subject,Behavior,Behavior type,Start (s),Stop (s)"
+    )
+    found = read(tmp_path, "o1,Media file,player #1:a.mp4;b.mp4,60.0;30.0,m1,groom,STATE,50.0,70.0", header=header)
+    assert times(found) == [("clips/a.mp4", "groom", 50.0, 60.0), ("clips/b.mp4", "groom", 0.0, 10.0)]
+
+
+def test_parts_without_durations_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"events\.csv:2: 2 media files but 1 durations"):
+        read(tmp_path, row_8("bite", "POINT", "1", source="a.mp4;b.mp4", media="a.mp4", duration="60.0"))
+    header = "Observation id,Media file,Total length,Subject,Behavior,Behavior type,Start (s),Stop (s)"
+    rows = [
+        "o1,a.mp4,90.0,m1,groom,STATE,1,2",
+        "o1,b.mp4,90.0,m1,groom,STATE,61,62",
+        "o2,b.mp4,30.0,m1,groom,STATE,1,2",
+    ]
+    with pytest.raises(AnnotationError, match=r"events\.csv:3: observation 'o1' has several media files") as caught:
+        read(tmp_path, *rows, header=header)
+    assert "csv:4" not in str(caught.value)
+
+
+def test_the_second_part_of_an_old_export_is_not_taken_for_the_first(tmp_path: Path) -> None:
+    text = BORIS_7.replace("Player #1\tv/a.mp4", "Player #1\tv/b.mp4\t\nPlayer #1\tv/a.mp4")
+    (tmp_path / "old.tsv").write_text(text)
+    with pytest.raises(AnnotationError, match=r"old\.tsv:16: observation 'o1' has several media files"):
+        annotations.read("boris_csv", tmp_path / "old.tsv", videos=["v/a.mp4", "v/b.mp4"])
+
+
+def test_the_samples_of_every_layout(tmp_path: Path) -> None:
+    found = {
+        name: annotations.read("boris_csv", write_sample(name, tmp_path / name), videos=["v/a.mp4", "v/b.mp4"])
+        for name in ("boris_csv", "boris_csv 7", "boris_csv aggregated")
+    }
+    assert times(found["boris_csv"]) == [
+        ("v/a.mp4", "bite", 2.25, None),
+        ("v/a.mp4", "groom", 1.5, 60.0),
+        ("v/b.mp4", "groom", 0.0, 5.0),
+    ]
+    assert times(found["boris_csv 7"]) == [("v/a.mp4", "groom", 3.3, 7.75)]
+    assert found["boris_csv 7"].columns["v/a.mp4"]["Observation id"] == "o1"
+    assert times(found["boris_csv aggregated"]) == [("v/a.mp4", "groom", 1.0, 2.5), ("v/a.mp4", "bite", 3.0, None)]
+    assert all(one.columns["v/a.mp4"]["nest"] == "N7" for one in found.values())
+
+
+def test_blank_columns_of_spreadsheets_and_decimal_commas(tmp_path: Path) -> None:
+    header = "Behavior;Behavior type;Time;Media file name;;"
+    found = read(tmp_path, "bite;POINT;1,25;a.mp4;;", "bite;POINT;2,5;a.mp4", header=header)
+    assert times(found) == [("clips/a.mp4", "bite", 1.25, None), ("clips/a.mp4", "bite", 2.5, None)]
+
+
+def test_live_observations_have_no_video(tmp_path: Path) -> None:
+    row = row_8("bite", "POINT", "1", media="NA", source="NA").replace("Media file(s)", "Live observation")
+    with pytest.raises(AnnotationError, match="'Live observation' has no video; leave the observation out"):
+        read(tmp_path, row)
 
 
 def test_a_column_that_differs_within_a_video_says_nothing_about_it(tmp_path: Path) -> None:
@@ -130,6 +206,7 @@ def test_malformed_rows(tmp_path: Path, rows: list[str], message: str) -> None:
         ("Time,Behavior,Status", "lacks Media file name"),
         ("Time,Behavior,Media file name", "lacks Behavior type"),
         ("Behavior,Media file name,Start (s)", "not Stop"),
+        ("Behavior,Behavior type,Time,time,Media file name", "two columns are named 'time' but for case"),
     ],
 )
 def test_other_headers(tmp_path: Path, header: str, message: str) -> None:

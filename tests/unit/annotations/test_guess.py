@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from kineflow.annotations.guess import guess_format
+from kineflow.annotations.guess import choose_format, guess_format
 from kineflow.errors import AnnotationError, ParamsError
+from tests.unit.annotations.samples import SAMPLES, VIDEOS, write_sample
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,48 @@ def test_files(tmp_path: Path, name: str, text: str, format_: str) -> None:
     (tmp_path / name).write_text(text)
     found, reason = guess_format(tmp_path / name, ["a.mp4"])
     assert (found.name, bool(reason)) == (format_, True)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_samples_of_every_format(tmp_path: Path, name: str) -> None:
+    found, reason = guess_format(write_sample(name, tmp_path), VIDEOS)
+    assert found.name == name.partition(" ")[0]
+    assert reason
+
+
+NEAR_MISSES = {
+    "a table of keypoints": ("k.csv", "scorer,net,net\nbodyparts,a,a\ncoords,x,y\n0,1,1\n", "looks like none"),
+    "predictions, not labels": ("f.csv", "background,groom\n0.3,0.7\n", "looks like none"),
+    "BORIS without media": ("e.csv", "Behavior,Behavior type,Time\nsit,START,1\n", "looks like none"),
+    "a manifest without labels": ("m.csv", "path,group\na.mp4,g\n", "looks like none"),
+    "any JSON": ("x.json", '{"annotations": []}', "looks like none"),
+    "a broken JSON": ("x.json", '{"database": ', r"x\.json:1: no JSON"),
+    "UTF-16": ("x.csv", "path,label\na.mp4,x\n".encode("utf-16"), r"x\.csv:1: not UTF-8"),
+    "an open quote": ("x.csv", 'path,"label\na.mp4,x\n', "looks like none"),
+    "nothing": ("x.csv", "\n\n", "looks like none"),
+}
+
+
+@pytest.mark.parametrize("name", NEAR_MISSES)
+def test_near_misses_ask_plainly(tmp_path: Path, name: str) -> None:
+    file, text, message = NEAR_MISSES[name]
+    (tmp_path / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises((ParamsError, AnnotationError), match=message) as caught:
+        guess_format(tmp_path / file, ["a.mp4"])
+    assert file in str(caught.value)
+
+
+def test_a_folder_of_other_files_names_them(tmp_path: Path) -> None:
+    write_sample("boris_project", tmp_path)
+    write_sample("path_label", tmp_path)
+    with pytest.raises(ParamsError, match=r"is a folder; name one of its files: list\.txt \(path_label\), p\.boris \("):
+        guess_format(tmp_path, ["a.mp4"])
+
+
+def test_on_s3_the_format_is_asked_for() -> None:
+    assert choose_format("s3://bucket/x.csv", "manifest", [])[1] == "as given"
+    with pytest.raises(ParamsError, match=r"s3://bucket/x\.csv: the format .* choose it by --format"):
+        choose_format("s3://bucket/x.csv", None, [])
 
 
 def test_folders(tmp_path: Path, shared_data: Path) -> None:

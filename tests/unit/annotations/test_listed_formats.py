@@ -98,6 +98,15 @@ def test_kinetics(tmp_path: Path) -> None:
     assert labels(found) == {"jump/-a_b_000003_000013.mp4": ("jump", "train"), "cd.mp4": ("sit", "val")}
 
 
+def test_kinetics_test_list_has_no_label(tmp_path: Path) -> None:
+    test_list = "youtube_id,time_start,time_end,split,is_cc\nunseen,3,13,test,0\n"
+    write(tmp_path, train__csv=f"{HEADER}jump,a,3,13,train\n", test__csv=test_list)
+    assert labels(annotations.read("kinetics", tmp_path, videos=["a.mp4"])) == {"a.mp4": ("jump", "train")}
+    write(tmp_path, test__csv=test_list.replace("test,0", "val,0"))
+    with pytest.raises(AnnotationError, match=r"test\.csv:2: no label"):
+        annotations.read("kinetics", tmp_path, videos=["a.mp4"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -130,7 +139,6 @@ def test_something_something(tmp_path: Path) -> None:
     ("entries", "message"),
     [
         ([{"id": "7"}], r"train\.json: \[0\]: 'template' is missing"),
-        ([ENTRY | {"placeholders": []}], r"placeholders: 0 for the 1 of"),
         ([ENTRY | {"template": "Eating [something]"}], "class 'Eating something' is not in labels"),
         ([ENTRY | {"id": "zz"}], "'zz' is not in the source"),
         ({}, "is not a list"),

@@ -37,3 +37,8 @@ def test_finds(name: str, key: str) -> None:
 def test_refuses(name: str, reason: str) -> None:
     with pytest.raises(UnknownVideoError, match=reason):
         VideoIndex(KEYS).find(name)
+
+
+def test_two_keys_that_differ_in_unicode_form_only_are_never_chosen_between() -> None:
+    with pytest.raises(UnknownVideoError, match="could be"):
+        VideoIndex(["caf\u00e9.mp4", "cafe\u0301.mp4"]).find("caf\u00e9.mp4")

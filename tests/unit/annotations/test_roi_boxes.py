@@ -17,7 +17,7 @@ def test_boxes_by_video(tmp_path: Path) -> None:
     [
         ("", "boxes.csv: no header"),
         ("video,x,y,width\na,1,1,1\n", "boxes.csv:1: the header lacks height"),
-        ("video,x,y,width,height\na,1,1,5\n", "boxes.csv:2: 4 cells"),
+        ("video,x,y,width,height\na,1,1,5\n", "boxes.csv:2: 4 columns"),
         ("video,x,y,width,height\na,1,1,5,0\n", "boxes.csv:2: height is '0'"),
         ("video,x,y,width,height\na,-1,1,5,5\n", "boxes.csv:2: x is '-1'"),
         ("video,x,y,width,height\na,1,1.5,5,5\n", "boxes.csv:2: y is '1.5'"),

@@ -76,7 +76,9 @@ def test_a_second_player_is_another_view_with_its_offset(tmp_path: Path) -> None
         (project([[11.0, ""]]), r"events\[0\]: 2 is missing"),
         (project([], file={"1": ["zz.mp4"]}), r"o1\.file\.1: video 'zz\.mp4' is not in the source"),
         (project([], media_info={"length": {}}), "length: '/m/a.mp4' is missing"),
-        (project([], type="LIVE"), "LIVE observations have no video"),
+        (project([], type="LIVE"), "'LIVE' observations have no video"),
+        (project([], media_creation_date_as_offset=True), "times count from the media's creation date"),
+        ('{"observations": {"o1": {}, "o1": {}}}', "key 'o1' is there twice in one object"),
     ],
 )
 def test_malformed_projects(tmp_path: Path, content: object, message: str) -> None:
@@ -123,13 +125,13 @@ def test_malformed_activitynet(tmp_path: Path, content: object, message: str) ->
 
 
 VIA = """# Exported using VGG Video Annotator
-# ATTRIBUTE = {"1":{"aname":"Activity","type":4,"options":{"0":"walk"}}}
+# ATTRIBUTE = {"1":{"aname":"Activity","type":4,"options":{"0":"walk","1":"run"}},"2":{"type":1}}
 # CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata
 """
 
 
-def via_row(temporal: str, value: str = "0", file: str = "a.mp4", spatial: str = "[]") -> str:
-    return f'"1_x","[""{file}""]",0,"{temporal}","{spatial}","{{""1"":""{value}""}}"\n'
+def via_row(temporal: str, value: str = "0", file: str = "a.mp4", spatial: str = "[]", attribute: str = "1") -> str:
+    return f'"1_x","[""{file}""]",0,"{temporal}","{spatial}","{{""{attribute}"":""{value}""}}"\n'
 
 
 def read_via(tmp_path: Path, text: str) -> annotations.Annotations:
@@ -138,7 +140,9 @@ def read_via(tmp_path: Path, text: str) -> annotations.Annotations:
 
 
 def test_via(tmp_path: Path) -> None:
-    found = read_via(tmp_path, VIA + via_row("[1.5,2.75]") + via_row("[3]", "hop") + via_row("[]", file="b.mp4"))
+    found = read_via(
+        tmp_path, VIA + via_row("[1.5,2.75]") + via_row("[3]", "hop", attribute="2") + via_row("[]", file="b.mp4")
+    )
     assert times(found) == [
         ("a.mp4", "walk", 1.5, 2.75),
         ("a.mp4", "hop", 3.0, None),
@@ -147,9 +151,23 @@ def test_via(tmp_path: Path) -> None:
     assert found.events[0].source == "v.csv:4"
 
 
+def test_via_ticked_options_addresses_and_spreadsheets(tmp_path: Path) -> None:
+    found = read_via(tmp_path, VIA.replace(",metadata", ",metadata,,") + via_row("[1,2]", "0,1", "file:///m/%61.mp4"))
+    assert times(found) == [("a.mp4", "walk", 1.0, 2.0), ("a.mp4", "run", 1.0, 2.0)]
+
+
+def test_via_temporal_segments_only(tmp_path: Path) -> None:
+    header = "# CSV_HEADER = metadata_id,file_list,temporal_segment_start,temporal_segment_end,metadata\n"
+    found = read_via(tmp_path, header + '"1_x","[""a.mp4""]",1.5,2.75,"{""Activity"":""walk""}"\n')
+    assert times(found) == [("a.mp4", "walk", 1.5, 2.75)]
+    with pytest.raises(AnnotationError, match=r"v\.csv:2: stops at 1 s, before its start at 2 s"):
+        read_via(tmp_path, header + '"1_x","[""a.mp4""]",2,1,"{""Activity"":""walk""}"\n')
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (VIA + via_row("[1,2]", value="7"), r"v\.csv:4: metadata\.1: option '7' is none of 0, 1"),
         ("", "CSV_HEADER = ...` is missing"),
         (VIA.replace(",metadata\n", "\n"), "lacks metadata"),
         (VIA + via_row("[2,1]"), r"v\.csv:4: stops at 1 s, before"),

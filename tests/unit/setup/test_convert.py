@@ -2,13 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from kineflow import annotations
+from kineflow import annotations, storage
 from kineflow.annotations.writers import as_boris_csv, as_frame_csv
 from kineflow.errors import DataError, ParamsError
-from kineflow.setup.contact_sheet import draw_contact_sheet
 from kineflow.setup.convert import convert
+from tests.s3_server import KEY, SECRET, serve_bucket
 from tests.unit.setup.test_init import encode
 
 VIDEOS = ["n1/a.mp4", "n2/b.mp4"]
@@ -34,7 +33,7 @@ def content(found: annotations.Annotations) -> list[tuple[object, ...]]:
 
 
 def test_events_survive_boris_csv(folder: Path) -> None:
-    done = convert(folder / "events.csv", "v", None, "boris_csv", folder / "out.csv")
+    done = convert(str(folder / "events.csv"), "v", None, "boris_csv", folder / "out.csv")
     assert (done.source_format, done.notes) == ("boris_csv", ())
     before = annotations.read("boris_csv", folder / "events.csv", videos=VIDEOS)
     after = annotations.read("boris_csv", folder / "out.csv", videos=VIDEOS)
@@ -43,23 +42,23 @@ def test_events_survive_boris_csv(folder: Path) -> None:
 
 
 def test_frames_and_back(folder: Path) -> None:
-    done = convert(folder / "events.csv", "v", "boris_csv", "frame_csv", folder / "labels")
+    done = convert(str(folder / "events.csv"), "v", "boris_csv", "frame_csv", folder / "labels")
     assert done.notes[0].startswith("1 point events are left out")
     assert done.notes[1].startswith("the subjects of 1 events")
     found = annotations.read("frame_csv", folder / "labels", videos=VIDEOS)
     assert found.frame_tables["n1/a.mp4"].values[:, 0].tolist() == [0] * 5 + [1] * 10 + [0] * 5
-    convert(folder / "labels", "v", None, "boris_csv", folder / "back.csv")
+    convert(str(folder / "labels"), "v", None, "boris_csv", folder / "back.csv")
     back = annotations.read("boris_csv", folder / "back.csv", videos=VIDEOS)
     assert content(back) == [("n1/a.mp4", "sit", 0.5, 1.5, "")]
 
 
 def test_manifest_round_trip_and_whole_videos(folder: Path) -> None:
-    convert(folder / "m.csv", "v", None, "manifest", folder / "out.csv")
+    convert(str(folder / "m.csv"), "v", None, "manifest", folder / "out.csv")
     before = annotations.read("manifest", folder / "m.csv", videos=VIDEOS)
     after = annotations.read("manifest", folder / "out.csv", videos=VIDEOS)
     assert (content(after), after.groups, after.roles) == (content(before), before.groups, before.roles)
     assert after.columns["n1/a.mp4"]["cage"] == "c"
-    done = convert(folder / "m.csv", "v", None, "boris_csv", folder / "b.csv")
+    done = convert(str(folder / "m.csv"), "v", None, "boris_csv", folder / "b.csv")
     assert [note.split(" of ")[0] for note in done.notes] == ["2 labels", "the roles"]
     states = annotations.read("boris_csv", folder / "b.csv", videos=VIDEOS)
     assert content(states)[0] == ("n1/a.mp4", "jump", 0.0, 2.0, "")
@@ -71,31 +70,41 @@ def test_unlabelled_frames_are_counted() -> None:
     found = annotations.Annotations(frame_tables={"a.mp4": table}, classes=("sit",))
     written = as_boris_csv(found, {"a.mp4": np.array([0.0, 0.1, 0.2])})
     assert "1 unlabelled cells" in written.notes[0]
-    assert written.files[""].splitlines()[1:] == ["a.mp4,,sit,STATE,0,0.1", "a.mp4,,sit,STATE,0.2,0.3"]
+    assert written.files[""].splitlines()[1:] == [
+        "player #1:a.mp4,a.mp4,,sit,STATE,0,0.1",
+        "player #1:a.mp4,a.mp4,,sit,STATE,0.2,0.3",
+    ]
     assert as_frame_csv(found, {}).files["a.csv"] == "frame,sit\n0,1\n1,-1\n2,1\n"
 
 
 def test_refuses(folder: Path) -> None:
     with pytest.raises(DataError, match="2 labels have times, and a manifest labels whole videos"):
-        convert(folder / "events.csv", "v", None, "manifest", folder / "x.csv")
+        convert(str(folder / "events.csv"), "v", None, "manifest", folder / "x.csv")
     with pytest.raises(ParamsError, match="no format to write; known: boris_csv"):
-        convert(folder / "events.csv", "v", None, "ucf101", folder / "x.csv")
+        convert(str(folder / "events.csv"), "v", None, "ucf101", folder / "x.csv")
     with pytest.raises(ParamsError, match="exists and would be lost"):
-        convert(folder / "events.csv", "v", None, "boris_csv", folder / "m.csv")
+        convert(str(folder / "events.csv"), "v", None, "boris_csv", folder / "m.csv")
     (folder / "points.csv").write_text("Behavior,Behavior type,Time,Media file name\nbite,POINT,1,b.mp4\n")
     with pytest.raises(DataError, match="all 1 events are points"):
-        convert(folder / "points.csv", "v", None, "frame_csv", folder / "x")
+        convert(str(folder / "points.csv"), "v", None, "frame_csv", folder / "x")
     assert not list(folder.glob("*x*"))
 
 
-def test_contact_sheet(folder: Path) -> None:
-    sheet = draw_contact_sheet("v", folder / "events.csv", None, "column:nest", folder / "sheet.png", num_frames=2)
-    assert (sheet.num_classes, sheet.num_groups, sheet.num_empty, sheet.notes) == (2, 2, 2, ())
-    with Image.open(folder / "sheet.png") as picture:
-        pixels = np.asarray(picture.convert("L"), float)
-    top, bottom = pixels[30:108], pixels[133:211]  # bite is in the second group only, sit in the first
-    middle = pixels.shape[1] // 2 + 20
-    assert top[:, middle:].std() > 2 * top[:, 80 : middle - 40].std()
-    assert bottom[:, 80 : middle - 40].std() > 2 * bottom[:, middle + 20 :].std()
-    with pytest.raises(ParamsError, match=r"a contact sheet is a \.png"):
-        draw_contact_sheet("v", folder / "events.csv", None, None, folder / "sheet.pdf")
+def test_annotations_on_s3(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    (folder / "server").mkdir()
+    with serve_bucket(folder / "server") as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        storage.put_file(folder / "events.csv", "s3://bucket/notes/events.csv")
+        for key in VIDEOS:
+            storage.put_file(folder / "v" / key, f"s3://bucket/v/{key}")
+        with pytest.raises(ParamsError, match=r"s3://bucket/notes/events\.csv: the format .* choose it by --format"):
+            convert("s3://bucket/notes/events.csv", "s3://bucket/v", None, "boris_csv", folder / "out.csv")
+        convert("s3://bucket/notes/events.csv", "s3://bucket/v", "boris_csv", "boris_csv", folder / "out.csv")
+        convert("s3://bucket/notes/events.csv", "s3://bucket/v", "boris_csv", "frame_csv", folder / "labels")
+        with pytest.raises(DataError, match=r"s3://bucket/notes/gone\.csv"):
+            convert("s3://bucket/notes/gone.csv", "s3://bucket/v", "boris_csv", "boris_csv", folder / "x.csv")
+    convert(str(folder / "events.csv"), "v", None, "boris_csv", folder / "local.csv")
+    assert (folder / "out.csv").read_text() == (folder / "local.csv").read_text()
+    assert sorted(item.name for item in (folder / "labels").iterdir()) == ["a.csv", "b.csv"]
