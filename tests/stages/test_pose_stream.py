@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kineflow.annotations.pose.layouts import BODY_25
-from kineflow.data.preprocessing import Preprocessing, Reader
+from kineflow.data.preprocessing import Preprocessing
 from kineflow.errors import DataError
 from kineflow.inference.predict import TimedClip, VideoFile, label_videos, prepare, score_clips
 from kineflow.models.region_ops import provide_region_ops
@@ -213,7 +213,7 @@ def test_a_network_finds_people_where_there_are_no_files(project: Path, monkeypa
     network = {"pose__source": "keypointrcnn", "pose__path": None, "pose__weights": "people.pth"}
     change_params(project, **network, pose__min_likelihood=0.001, frames__fps=1.0)
     run_stages(monkeypatch, BEFORE_POSE)
-    index = (paths.FRAMES / "index.tsv").read_text().splitlines()[:2]
+    index = (paths.FRAMES / "index.tsv").read_text().splitlines()[:3]
     (paths.FRAMES / "index.tsv").write_text("\n".join([*index, ""]))  # one video of one frame is enough to wait for
     run_stages(monkeypatch, ("compute_pose",))
     (store,) = paths.POSE.glob("*.zip")
@@ -233,7 +233,7 @@ def test_a_network_finds_people_where_there_are_no_files(project: Path, monkeypa
     assert "weights 'people.pth': there is no such file" in report_of(Path(), "compute_pose")["error"]
 
 
-def from_the_file_on(video_id: str, stored: PoseReader) -> Reader:
+def from_the_file_on(video_id: str, stored: PoseReader) -> PoseReader:
     """What prediction sees of a video of the sample, by the rule of `stored`."""
     params = load_params(Path("params.yaml"))
     preprocessing = Preprocessing(
@@ -248,8 +248,12 @@ def from_the_file_on(video_id: str, stored: PoseReader) -> Reader:
         frame_stride=1,
         height_px=24,
         width_px=24,
+        decode_height_px=24,
+        decode_width_px=24,
         subtract_background=False,
         flow_scale_px=1.0,
         num_views=1,
     )
-    return prepare(VideoFile(video_id, Path("data/sample/clips") / video_id), preprocessing)
+    reader = prepare(VideoFile(video_id, Path("data/sample/clips") / video_id), preprocessing)
+    assert isinstance(reader, PoseReader)
+    return reader

@@ -68,7 +68,11 @@ def run(params: Params, report: StageReport) -> None:
     frame_labels = read_learned_labels(params, videos)
     expected = extracted_frame_counts(videos, fps=params.frames.fps)
     stores, source_frames = store_facts(
-        expected, paths.FRAMES, paths.FLOW if with_flow else None, paths.POSE if with_pose else None
+        expected,
+        paths.FRAMES,
+        paths.FLOW if with_flow else None,
+        paths.POSE if with_pose else None,
+        seen_root=home() / "store" / "seen",
     )
     counts = class_counts(params.task, clips, frame_labels, source_frames)
     facts = {

@@ -1,14 +1,16 @@
 """Facts about the frame, flow and pose stores: what is there against the tables, and what the images look like.
 
 Only a few images of each video are decoded; the counts come from the stores themselves, never from an index of them.
+What was seen in a file is remembered for as long as the file stays as it is.
 """
 
 import itertools
+import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,12 +18,13 @@ from numpy.typing import NDArray
 
 from kineflow.errors import KineflowError
 from kineflow.parallel import map_tasks
+from kineflow.store import ResultStore, digest
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.pose_store import PoseReader
 from kineflow.video.result_index import INDEX, read_index
 
-Stats = TypeVar("Stats")
+CODE_VERSION = 1  # rises with every change of what is seen in the same file
 
 NUM_SAMPLED_FRAMES = 5
 NUM_SAMPLED_FLOWS = 3
@@ -34,13 +37,13 @@ class FrameStats:
     """What the frame store holds of one video.
 
     Args:
-        source_frames_N: the source frame of each extracted frame.
+        source_frames: which frame of the video each extracted one is.
         brightest: the brightest sampled frame's 99th percentile, 0 to 255.
         largest_change: largest change of any pixel between sampled frames, 0 to 255; None for one frame.
         layout: their size and rate in words.
     """
 
-    source_frames_N: NDArray[np.int64]
+    source_frames: list[int]
     brightest: float
     largest_change: float | None
     layout: str
@@ -74,6 +77,27 @@ class PoseStats:
     fraction_with_joints: float
 
 
+Stats = TypeVar("Stats", FrameStats, FlowStats, PoseStats)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a store, and the digest that it was computed under."""
+
+    path: Path
+    key: str
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """A video's files, None where there is none, and where is kept what was seen in them."""
+
+    frames: StoredFile | None
+    flow: StoredFile | None
+    pose: StoredFile | None
+    seen_root: Path
+
+
 def frame_stats(path: Path) -> FrameStats:
     """Sample the frames of one video.
 
@@ -85,7 +109,7 @@ def frame_stats(path: Path) -> FrameStats:
     brightest = max(float(np.percentile(frame_HWC, BRIGHT_PERCENTILE)) for frame_HWC in frames_THWC)
     changes = [int(np.abs(after - before).max()) for before, after in itertools.pairwise(frames_THWC)]
     largest_change = float(max(changes)) if changes else None
-    return FrameStats(reader.source_frames, brightest, largest_change, _layout(reader))
+    return FrameStats(reader.source_frames.tolist(), brightest, largest_change, _layout(reader))
 
 
 def flow_stats(path: Path) -> FlowStats:
@@ -118,7 +142,12 @@ def pose_stats(path: Path) -> PoseStats:
 
 
 def store_facts(
-    expected_frames: Mapping[str, int], frames_dir: Path, flow_dir: Path | None, pose_dir: Path | None = None
+    expected_frames: Mapping[str, int],
+    frames_dir: Path,
+    flow_dir: Path | None,
+    pose_dir: Path | None = None,
+    *,
+    seen_root: Path,
 ) -> tuple[pd.DataFrame, dict[str, NDArray[np.int64]]]:
     """One row for each video that is expected or stored.
 
@@ -126,13 +155,16 @@ def store_facts(
         expected_frames: extracted frames of each ok video, by the tables.
         frames_dir: the frame store, with its `index.tsv`.
         flow_dir, pose_dir: the flow and the pose store; None where disabled.
+        seen_root: folder in which is kept what was seen in each file.
 
     Returns:
         the facts, and the source frames of each video whose frames can be read.
     """
     listed = [_listed(folder) for folder in (frames_dir, flow_dir, pose_dir)]
     video_ids = sorted(set(expected_frames).union(*listed))
-    items = [tuple(files.get(video_id) for files in listed) for video_id in video_ids]
+    seen_root = seen_root.absolute()
+    of_frames, of_flow, of_pose = listed
+    items = [StoredVideo(of_frames.get(v), of_flow.get(v), of_pose.get(v), seen_root) for v in video_ids]
     rows: list[dict[str, object]] = []
     source_frames: dict[str, NDArray[np.int64]] = {}
     for i, (frames, flow, pose) in map_tasks(_stats_of_video, items, label="looking at the stores"):
@@ -141,9 +173,9 @@ def store_facts(
         row: dict[str, object] = {"item": video_id, "frames": _state(frames, expected)}
         row |= {"flow": _state(flow, expected), "pose": _state(pose, expected)}
         if isinstance(frames, FrameStats):
-            source_frames[video_id] = frames.source_frames_N
+            source_frames[video_id] = np.array(frames.source_frames, np.int64)
             row |= {"brightest": frames.brightest, "largest_change": frames.largest_change}
-            row |= _count_facts("frames", len(frames.source_frames_N), expected)
+            row |= _count_facts("frames", len(frames.source_frames), expected)
         if isinstance(flow, FlowStats):
             row["fraction_at_bound"] = flow.fraction_at_bound
             row |= _count_facts("flows", flow.num_flows, None if expected is None else expected - 1)
@@ -163,19 +195,36 @@ def store_facts(
     return facts.sort_values("item", ignore_index=True), source_frames
 
 
-def _stats_of_video(files: Sequence[Path | None]) -> tuple[FrameStats | str, FlowStats | str, PoseStats | str]:
+def _stats_of_video(video: StoredVideo) -> tuple[FrameStats | str, FlowStats | str, PoseStats | str]:
     """Statistics of a video's files of frames, flow and pose, or in words why there are none."""
-    frames_path, flow_path, pose_path = files
-    return _try(frame_stats, frames_path), _try(flow_stats, flow_path), _try(pose_stats, pose_path)
+    seen = ResultStore(video.seen_root)
+    return (
+        _try(frame_stats, FrameStats, video.frames, seen),
+        _try(flow_stats, FlowStats, video.flow, seen),
+        _try(pose_stats, PoseStats, video.pose, seen),
+    )
 
 
-def _try(stats: Callable[[Path], Stats], path: Path | None) -> Stats | str:
-    if path is None:
+def _try(stats: Callable[[Path], Stats], kind: type[Stats], file: StoredFile | None, seen: ResultStore) -> Stats | str:
+    if file is None:
         return "missing"
     try:
-        return stats(path)
+        return _remembered(stats, kind, file, seen)
     except (KineflowError, OSError, zipfile.BadZipFile, KeyError, ValueError) as err:
         return f"unreadable: {' '.join(str(err).split())}"
+
+
+def _remembered(stats: Callable[[Path], Stats], kind: type[Stats], file: StoredFile, seen: ResultStore) -> Stats:
+    now = file.path.stat()  # what damages a file changes its time or its size
+    identity = {"key": file.key, "num_bytes": now.st_size, "changed_ns": now.st_mtime_ns}
+    name = digest(kind=kind.__name__, code=CODE_VERSION, **identity)
+    if name in seen:
+        values: dict[str, Any] = json.loads(seen.path(name).read_text())
+        return kind(**values)
+    found = stats(file.path)
+    with seen.writing(name) as target:
+        target.write_text(json.dumps(asdict(found)))
+    return found
 
 
 def _state(found: FrameStats | FlowStats | PoseStats | str, expected: int | None) -> str:
@@ -190,11 +239,12 @@ def _count_facts(kind: str, stored: int, expected: int | None) -> dict[str, obje
     return {f"{kind}_difference": stored - expected, f"{kind}_words": f"{stored} {kind}, {expected} expected"}
 
 
-def _listed(folder: Path | None) -> dict[str, Path]:
+def _listed(folder: Path | None) -> dict[str, StoredFile]:
     """The files of a store by video; none of one that is disabled."""
     if folder is None or not (folder / INDEX).is_file():
         return {}
-    return {row.video_id: folder / f"{row.video_id}.zip" for row in read_index(folder)}
+    folder = folder.absolute()
+    return {row.video_id: StoredFile(folder / f"{row.video_id}.zip", row.key) for row in read_index(folder)}
 
 
 def _spread(number: int, wanted: int) -> NDArray[np.int64]:

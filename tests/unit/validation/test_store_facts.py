@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import simplejpeg
 from numpy.typing import NDArray
 
 from kineflow.validation.store_facts import flow_stats, frame_stats, store_facts
 from kineflow.video.flow_store import FlowRule, writing_flow
-from kineflow.video.frame_store import writing_frames
+from kineflow.video.frame_store import FrameReader, writing_frames
 from kineflow.video.pose_store import PoseRule, writing_pose
 
 HEIGHT, WIDTH = 32, 48
@@ -52,7 +53,7 @@ def moving(num_frames: int) -> list[NDArray[np.uint8]]:
 def test_a_moving_square_is_bright_and_changes(tmp_path: Path) -> None:
     write_frames(tmp_path / "a.zip", moving(6))
     stats = frame_stats(tmp_path / "a.zip")
-    assert stats.source_frames_N.tolist() == [0, 2, 4, 6, 8, 10]
+    assert stats.source_frames == [0, 2, 4, 6, 8, 10]
     assert stats.brightest == pytest.approx(255, abs=6)
     assert stats.largest_change == pytest.approx(155, abs=12)
 
@@ -90,7 +91,7 @@ def test_stores_are_held_against_the_tables(tmp_path: Path) -> None:
     write_index(frames, ["good.mp4", "sub/short.mp4", "stray.mp4", "cut.mp4", "listed.mp4"])
     write_index(flow, ["good.mp4", "sub/short.mp4"])
     expected = {"good.mp4": 4, "sub/short.mp4": 6, "cut.mp4": 4, "listed.mp4": 4, "gone.mp4": 4}
-    facts, source_frames = store_facts(expected, frames, flow)
+    facts, source_frames = store_facts(expected, frames, flow, seen_root=tmp_path / "seen")
     facts = facts.set_index("item")
     assert list(facts.index) == ["cut.mp4", "gone.mp4", "good.mp4", "listed.mp4", "stray.mp4", "sub/short.mp4"]
     assert facts.loc["good.mp4", ["frames", "frames_difference", "flow", "flows_difference"]].tolist() == [
@@ -120,7 +121,9 @@ def test_pictures_are_counted_and_their_joints(tmp_path: Path) -> None:
                 writer.append(plain(0), num_joints=number)
     write_index(frames, ["a.mp4", "short.mp4", "gone.mp4"])
     write_index(pose, ["a.mp4", "short.mp4"])
-    facts, _ = store_facts(dict.fromkeys(("a.mp4", "short.mp4", "gone.mp4"), 4), frames, None, pose)
+    facts, _ = store_facts(
+        dict.fromkeys(("a.mp4", "short.mp4", "gone.mp4"), 4), frames, None, pose, seen_root=tmp_path / "seen"
+    )
     facts = facts.set_index("item")
     wanted = ["pose", "pictures_difference", "fraction_with_joints"]
     assert facts.loc["a.mp4", wanted].tolist() == ["stored", 0, 0.75]
@@ -136,13 +139,39 @@ def test_flow_of_frames_at_another_rate_is_noticed(tmp_path: Path) -> None:
         write_flow(flow / f"{name}.zip", [np.zeros((HEIGHT, WIDTH, 2), np.float32)] * 2, fps=fps)
     for folder in (frames, flow):
         write_index(folder, ["a", "b"])
-    facts, _ = store_facts({"a": 3, "b": 3}, frames, flow)
+    facts, _ = store_facts({"a": 3, "b": 3}, frames, flow, seen_root=tmp_path / "seen")
     assert facts["flow_mismatch"].tolist() == [None, "flow of 48x32 at 5 fps, frames of 48x32 at 10 fps"]
 
 
 def test_without_a_flow_store_there_is_nothing_to_say_about_flow(tmp_path: Path) -> None:
     write_frames(tmp_path / "a.zip", moving(4))
     write_index(tmp_path, ["a"])
-    facts, _ = store_facts({"a": 4}, tmp_path, None)
+    facts, _ = store_facts({"a": 4}, tmp_path, None, seen_root=tmp_path / "seen")
     assert facts.loc[0, "frames"] == "stored"
     assert facts[["flows_difference", "fraction_at_bound"]].isna().all(axis=None)
+
+
+def test_what_was_seen_in_a_file_is_remembered_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, seen = tmp_path / "frames", tmp_path / "seen"
+    write_frames(frames / "a.zip", moving(4))
+    write_frames(frames / "b.zip", moving(4))
+    write_index(frames, ["a", "b"])
+    first, _ = store_facts({"a": 4, "b": 4}, frames, None, seen_root=seen)
+    looked_at: list[str] = []
+
+    class Looking(FrameReader):
+        def __init__(self, path: Path) -> None:
+            looked_at.append(path.name)
+            super().__init__(path)
+
+    monkeypatch.setattr("kineflow.validation.store_facts.FrameReader", Looking)
+    again, source_frames = store_facts({"a": 4, "b": 4}, frames, None, seen_root=seen)
+    assert looked_at == []
+    pd.testing.assert_frame_equal(again, first)
+    assert source_frames["a"].tolist() == [0, 1, 2, 3]
+    (frames / "b.zip").write_bytes((frames / "a.zip").read_bytes()[:900])
+    damaged, _ = store_facts({"a": 4, "b": 4}, frames, None, seen_root=seen)
+    assert looked_at == ["b.zip"]
+    assert damaged["frames"].tolist()[0] == "stored" and "cut off" in damaged["frames"].tolist()[1]
