@@ -79,7 +79,8 @@ class VideoIndex:
 
 
 def _normalised(name: str) -> str:
-    plain = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
+    plain = unicodedata.normalize("NFC", name).replace("\\", "/")
+    plain = "/".join(part.strip() for part in plain.split("/"))
     while plain.startswith("./"):
         plain = plain[2:]
     return plain
@@ -87,7 +88,9 @@ def _normalised(name: str) -> str:
 
 def _without_suffix(plain: str) -> str:
     head, dot, suffix = plain.rpartition(".")
-    return head if dot and f".{suffix.lower()}" in VIDEO_SUFFIXES and head and not head.endswith("/") else plain
+    return (
+        head.rstrip() if dot and f".{suffix.lower()}" in VIDEO_SUFFIXES and head and not head.endswith("/") else plain
+    )
 
 
 def _path_ends(plain: str) -> list[str]:

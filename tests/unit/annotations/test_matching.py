@@ -2,7 +2,7 @@ import pytest
 
 from kineflow.annotations.matching import UnknownVideoError, VideoIndex
 
-KEYS = ["arena1/a.mp4", "arena2/a.mp4", "arena2/b b.MP4", "top.avi", "r/rec.2020.mkv", "caf\u00e9.mp4"]
+KEYS = ["arena1/a.mp4", "arena2/a.mp4", "arena2/b b.MP4", "top.avi", "r/rec.2020.mkv", "caf\u00e9.mp4", "x/b .mp4"]
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ KEYS = ["arena1/a.mp4", "arena2/a.mp4", "arena2/b b.MP4", "top.avi", "r/rec.2020
         ("rec.2020", "r/rec.2020.mkv"),
         ("/old/place/top.avi", "top.avi"),
         ("cafe\u0301.mp4", "caf\u00e9.mp4"),  # decomposed by macOS
+        ("x/b ", "x/b .mp4"),  # blanks around names do not count
     ],
 )
 def test_finds(name: str, key: str) -> None:
