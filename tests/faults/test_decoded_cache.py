@@ -52,6 +52,7 @@ def rgb_job(root: Path) -> Job:
         model=ModelConfig("r3d_mini.avg", "clip", 2, 3, 0.0, None, {}),
         store=StreamStore.of("rgb", store_dir),
         classes=("dim", "bright"),
+        labels="exclusive",
         train=items[::2] + items[1:6:2],
         val=items[1::2],
         preprocessing=make(height_px=16, width_px=16, decode_height_px=20, decode_width_px=20),
