@@ -20,9 +20,11 @@ from benchmarks.timing import Comparison, elapsed_sec
 
 STAGES = ("sync", "ingest", "validate_raw", "extract_frames", "compute_flow", "make_splits", "validate_dataset")
 LATER_OUTS = {  # what the stages after the gates make, for DVC to look at: they do not grow with the videos
+    "compute_pose": ("data/pose/disabled",),
     "embed": ("data/embeddings/disabled",),
     "train@rgb": ("models/rgb/disabled",),
     "train@flow": ("models/flow/disabled",),
+    "train@pose": ("models/pose/disabled",),
     "distill": ("models/student/disabled",),
     "evaluate": (
         "metrics.json",

@@ -211,7 +211,7 @@ def test_a_network_finds_people_where_there_are_no_files(project: Path, monkeypa
     torch.manual_seed(0)
     torch.save(keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), "people.pth")
     network = {"pose__source": "keypointrcnn", "pose__path": None, "pose__weights": "people.pth"}
-    change_params(project, **network, pose__min_likelihood=0.001, frames__fps=1.0)
+    change_params(project, **network, pose__min_likelihood=0.001, frames__fps=1.0, clips__min_frames=1)
     run_stages(monkeypatch, BEFORE_POSE)
     index = (paths.FRAMES / "index.tsv").read_text().splitlines()[:3]
     (paths.FRAMES / "index.tsv").write_text("\n".join([*index, ""]))  # one video of one frame is enough to wait for

@@ -151,7 +151,7 @@ def test_coco_round_trip_with_its_own_layout(tmp_path: Path) -> None:
         ),
         (
             {"annotations": [{"image_id": 7, "category_id": 1, "keypoints": [1, None, 2, 1, 2, 2]}]},
-            r"keypoints\[1\]: None is no number",
+            r"keypoints\[1\]: 'None' is no number",
         ),
     ],
 )
