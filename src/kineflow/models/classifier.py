@@ -1,13 +1,12 @@
 """A video classifier: backbone, temporal pooling, head."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from kineflow.errors import ParamsError
-from kineflow.models.pooling.average import MiddleFrame
-
-Task = Literal["clip", "frame"]
+from kineflow.models.pooling.average import MiddleFrame, SpatialAverage
+from kineflow.models.specs import Task
 
 
 class Prediction(NamedTuple):
@@ -28,8 +27,9 @@ class VideoClassifier(nn.Module):
     Args:
         name: `backbone.pooling`, as the registry knows it.
         task: `clip` for one answer a clip, `frame` for one a frame.
-        backbone: clips_BCTHW -> features_BTD; has `first_layer`.
-        pooling: features_BTD -> features_BD (clip) or features_BTD (frame); has `feature_dim`.
+        backbone: clips_BCTHW -> maps_BDTHW; has `first_layer`.
+        pooling: features_BTD -> features_BD (clip) or features_BTD (frame); has `feature_dim`. With an attribute
+            `reads_maps` that is true, it reads the maps themselves, and else their spatial average.
         head: features -> logits.
         in_channels: C of the clips.
         num_classes: K.
@@ -50,6 +50,7 @@ class VideoClassifier(nn.Module):
         self.name = name
         self.task: Task = task
         self.backbone = backbone
+        self.flatten = nn.Identity() if getattr(pooling, "reads_maps", False) else SpatialAverage()
         self.pooling = pooling
         self.head = head
         self.in_channels = in_channels
@@ -78,5 +79,5 @@ class VideoClassifier(nn.Module):
             )
         if isinstance(self.pooling, MiddleFrame):
             clips_BCTHW = self.pooling.choose_frames(clips_BCTHW)
-        features = self.pooling(self.backbone(clips_BCTHW))
+        features = self.pooling(self.flatten(self.backbone(clips_BCTHW)))
         return Prediction(logits=self.head(features), features=features)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kineflow.models.classifier import VideoClassifier
+from kineflow.models.pooling.average import SpatialAverage
 from kineflow.models.pooling.bert import SelfAttention
 
 MacsKind = Literal["convolution", "linear", "recurrent", "attention", "elementwise"]
@@ -125,7 +126,7 @@ def _activation_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
 
 
 def _pooling_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
-    return x.numel()
+    return x.numel() if x.numel() > y.numel() else 0  # cached features have one place, which is no mean
 
 
 _RULES: tuple[tuple[tuple[type[nn.Module], ...], MacsKind, Callable[[nn.Module, Tensor, Tensor], int]], ...] = (
@@ -136,7 +137,7 @@ _RULES: tuple[tuple[tuple[type[nn.Module], ...], MacsKind, Callable[[nn.Module, 
     ((nn.BatchNorm2d, nn.BatchNorm3d), "elementwise", _norm_macs),
     ((nn.ReLU,), "elementwise", _activation_macs),
     (
-        (nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+        (nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, SpatialAverage),
         "elementwise",
         _pooling_macs,
     ),

@@ -1,6 +1,6 @@
 """Every model by name, `backbone.pooling`: what it is, what it serves, how it is built.
 
-The backbones and poolings stand in `specs.py`. A wrong name, combination, task or option is refused with the
+The backbones and poolings stand in `zoo.py`. A wrong name, combination, task or option is refused with the
 reason and with what is known, nearest first.
 """
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from kineflow.errors import ParamsError
-from kineflow.models.classifier import Task, VideoClassifier
+from kineflow.models.classifier import VideoClassifier
 from kineflow.models.heads import LinearHead
 from kineflow.models.specs import (
-    BACKBONES,
-    POOLINGS,
     TASKS,
     BackboneSpec,
     InputKind,
     Options,
     OptionValue,
     PoolingSpec,
+    Task,
 )
+from kineflow.models.zoo import BACKBONES, POOLINGS
 
 
 @dataclass(frozen=True)

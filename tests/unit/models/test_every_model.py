@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from kineflow.models.classifier import Task, VideoClassifier
+from kineflow.models.classifier import VideoClassifier
 from kineflow.models.layout import use_channels_last
 from kineflow.models.registry import ModelSpec, create_model, list_models
+from kineflow.models.specs import Task
 
 NUM_CLASSES = 5
 BATCH_SIZE = 3

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from kineflow.errors import ParamsError
-from kineflow.models.classifier import Task
 from kineflow.models.describe import describe_model
 from kineflow.models.registry import create_model, find_model, list_models
+from kineflow.models.specs import Task
 from kineflow.models.weights import state_dict_sha256
 
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kineflow.models.backbones.resnet2d import initialise_convolutions
+from kineflow.models.specs import BackboneSpec, Options, Task
 from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
 
 
 class ClipNetwork(nn.Module):
-    """Average a 3D network's activations over space and keep its time steps.
+    """A 3D network up to its last activations.
 
     Args:
         network: clips_BCTHW -> activations (B, D, T', H', W').
@@ -28,8 +28,9 @@ class ClipNetwork(nn.Module):
         self.temporal_stride = temporal_stride
 
     def forward(self, clips_BCTHW: Tensor) -> Tensor:
-        """Return features (B, T', D), T' = ceil(T / temporal_stride)."""
-        return torch.mean(self.network(clips_BCTHW), dim=(3, 4)).transpose(1, 2)
+        """Return maps (B, D, T', H', W'), T' = ceil(T / temporal_stride)."""
+        maps_BDTHW: Tensor = self.network(clips_BCTHW)
+        return maps_BDTHW
 
 
 class SoundConv3d(nn.Conv3d):
@@ -140,3 +141,41 @@ class SmallResNet3d(nn.Module):
         """Return activations (B, D, T', H', W'), D the last width."""
         activations: Tensor = self.stages(self.stem(clips_BCTHW))
         return activations
+
+
+def _build_r3d_18(in_channels: int, task: Task, options: Options) -> nn.Module:
+    return build_r3d_18(in_channels=in_channels)
+
+
+def _build_small(in_channels: int, task: Task, options: Options) -> nn.Module:
+    width = int(options["width"])
+    return build_small_r3d(
+        in_channels=in_channels,
+        widths=(width, 2 * width, 4 * width),
+        stem_stride_px=int(options["stem_stride_px"]),
+        keep_frames=task == "frame",
+    )
+
+
+SPECS = (
+    *(
+        BackboneSpec(
+            name=name,
+            input="3d",
+            build=_build_small,
+            poolings=("avg",),
+            source="kineflow; 3D residual blocks after Hara et al. 2018",
+            options={"width": width, "stem_stride_px": 2},
+        )
+        for name, width in (("r3d_mini", 16), ("r3d_tiny", 32))
+    ),
+    BackboneSpec(
+        name="r3d_18",
+        input="3d",
+        build=_build_r3d_18,
+        poolings=("avg",),
+        source="Tran et al. 2018, A closer look at spatiotemporal convolutions; torchvision",
+        tasks=("clip",),
+        why_not="its strides leave one time step for every 8 frames",
+    ),
+)

@@ -2,6 +2,16 @@
 
 from torch import Tensor, nn
 
+from kineflow.models.specs import ANY_BACKBONE, TASKS, Options, PoolingSpec, Task
+
+
+class SpatialAverage(nn.Module):
+    """The mean over height and width: what poolings read that know no places in the image."""
+
+    def forward(self, maps_BDTHW: Tensor) -> Tensor:
+        """Return features_BTD."""
+        return maps_BDTHW.mean(dim=(3, 4)).transpose(1, 2)
+
 
 class AveragePooling(nn.Module):
     """The mean over the time steps."""
@@ -42,3 +52,28 @@ class EveryStep(nn.Module):
     def forward(self, features_BTD: Tensor) -> Tensor:
         """Return features_BTD unchanged."""
         return features_BTD
+
+
+def _build_one_frame(feature_dim: int, task: Task, options: Options) -> nn.Module:
+    return MiddleFrame(feature_dim=feature_dim) if task == "clip" else EveryStep(feature_dim=feature_dim)
+
+
+def _build_average(feature_dim: int, task: Task, options: Options) -> nn.Module:
+    return AveragePooling(feature_dim=feature_dim) if task == "clip" else EveryStep(feature_dim=feature_dim)
+
+
+SPECS = (
+    PoolingSpec(
+        name="none",
+        build=_build_one_frame,
+        tasks=ANY_BACKBONE,
+        source="the middle frame of a clip; each frame by itself",
+    ),
+    PoolingSpec(
+        name="avg",
+        build=_build_average,
+        tasks={"2d": ("clip",), "3d": TASKS, "embedding": ("clip",)},
+        source="Wang et al. 2016, Temporal segment networks",
+        why_not="an average over time has one answer for the clip",
+    ),
+)

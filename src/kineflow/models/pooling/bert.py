@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kineflow.errors import ParamsError
+from kineflow.models.specs import ANY_BACKBONE, Options, PoolingSpec, Task
 
 INITIAL_STD = 0.02
 
@@ -134,3 +135,26 @@ class BertPooling(nn.Module):
         visible_BN = torch.rand(x_BND.shape[:2], device=x_BND.device) >= self.mask_prob
         visible_BN[:, 0] = True
         return visible_BN
+
+
+def _build(feature_dim: int, task: Task, options: Options) -> nn.Module:
+    return BertPooling(
+        feature_dim=feature_dim,
+        max_steps=int(options["max_steps"]),
+        num_heads=int(options["num_heads"]),
+        num_blocks=int(options["num_blocks"]),
+        mask_prob=float(options["mask_prob"]),
+        dropout=float(options["bert_dropout"]),
+        every_step=task == "frame",
+    )
+
+
+SPECS = (
+    PoolingSpec(
+        name="bert",
+        build=_build,
+        tasks=ANY_BACKBONE,
+        source="Kalfaoglu 2020, 4.1.1 and 4.2.2",
+        options={"max_steps": 16, "num_heads": 8, "num_blocks": 1, "mask_prob": 0.2, "bert_dropout": 0.9},
+    ),
+)

@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from kineflow.models.specs import ANY_BACKBONE, Options, PoolingSpec, Task
+
 Summary = Literal["last", "mean"]
 
 
@@ -60,3 +62,32 @@ class LstmPooling(nn.Module):
             return states_BTD[:, -1]
         # The backward direction has read the whole clip at the first step.
         return torch.cat((states_BTD[:, -1, : self.hidden_dim], states_BTD[:, 0, self.hidden_dim :]), dim=1)
+
+
+def _build(feature_dim: int, task: Task, options: Options) -> nn.Module:
+    return LstmPooling(
+        feature_dim=feature_dim,
+        hidden_dim=int(options["hidden_dim"]),
+        num_layers=int(options["num_layers"]),
+        bidirectional=bool(options["bidirectional"]),
+        dropout=float(options["lstm_dropout"]),
+        every_step=task == "frame",
+        summary="mean" if options["summary"] == "mean" else "last",
+    )
+
+
+SPECS = (
+    PoolingSpec(
+        name="lstm",
+        build=_build,
+        tasks=ANY_BACKBONE,
+        source="Hochreiter and Schmidhuber 1997; sizes of Kalfaoglu 2020, 3.3.1",
+        options={
+            "hidden_dim": 512,
+            "num_layers": 2,
+            "bidirectional": False,
+            "lstm_dropout": 0.0,
+            "summary": "last",
+        },
+    ),
+)
