@@ -27,7 +27,7 @@ class VideoClassifier(nn.Module):
     Args:
         name: `backbone.pooling`, as the registry knows it.
         task: `clip` for one answer a clip, `frame` for one a frame.
-        backbone: clips_BCTHW -> maps_BDTHW; has `first_layer`.
+        backbone: clips_BCTHW -> maps_BDTHW; has `first_layer`, one name, several or None.
         pooling: features_BTD -> features_BD (clip) or features_BTD (frame); has `feature_dim`. With an attribute
             `reads_maps` that is true, it reads the maps themselves, and else their spatial average.
         head: features -> logits.
@@ -58,10 +58,11 @@ class VideoClassifier(nn.Module):
         self.feature_dim = int(pooling.feature_dim)  # type: ignore[arg-type]
 
     @property
-    def first_layer(self) -> str | None:
-        """State-dict prefix of the layer that reads the clip's channels; None without such a layer."""
-        inner = self.backbone.first_layer
-        return None if inner is None else f"backbone.{inner}"
+    def first_layers(self) -> tuple[str, ...]:
+        """State-dict prefixes of the layers that read the clip's channels; mostly one."""
+        inner: str | tuple[str, ...] | None = self.backbone.first_layer  # type: ignore[assignment]
+        names = (inner,) if isinstance(inner, str) else inner or ()
+        return tuple(f"backbone.{name}" for name in names)
 
     def forward(self, clips_BCTHW: Tensor) -> Prediction:
         """Return logits and the features they were computed from.

@@ -97,9 +97,9 @@ def find_model(name: str) -> ModelSpec:
     if not dot:
         problem = "a model is named backbone.pooling"
     elif backbone_name in backbones and pooling_name in poolings:
-        fitting = ", ".join(backbones[backbone_name].poolings)
-        problem = f"{backbone_name} does not go with the pooling {pooling_name}, only with {fitting}"
-        known_names = [f"{backbone_name}.{pooling}" for pooling in backbones[backbone_name].poolings]
+        fitting = [pooling for pooling in backbones[backbone_name].poolings if pooling in poolings]
+        problem = f"{backbone_name} does not go with the pooling {pooling_name}, only with {', '.join(fitting)}"
+        known_names = [f"{backbone_name}.{pooling}" for pooling in fitting]
     elif backbone_name in backbones:
         problem = f"there is no pooling {pooling_name!r}"
     else:

@@ -172,7 +172,7 @@ def _without_prefixes(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _copy_what_fits(model: VideoClassifier, found: Mapping[str, Tensor], *, source: str, path: Path) -> WeightsReport:
     wanted = model.state_dict()
-    first = None if model.first_layer is None else f"{model.first_layer}.weight"
+    first = {f"{layer}.weight" for layer in model.first_layers}
     filled: dict[str, Tensor] = {}
     adapted, dropped, unused = [], [], []
     for name, tensor in found.items():
@@ -181,7 +181,7 @@ def _copy_what_fits(model: VideoClassifier, found: Mapping[str, Tensor], *, sour
             unused.append(name)
             continue
         shape = wanted[target].shape
-        if target == first and tensor.shape != shape and _is_rgb_of(tensor, shape):
+        if target in first and tensor.shape != shape and _is_rgb_of(tensor, shape):
             tensor = adapt_input_channels(tensor, in_channels=shape[1])
             adapted.append(target)
         if tensor.shape == shape:

@@ -41,12 +41,16 @@ def every_case() -> list[object]:
     """Every model on each of its tasks.
 
     The deep ResNets differ from resnet18 in nothing that a pooling sees but its width, and cost two minutes: here
-    with one pooling each, with all of them in the soak tests.
+    with one pooling each, with all of them in the soak tests. 3D backbones of full size need longer clips:
+    test_every_3d_model.py.
     """
-    deep = ("resnet34", "resnet50", "resnet101")
+    deep = ("resnet34", "resnet50", "resnet101", "r3d_18")
+    small_3d = ("r3d_mini", "r3d_tiny", "r3d_18")
     cases = []
     for spec in list_models():
         backbone, pooling = spec.name.split(".")
+        if spec.input == "3d" and backbone not in small_3d:
+            continue
         marks = [pytest.mark.soak] if backbone in deep and pooling != "avg" else []
         for task in spec.tasks:
             cases.append(pytest.param((spec, task), id=f"{spec.name}-{task}", marks=marks))

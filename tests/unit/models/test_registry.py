@@ -55,15 +55,15 @@ def test_a_name_without_a_pooling_is_explained() -> None:
 
 
 def test_a_wrong_combination_is_refused_with_what_fits() -> None:
-    text = message("r3d_18.bert")
-    assert "r3d_18 does not go with the pooling bert, only with avg" in text
-    assert text.endswith("known: r3d_18.avg")
+    text = message("r3d_18.none")
+    assert "r3d_18 does not go with the pooling none, only with avg, " in text
+    assert text.endswith(("r3d_18.avg", "r3d_18.bert", "r3d_18.lstm"))
 
 
 def test_r3d_18_refuses_the_frame_task_with_the_reason() -> None:
     text = message("r3d_18.avg", task="frame")
     assert "its strides leave one time step for every 8 frames" in text
-    assert "models that do: r3d_mini.avg, r3d_tiny.avg, " in text
+    assert "models that do: mc3_18.avg, x3d_s.avg, r3d_mini.avg, r3d_tiny.avg, " in text
 
 
 def test_average_pooling_of_frames_refuses_the_frame_task() -> None:
