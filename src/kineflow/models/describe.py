@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from kineflow.models.backbones.nonlocal3d import NonLocal3d
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.pooling.average import SpatialAverage
 from kineflow.models.pooling.bert import SelfAttention
@@ -117,6 +118,12 @@ def _attention_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
     return 2 * batch_size * num_tokens * num_tokens * dim
 
 
+def _nonlocal_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    batch_size, channels, num_frames, height, width = x.shape
+    num_keys = num_frames * (height // 2) * (width // 2)
+    return 2 * batch_size * num_frames * height * width * num_keys * (channels // 2)
+
+
 def _norm_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
     return 2 * y.numel()
 
@@ -134,6 +141,7 @@ _RULES: tuple[tuple[tuple[type[nn.Module], ...], MacsKind, Callable[[nn.Module, 
     ((nn.Linear,), "linear", _linear_macs),
     ((nn.LSTM,), "recurrent", _lstm_macs),
     ((SelfAttention,), "attention", _attention_macs),
+    ((NonLocal3d,), "attention", _nonlocal_macs),
     ((nn.BatchNorm2d, nn.BatchNorm3d), "elementwise", _norm_macs),
     ((nn.ReLU,), "elementwise", _activation_macs),
     (

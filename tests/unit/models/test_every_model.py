@@ -86,9 +86,11 @@ def test_answers_have_the_shapes_of_the_task(case: Case) -> None:
 def test_gradients_reach_every_parameter_and_repeat_exactly(case: Case) -> None:
     case.model.train()
     gradients = []
+    # Strides over time must leave two steps, or a recurrent pooling never reads its own state.
+    num_frames = 16 if case.spec.input == "3d" else NUM_FRAMES
     for _ in range(2):
         torch.manual_seed(1)
-        logits = case.model(case.clips()).logits
+        logits = case.model(case.clips(num_frames=num_frames)).logits
         (logits * torch.randn(logits.shape)).sum().backward()
         gradients.append([parameter.grad for parameter in case.model.parameters()])
         case.model.zero_grad()
