@@ -48,6 +48,29 @@ def test_systems_without_figures_are_built(row: ThesisRow) -> None:
     assert size_of(row).num_parameters > 1e6
 
 
+@pytest.mark.parametrize("row", [row for row in ROWS_3D if not row.check], ids=lambda row: row.system)
+def test_systems_without_figures_learn_from_one_step(row: ThesisRow) -> None:
+    """One step of gradient descent on two generated clips, short and small, makes their loss less."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = create_model(row.model, num_classes=row.num_classes, in_channels=3, task="clip", options=row.options)
+    clips_BCTHW, labels_B = torch.randn(2, 3, 16, 40, 40), torch.tensor([0, 1])
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # the same function before and after the step
+        if hasattr(module, "mask_prob"):
+            module.mask_prob = 0.0
+    before = torch.nn.functional.cross_entropy(model(clips_BCTHW).logits, labels_B)
+    before.backward()
+    optimiser.step()
+    with torch.no_grad():
+        after = torch.nn.functional.cross_entropy(model(clips_BCTHW).logits, labels_B)
+    torch.set_num_threads(threads)
+    assert after < before
+
+
 def test_the_backbone_from_scratch_has_the_published_output() -> None:
     """Toering 2018, Table 3.1: 1024 channels, 13 frames of 30x30 from 13 of 240x240."""
     with torch.device("meta"):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kineflow.models.backbones.nonlocal3d import NonLocal3d
 
 Triple = tuple[int, int, int]
+NUM_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # of the four stages, by depth
 # (channels, stride, index of the block in its stage) -> the block's middle convolution
 BuildMiddle = Callable[[int, Triple, int], nn.Module]
 

@@ -1,5 +1,7 @@
 """What every 3D backbone has in common: its output, its smallest clip, convolutions whose gradients are sound."""
 
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,6 +12,8 @@ CLIP_POOLINGS = (
     "avg", "concat", "concat_fc", "lstm", "gru", "tcn", "transformer", "bert",
     "nonlocal_avg", "nonlocal_concat", "nonlocal_concat_fc", "conv_gru",
 )  # fmt: skip
+# Feature reduction with a modified or an added last block (Kalfaoglu 2020, 4.1.2), or none.
+Reduction = Literal["", "frmb", "frab"]
 
 
 class ClipNetwork(nn.Module):

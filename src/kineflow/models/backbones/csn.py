@@ -7,12 +7,10 @@ from functools import partial
 
 from torch import nn
 
-from kineflow.models.backbones.bottleneck3d import Stage, Triple, build_stage, chain, stem
+from kineflow.models.backbones.bottleneck3d import NUM_BLOCKS, Stage, Triple, build_stage, chain, stem
 from kineflow.models.backbones.clip_network import CLIP_POOLINGS, ClipNetwork
 from kineflow.models.backbones.resnet2d import initialise_convolutions
 from kineflow.models.specs import BackboneSpec, Options, Task
-
-NUM_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 def build_csn(*, depth: int, in_channels: int, preserve_interactions: bool) -> ClipNetwork:

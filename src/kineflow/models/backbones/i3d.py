@@ -5,18 +5,16 @@ https://github.com/piergiaj/pytorch-i3d/blob/b49fadf943fc9b6fdadb29c677443ea95fb
 """
 
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from kineflow.models.backbones.bottleneck3d import chain
-from kineflow.models.backbones.clip_network import CLIP_POOLINGS, ClipNetwork
+from kineflow.models.backbones.clip_network import CLIP_POOLINGS, ClipNetwork, Reduction
 from kineflow.models.backbones.resnet2d import initialise_convolutions
 from kineflow.models.backbones.same_padding import SameConv3d, SameMaxPool3d
 from kineflow.models.specs import BackboneSpec, Options, Task
 
-Reduction = Literal["", "frmb", "frab"]
 # Channels: 1x1x1; 1x1x1 before 3x3x3, twice; 1x1x1 after pooling.
 Widths = tuple[int, int, int, int, int, int]
 _MIXED: dict[str, Widths] = {

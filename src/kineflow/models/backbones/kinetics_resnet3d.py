@@ -6,17 +6,22 @@ https://github.com/kenshohara/3D-ResNets-PyTorch/blob/26632d5326ff13389855262188
 """
 
 from functools import partial
-from typing import Literal
 
 from torch import nn
 
-from kineflow.models.backbones.bottleneck3d import Bottleneck3d, Stage, build_stage, chain, cubic_middle, stem
-from kineflow.models.backbones.clip_network import CLIP_POOLINGS, ClipNetwork
+from kineflow.models.backbones.bottleneck3d import (
+    NUM_BLOCKS,
+    Bottleneck3d,
+    Stage,
+    build_stage,
+    chain,
+    cubic_middle,
+    stem,
+)
+from kineflow.models.backbones.clip_network import CLIP_POOLINGS, ClipNetwork, Reduction
 from kineflow.models.backbones.resnet2d import initialise_convolutions
 from kineflow.models.specs import BackboneSpec, Options, Task
 
-Reduction = Literal["", "frmb", "frab"]
-NUM_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 CARDINALITY = 32
 REDUCED_DIM = 512
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kineflow.models.backbones.bottleneck3d import Stage, Triple, build_stage, chain
+from kineflow.models.backbones.bottleneck3d import NUM_BLOCKS, Stage, Triple, build_stage, chain
 from kineflow.models.backbones.clip_network import CLIP_POOLINGS, ClipNetwork
 from kineflow.models.backbones.resnet2d import initialise_convolutions
 from kineflow.models.backbones.same_padding import SameConv3d, SameMaxPool3d
@@ -54,15 +54,13 @@ class RepresentationFlow(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """Return (B, C, T - 1, H, W); T is 2 or more."""
-        small_BCTHW = _scale_to_bytes(self.bottleneck(x_BCTHW))
+        small_BCTHW = _scale_to_bytes(self.bottleneck(x_BCTHW).float())
         before, after = small_BCTHW[:, :, :-1], small_BCTHW[:, :, 1:]
         batch_size, _, num_steps = before.shape[:3]
         device = "cpu" if x_BCTHW.is_meta else x_BCTHW.device.type
         with torch.autocast(device, enabled=False):
-            flow_N2CHW = self.compute_flow(
-                before.float().transpose(1, 2).flatten(0, 1), after.float().transpose(1, 2).flatten(0, 1)
-            )
-        flow_BCTHW = flow_N2CHW.unflatten(0, (batch_size, num_steps)).transpose(1, 2)
+            flow_NCHW = self.compute_flow(before.transpose(1, 2).flatten(0, 1), after.transpose(1, 2).flatten(0, 1))
+        flow_BCTHW = flow_NCHW.unflatten(0, (batch_size, num_steps)).transpose(1, 2)
         answer = x_BCTHW[:, :, :-1] + self.bn(self.unbottleneck(flow_BCTHW))
         return F.relu(answer)
 
@@ -110,7 +108,7 @@ def build_rep_flow_50(*, in_channels: int) -> ClipNetwork:
         "maxpool": SameMaxPool3d((3, 3, 3), (2, 2, 2)),
     }
     channels = 64
-    for index, num_blocks in enumerate((3, 4, 6, 3)):
+    for index, num_blocks in enumerate(NUM_BLOCKS[50]):
         mid = 64 * 2**index
         temporal = tuple(3 if block in (0, 1) or block % 2 else 1 for block in range(num_blocks))
         stage = Stage(num_blocks, mid, 4 * mid, (1, 1, 1) if index == 0 else (1, 2, 2), temporal)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kineflow.errors import ParamsError
-from kineflow.models.backbones.bottleneck3d import Stage, build_stage, chain, flat_middle, stem
+from kineflow.models.backbones.bottleneck3d import NUM_BLOCKS, Stage, build_stage, chain, flat_middle, stem
 from kineflow.models.backbones.clip_network import CLIP_POOLINGS, ClipNetwork
 from kineflow.models.backbones.kinetics_resnet3d import build_reduction_block
 from kineflow.models.backbones.resnet2d import initialise_convolutions
@@ -24,7 +24,6 @@ LATERAL_RATIO = 2  # channels of a lateral connection for each of the fast pathw
 LATERAL_FRAMES = 7
 SLOW_DIM, FAST_DIM = 2048, 256
 REDUCED_SLOW_DIM, REDUCED_FAST_DIM = 512, 128
-_NUM_BLOCKS = (3, 4, 6, 3)
 _SLOW_TEMPORAL = (1, 1, 3, 3)
 
 
@@ -114,7 +113,7 @@ def _build_pathway(
     layers["maxpool"] = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
     parts: list[nn.Module] = [chain(layers)]
     channels = width
-    for index, (num_blocks, frames) in enumerate(zip(_NUM_BLOCKS, temporal, strict=True)):
+    for index, (num_blocks, frames) in enumerate(zip(NUM_BLOCKS[50], temporal, strict=True)):
         joined = channels + (LATERAL_RATIO * channels // BETA_INVERSE if laterals else 0)
         mid = width * 2**index
         stage = Stage(num_blocks, mid, 4 * mid, (1, 1, 1) if index == 0 else (1, 2, 2), (frames,))
