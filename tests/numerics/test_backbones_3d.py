@@ -288,7 +288,7 @@ def test_late_fusion_gives_every_bert_its_own_pathway_in_order() -> None:
     network = SlowFast(in_channels=1, frame_stride=1, form="late").eval()
     slow_maps = torch.randn(2, 512, 3, 1, 1)
     fast_maps = torch.randn(2, 256, 12, 1, 1)
-    packed = network._join(slow_maps, fast_maps)
+    packed = network.join(slow_maps, fast_maps)
     pooling = LateBertPooling(
         feature_dim=1536, max_steps=3, num_heads=8, num_blocks=1, mask_prob=0.2, dropout=0.9
     ).eval()

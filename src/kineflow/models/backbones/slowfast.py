@@ -95,9 +95,10 @@ class SlowFast(nn.Module):
             slow, fast = slow_part(slow), fast_part(fast)
             if index < len(self.laterals):
                 slow = self.laterals[index](slow, fast)
-        return self._join(self.reduce_slow(slow), self.reduce_fast(fast))
+        return self.join(self.reduce_slow(slow), self.reduce_fast(fast))
 
-    def _join(self, slow_BCTHW: Tensor, fast_BCTHW: Tensor) -> Tensor:
+    def join(self, slow_BCTHW: Tensor, fast_BCTHW: Tensor) -> Tensor:
+        """Return one map of both pathways' channels at the slow one's frames, as `form` says."""
         if self.form == "late":
             by_step = fast_BCTHW.unflatten(2, (-1, ALPHA))  # (B, C, T, 4, H, W)
             fast_BCTHW = by_step.permute(0, 3, 1, 2, 4, 5).flatten(1, 2)
