@@ -233,6 +233,9 @@ def test_fibers_meet_in_the_multiplexer_alone() -> None:
 
 def test_a_non_local_block_equals_a_slow_one() -> None:
     block = lively(NonLocal3d(4))
+    for convolution in (block.theta, block.phi, block.g, block.out):
+        nn.init.normal_(convolution.weight)
+        nn.init.normal_(convolution.bias)
 
     def slow(x: Tensor) -> Tensor:
         num_frames, height, width = x.shape[1:]

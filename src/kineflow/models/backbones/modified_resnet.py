@@ -10,6 +10,7 @@ from torch import nn
 
 from kineflow.models.backbones.bottleneck3d import Stage, build_stage, chain, flat_middle, stem
 from kineflow.models.backbones.clip_network import CLIP_POOLINGS, ClipNetwork
+from kineflow.models.backbones.nonlocal3d import NonLocal3d
 from kineflow.models.backbones.resnet2d import initialise_convolutions
 from kineflow.models.specs import BackboneSpec, Options, Task
 
@@ -32,6 +33,9 @@ def build_modified_resnet50(*, in_channels: int, non_local: bool) -> ClipNetwork
         channels = stage.out_channels
     network = chain(layers)
     initialise_convolutions(network)
+    for module in network.modules():
+        if isinstance(module, NonLocal3d):
+            module.initialise()
     return ClipNetwork(
         network,
         feature_dim=channels,

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+INITIAL_STD = 0.01
+
 
 class NonLocal3d(nn.Module):
     """Attention over space and time with half the channels, batch norm and a shortcut.
@@ -26,6 +28,13 @@ class NonLocal3d(nn.Module):
         self.g = nn.Conv3d(channels, inner, 1)
         self.out = nn.Conv3d(inner, channels, 1)
         self.bn = nn.BatchNorm3d(channels)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Draw small kernels: with He's rule the softmax of a fresh block sees one position and no other."""
+        for convolution in (self.theta, self.phi, self.g, self.out):
+            nn.init.normal_(convolution.weight, std=INITIAL_STD)
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """Return (B, C, T, H, W); H and W are 2 or more."""
