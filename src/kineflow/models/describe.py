@@ -121,7 +121,7 @@ def _attention_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
 def _nonlocal_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
     assert isinstance(module, NonLocalBlock)
     num_positions = prod(x.shape[2:])
-    return 2 * x.shape[0] * num_positions * num_positions * module.g.out_channels
+    return 2 * x.shape[0] * num_positions * num_positions * module.g.out_features
 
 
 def _norm_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:

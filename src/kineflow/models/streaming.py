@@ -33,7 +33,11 @@ class FrameStream:
         if reason:
             raise ParamsError(f"{model.name} cannot stream: {reason}")
         self._model = model
-        self._modules: list[Remembers] = [module for module in model.modules() if hasattr(module, "memory")]  # type: ignore[misc]
+        self._modules: list[Remembers] = [
+            module  # type: ignore[misc]
+            for module in model.modules()
+            if hasattr(module, "memory")
+        ]
         self._memories: list[list[object] | None] = [[] for _ in self._modules]
 
     def feed(self, clips_BCTHW: Tensor) -> Prediction:
@@ -55,14 +59,11 @@ class FrameStream:
 
 def why_no_stream(model: VideoClassifier) -> str:
     """Return why a model cannot answer frame by frame, or an empty string where it can."""
-    for part in (model.backbone, model.pooling):
-        reason = part.why_no_stream() if hasattr(part, "why_no_stream") else _why_not(part)
-        if reason:
-            return str(reason)
-    return ""
+    return _why_not(model.backbone) or _why_not(model.pooling)
 
 
 def _why_not(part: nn.Module) -> str:
     if isinstance(part, EveryStep):
         return ""
-    return f"its {type(part).__name__} sees the whole clip"
+    why = getattr(part, "why_no_stream", None)
+    return str(why()) if why is not None else f"its {type(part).__name__} sees the whole clip"

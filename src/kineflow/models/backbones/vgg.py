@@ -15,19 +15,16 @@ def build_vgg13(*, in_channels: int) -> FrameByFrame:
     declare_missing_torchvision_ops()
     from torchvision.models.vgg import cfgs, make_layers
 
-    network = nn.Sequential()
-    network.add_module("features", make_layers(cfgs["B"]))
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            assert module.bias is not None
-            nn.init.zeros_(module.bias)
+    features = make_layers(cfgs["B"])
     if in_channels != 3:
-        first = nn.Conv2d(in_channels, 64, 3, padding=1)
-        nn.init.kaiming_normal_(first.weight, mode="fan_out", nonlinearity="relu")
-        assert first.bias is not None
-        nn.init.zeros_(first.bias)
-        network.features[0] = first
+        features[0] = nn.Conv2d(in_channels, 64, 3, padding=1)
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+    network = nn.Sequential()
+    network.add_module("features", features)
     return FrameByFrame(network, feature_dim=512, first_layer="features.0")
 
 

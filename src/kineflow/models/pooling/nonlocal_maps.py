@@ -25,22 +25,19 @@ class NonLocalBlock(nn.Module):
 
     def __init__(self, *, channels: int, inner_channels: int) -> None:
         super().__init__()
-        self.theta = nn.Conv3d(channels, inner_channels, 1)
+        self.theta = nn.Linear(channels, inner_channels)
         # Softmax does not see what is added to all keys alike, so a bias there could not learn.
-        self.phi = nn.Conv3d(channels, inner_channels, 1, bias=False)
-        self.g = nn.Conv3d(channels, inner_channels, 1)
-        self.out = nn.Conv3d(inner_channels, channels, 1)
+        self.phi = nn.Linear(channels, inner_channels, bias=False)
+        self.g = nn.Linear(channels, inner_channels)
+        self.out = nn.Linear(inner_channels, channels)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """Return (B, C, T, H, W)."""
-        query_BNC, key_BNC, value_BNC = (
-            layer(x_BCTHW).flatten(2).transpose(1, 2) for layer in (self.theta, self.phi, self.g)
-        )
+        x_BNC = x_BCTHW.flatten(2).transpose(1, 2)
         # Products are not scaled: the paper's softmax is of the plain ones.
-        attended_BNC = F.scaled_dot_product_attention(query_BNC, key_BNC, value_BNC, scale=1.0)
-        attended_BCTHW = attended_BNC.transpose(1, 2).unflatten(2, x_BCTHW.shape[2:])
-        answer: Tensor = x_BCTHW + self.out(attended_BCTHW)
-        return answer
+        attended_BNC = F.scaled_dot_product_attention(self.theta(x_BNC), self.phi(x_BNC), self.g(x_BNC), scale=1.0)
+        answer_BNC = x_BNC + self.out(attended_BNC)
+        return answer_BNC.transpose(1, 2).unflatten(2, x_BCTHW.shape[2:])
 
 
 class NonLocalPooling(nn.Module):
