@@ -33,6 +33,7 @@ class VideoClassifier(nn.Module):
         head: features -> logits.
         in_channels: C of the clips.
         num_classes: K.
+        padded: backbone and pooling leave padding out, so that clips of several lengths may share a batch.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class VideoClassifier(nn.Module):
         head: nn.Module,
         in_channels: int,
         num_classes: int,
+        padded: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
@@ -55,6 +57,7 @@ class VideoClassifier(nn.Module):
         self.head = head
         self.in_channels = in_channels
         self.num_classes = num_classes
+        self.padded = padded
         self.feature_dim = int(pooling.feature_dim)  # type: ignore[arg-type]
 
     @property
@@ -64,21 +67,31 @@ class VideoClassifier(nn.Module):
         names = (inner,) if isinstance(inner, str) else inner or ()
         return tuple(f"backbone.{name}" for name in names)
 
-    def forward(self, clips_BCTHW: Tensor) -> Prediction:
+    def forward(self, clips_BCTHW: Tensor, num_frames_B: Tensor | None = None) -> Prediction:
         """Return logits and the features they were computed from.
 
         Args:
             clips_BCTHW: float, normalised as the model's training data were; C = `in_channels`.
+            num_frames_B: int64 in 1..T: frames of each clip before padding; None: all. Padding changes no answer
+                in eval mode. The frame task answers the padding too: leave those rows out.
 
         Raises:
-            ParamsError: the clips have another number of dimensions or channels.
+            ParamsError: the clips have another number of dimensions or channels, or the model cannot tell padding
+                from frames.
         """
         if clips_BCTHW.ndim != 5 or clips_BCTHW.shape[1] != self.in_channels:
             raise ParamsError(
                 f"{self.name} reads clips of shape (B, {self.in_channels}, T, H, W), not "
                 f"{tuple(clips_BCTHW.shape)}: make it with in_channels equal to the stream's channels"
             )
+        if num_frames_B is not None and not self.padded:
+            raise ParamsError(
+                f"{self.name} cannot leave padding out: give it clips of one length, or choose one of the models "
+                f"that `kineflow models` calls padded"
+            )
         if isinstance(self.pooling, MiddleFrame):
-            clips_BCTHW = self.pooling.choose_frames(clips_BCTHW)
-        features = self.pooling(self.flatten(self.backbone(clips_BCTHW)))
+            clips_BCTHW = self.pooling.choose_frames(clips_BCTHW, num_frames_B)
+            num_frames_B = None
+        maps = self.flatten(self.backbone(clips_BCTHW))
+        features = self.pooling(maps) if num_frames_B is None else self.pooling(maps, num_frames_B)
         return Prediction(logits=self.head(features), features=features)

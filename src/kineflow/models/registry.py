@@ -34,6 +34,7 @@ class ModelSpec:
         input: `2d` runs frame by frame, `3d` on whole clips, `embedding` on cached features.
         source: citations.
         options: every option that `create_model` takes for it, with the default.
+        padded: it answers a padded clip as the clip alone, where `num_frames_B` tells it the clip's length.
         build: as `create_model`, without the name.
     """
 
@@ -42,6 +43,7 @@ class ModelSpec:
     input: InputKind
     source: str
     options: Options
+    padded: bool
     build: Callable[..., VideoClassifier]
 
 
@@ -118,7 +120,7 @@ def check_model(name: str, *, task: Task, options: Options) -> None:
     backbone = next(spec for spec in BACKBONES if spec.name == backbone_name)
     pooling = next(spec for spec in POOLINGS if spec.name == pooling_name)
     _check_task(name, backbone, pooling, task)
-    _merge_options(name, {**backbone.options, **pooling.options}, options)
+    _merge_options(name, backbone, pooling, options)
 
 
 def _build(
@@ -134,7 +136,7 @@ def _build(
     name = f"{backbone.name}.{pooling.name}"
     _check_task(name, backbone, pooling, task)
     _check_numbers(name, num_classes=num_classes, in_channels=in_channels, dropout=dropout)
-    chosen = _merge_options(name, {**backbone.options, **pooling.options}, options or {})
+    chosen = _merge_options(name, backbone, pooling, options or {})
     backbone_module = backbone.build(in_channels, task, chosen)
     backbone_dim = int(backbone_module.feature_dim)  # type: ignore[arg-type]
     pooling_module = pooling.build(backbone_dim, task, chosen)
@@ -147,6 +149,7 @@ def _build(
         head=LinearHead(feature_dim=feature_dim, num_classes=num_classes, dropout=dropout),
         in_channels=in_channels,
         num_classes=num_classes,
+        padded=backbone.padded and pooling.padded,
     )
 
 
@@ -172,16 +175,18 @@ def _check_numbers(name: str, *, num_classes: int, in_channels: int, dropout: fl
         raise ParamsError(f"{name}: dropout must be at least 0 and below 1, not {dropout}")
 
 
-def _merge_options(name: str, defaults: Options, given: Options) -> Options:
+def _merge_options(name: str, backbone: BackboneSpec, pooling: PoolingSpec, given: Options) -> Options:
+    defaults = {**backbone.options, **pooling.options}
+    choices = {**backbone.choices, **pooling.choices}
     for key, value in given.items():
         if key not in defaults:
             known = _nearest_first(key, defaults) or "none"
             raise ParamsError(f"{name} has no option {key!r}; known: {known}")
-        _check_option(name, key, value, defaults[key])
+        _check_option(name, key, value, defaults[key], choices.get(key, ()))
     return {**defaults, **given}
 
 
-def _check_option(name: str, key: str, value: OptionValue, default: OptionValue) -> None:
+def _check_option(name: str, key: str, value: OptionValue, default: OptionValue, choices: tuple[str, ...]) -> None:
     kind = type(default)
     fits = type(value) is kind or (kind is float and type(value) is int)
     if not fits:
@@ -190,8 +195,8 @@ def _check_option(name: str, key: str, value: OptionValue, default: OptionValue)
         raise ParamsError(f"{name}: option {key} must be 1 or more, not {value}")
     if kind is float and not 0 <= value < 1:  # type: ignore[operator]
         raise ParamsError(f"{name}: option {key} must be at least 0 and below 1, not {value}")
-    if key == "summary" and value not in ("last", "mean"):
-        raise ParamsError(f"{name}: option summary must be last or mean, not {value!r}")
+    if kind is str and value not in choices:
+        raise ParamsError(f"{name}: option {key} must be {' or '.join(choices)}, not {value!r}")
 
 
 def _served_tasks(backbone: BackboneSpec, pooling: PoolingSpec) -> tuple[Task, ...]:
@@ -212,6 +217,7 @@ _MODELS: tuple[ModelSpec, ...] = tuple(
         input=backbone.input,
         source=f"{backbone.source}; {pooling.source}",
         options={**backbone.options, **pooling.options},
+        padded=backbone.padded and pooling.padded,
         build=partial(_build, backbone, pooling),
     )
     for backbone in BACKBONES

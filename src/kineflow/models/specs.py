@@ -9,13 +9,19 @@ from torch import nn
 Task = Literal["clip", "frame"]
 OptionValue = bool | int | float | str
 Options = Mapping[str, OptionValue]
+Choices = Mapping[str, tuple[str, ...]]
 InputKind = Literal["2d", "3d", "embedding"]
 # (channels or feature_dim of the input, task, every option with its value) -> module
 Build = Callable[[int, Task, Options], nn.Module]
 
 TASKS: tuple[Task, ...] = ("clip", "frame")
 ANY_BACKBONE: Mapping[InputKind, tuple[Task, ...]] = {"2d": TASKS, "3d": TASKS, "embedding": TASKS}
-FRAME_POOLINGS = ("none", "avg", "lstm", "bert")  # what goes behind features of single frames
+# What goes behind features of single frames: all that read one vector a frame, and those that read maps.
+VECTOR_POOLINGS = (
+    "none", "avg", "concat", "concat_fc", "lstm", "fc_lstm", "gru", "tcn", "tcn_ed", "transformer", "bert",
+)  # fmt: skip
+MAP_POOLINGS = ("nonlocal_avg", "nonlocal_concat", "nonlocal_concat_fc", "conv_gru")
+FRAME_POOLINGS = (*VECTOR_POOLINGS, *MAP_POOLINGS)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,10 @@ class BackboneSpec:
         tasks: what it can serve, with a fitting pooling.
         why_not: what to say of the other tasks.
         options: what may be set, with the default.
+        choices: the words that an option of type str may be.
+        receptive_frames: frames that one time step of its maps sees; None where nobody has counted.
+        stated_THW: the clip at which the list of models counts, (frames, height, width).
+        padded: frames that pad a clip do not change the features of the others.
     """
 
     name: str
@@ -41,6 +51,10 @@ class BackboneSpec:
     tasks: tuple[Task, ...] = TASKS
     why_not: str = ""
     options: Options = field(default_factory=dict)
+    choices: Choices = field(default_factory=dict)
+    receptive_frames: int | None = None
+    stated_THW: tuple[int, int, int] = (16, 224, 224)
+    padded: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,8 @@ class PoolingSpec:
         source: citation.
         why_not: what to say of the other tasks.
         options: what may be set, with the default.
+        choices: the words that an option of type str may be.
+        padded: its module takes `num_steps_B`, and then leaves the steps behind that number out.
     """
 
     name: str
@@ -62,3 +78,5 @@ class PoolingSpec:
     source: str
     why_not: str = ""
     options: Options = field(default_factory=dict)
+    choices: Choices = field(default_factory=dict)
+    padded: bool = False

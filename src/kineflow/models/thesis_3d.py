@@ -5,46 +5,7 @@ Sources: Kalfaoglu 2020, tables 3.8, 3.10, 4.1 and 4.3 to 4.6; Toering 2018, tab
 (`ModelDescription.macs_as_published`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
-
-from kineflow.models.specs import OptionValue
-
-Check = Literal["yes", "exempt", ""]
-
-
-@dataclass(frozen=True)
-class ThesisRow:
-    """One system of a thesis.
-
-    Attributes:
-        system: what the thesis compares, in the words of our table of all of them.
-        model: its name in the registry.
-        input_CTHW: one clip.
-        num_classes: of the data set.
-        params_M: published, in millions; None where nothing is.
-        macs_G: published for one clip, in billions; None where nothing is.
-        check: `yes`: ours must agree; `exempt`: the text does not fix the system; empty: nothing is published.
-        options: that differ from the model's defaults.
-        note: why ours may differ.
-    """
-
-    system: str
-    model: str
-    input_CTHW: tuple[int, int, int, int]
-    num_classes: int = 51
-    params_M: float | None = None
-    macs_G: float | None = None
-    check: Check = ""
-    options: Mapping[str, OptionValue] = field(default_factory=dict)
-    note: str = ""
-
-    @property
-    def pooling(self) -> str:
-        """The part of the model's name behind the dot."""
-        return self.model.partition(".")[2]
-
+from kineflow.models.thesis_rows import ThesisRow
 
 _RGB_112_64 = (3, 64, 112, 112)
 _FLOW_112_64 = (2, 64, 112, 112)

@@ -3,24 +3,47 @@
 from kineflow.models.backbones import (
     csn,
     embedding,
+    fused_resnet,
     i3d,
+    inception,
     inflated_resnet,
     kinetics_resnet3d,
     mfnet,
     modified_resnet,
     p3d,
+    pixels,
     rep_flow,
     resnet2d,
     resnet3d,
+    resnet50v2,
     slowfast,
     torchvision_video,
+    tsm,
+    vgg,
     x3d,
 )
-from kineflow.models.pooling import average, average_fc, bert, late_bert, recurrent
+from kineflow.models.pooling import (
+    average,
+    average_fc,
+    bert,
+    concat,
+    conv_gru,
+    late_bert,
+    nonlocal_maps,
+    recurrent,
+    tcn,
+    transformer,
+)
 from kineflow.models.specs import BackboneSpec, PoolingSpec
 
 BACKBONES: tuple[BackboneSpec, ...] = (
     *resnet2d.SPECS,
+    *fused_resnet.SPECS,
+    *resnet50v2.SPECS,
+    *vgg.SPECS,
+    *inception.SPECS,
+    *tsm.SPECS,
+    *pixels.SPECS,
     *resnet3d.SPECS,
     *torchvision_video.SPECS,
     *kinetics_resnet3d.SPECS,
@@ -38,7 +61,12 @@ BACKBONES: tuple[BackboneSpec, ...] = (
 POOLINGS: tuple[PoolingSpec, ...] = (
     *average.SPECS,
     *average_fc.SPECS,
+    *concat.SPECS,
+    *nonlocal_maps.SPECS,
     *recurrent.SPECS,
+    *conv_gru.SPECS,
+    *tcn.SPECS,
+    *transformer.SPECS,
     *bert.SPECS,
     *late_bert.SPECS,
 )

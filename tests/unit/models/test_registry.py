@@ -129,6 +129,8 @@ def test_bert_defaults_are_those_of_the_thesis() -> None:
         "num_blocks": 1,
         "mask_prob": 0.2,
         "bert_dropout": 0.9,
+        "summary": "token",
+        "normal_init": False,
     }
 
 

@@ -8,16 +8,13 @@ import torch
 
 from kineflow.models.describe import ModelDescription, describe_model
 from kineflow.models.registry import create_model
-from kineflow.models.thesis_3d import ROWS_3D, ThesisRow
-from kineflow.models.zoo import POOLINGS
+from kineflow.models.thesis_3d import ROWS_3D
+from kineflow.models.thesis_rows import ThesisRow
 
 TABLE = Path(__file__).resolve().parents[4] / "shared" / "reference" / "thesis_models.csv"
-KNOWN_POOLINGS = {pooling.name for pooling in POOLINGS}
 
 
 def size_of(row: ThesisRow) -> ModelDescription:
-    if row.pooling not in KNOWN_POOLINGS:
-        pytest.skip(f"the pooling {row.pooling} is not in the registry")
     channels, num_frames, height_px, width_px = row.input_CTHW
     with torch.device("meta"):
         model = create_model(

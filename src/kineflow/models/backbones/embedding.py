@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from kineflow.errors import ParamsError
-from kineflow.models.specs import FRAME_POOLINGS, BackboneSpec, Options, Task
+from kineflow.models.specs import VECTOR_POOLINGS, BackboneSpec, Options, Task
 
 
 class PrecomputedFeatures(nn.Module):
@@ -13,6 +13,10 @@ class PrecomputedFeatures(nn.Module):
         super().__init__()
         self.feature_dim = feature_dim
         self.first_layer: str | None = None
+
+    def why_no_stream(self) -> str:
+        """Return an empty string: each frame is seen by itself."""
+        return ""
 
     def forward(self, features_BDT11: Tensor) -> Tensor:
         """Return them unchanged: they are maps_BDTHW of one position.
@@ -38,7 +42,10 @@ SPECS = (
         name="embedding",
         input="embedding",
         build=_build,
-        poolings=FRAME_POOLINGS,
+        poolings=VECTOR_POOLINGS,
         source="features cached by the embed stage",
+        receptive_frames=1,
+        stated_THW=(16, 1, 1),
+        padded=True,
     ),
 )

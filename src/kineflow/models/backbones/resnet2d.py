@@ -26,6 +26,10 @@ class FrameByFrame(nn.Module):
         self.feature_dim = feature_dim
         self.first_layer = f"network.{first_layer}"
 
+    def why_no_stream(self) -> str:
+        """Return an empty string: each frame is seen by itself."""
+        return ""
+
     def forward(self, clips_BCTHW: Tensor) -> Tensor:
         """Return maps_BDTHW; frames do not see each other (but in the statistics of batch norm)."""
         batch_size, _, num_frames = clips_BCTHW.shape[:3]
@@ -42,18 +46,24 @@ def build_torchvision_resnet(arch: str, *, in_channels: int) -> FrameByFrame:
 
     Source: He et al. 2016, Deep residual learning for image recognition; torchvision.models.resnet.
     """
+    network, feature_dim = build_resnet_trunk(arch, in_channels=in_channels)
+    return FrameByFrame(network, feature_dim=feature_dim, first_layer="conv1")
+
+
+def build_resnet_trunk(arch: str, *, in_channels: int) -> tuple[nn.Sequential, int]:
+    """Return torchvision's `arch` up to its last activations, and the number of their channels."""
     declare_missing_torchvision_ops()
     import torchvision
 
     whole = torchvision.models.get_model(arch, weights=None)
-    feature_dim: int = whole.fc.in_features
     network = nn.Sequential()
     for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
         network.add_module(name, getattr(whole, name))
     if in_channels != 3:
         network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-    return FrameByFrame(network, feature_dim=feature_dim, first_layer="conv1")
+    feature_dim: int = whole.fc.in_features
+    return network, feature_dim
 
 
 def build_tiny_resnet(*, in_channels: int, widths: Sequence[int] = TINY_WIDTHS) -> FrameByFrame:
@@ -131,6 +141,9 @@ SPECS = (
         build=_build_tiny,
         poolings=FRAME_POOLINGS,
         source="kineflow; residual blocks after He et al. 2016",
+        receptive_frames=1,
+        stated_THW=(16, 64, 64),
+        padded=True,
     ),
     *(
         BackboneSpec(
@@ -139,6 +152,8 @@ SPECS = (
             build=partial(_build_torchvision, arch),
             poolings=FRAME_POOLINGS,
             source="He et al. 2016, Deep residual learning for image recognition; torchvision",
+            receptive_frames=1,
+            padded=True,
         )
         for arch in ("resnet18", "resnet34", "resnet50", "resnet101")
     ),
