@@ -80,8 +80,8 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     spec, task = request.param
     model = build(spec, task)
     # Two time steps at least, so that what is computed over time has something to compare.
-    num_frames = max(2 * backbone_of(model).temporal_stride, backbone_of(model).min_frames)
-    num_frames = 3 if backbone_of(model).temporal_stride == 1 else num_frames
+    backbone = backbone_of(model)
+    num_frames = max(3, 2 * backbone.temporal_stride, backbone.min_frames + backbone.temporal_stride)
     clips = torch.randn((2, 2, num_frames, SIDE_PX, SIDE_PX), generator=torch.Generator().manual_seed(0))
     yield Case(spec, task, model, clips)
     torch.set_num_threads(threads)
