@@ -56,6 +56,7 @@ SPECS = tuple(
         source="Tran et al. 2019, Video classification with channel-separated convolutional networks",
         tasks=("clip",),
         why_not="its strides leave one time step for every 8 frames",
+        stated_THW=(32, 224, 224),
     )
     for depth in (50, 101)
     for kind in ("ip", "ir")

@@ -132,6 +132,7 @@ SPECS = tuple(
         + ("; Kalfaoglu 2020, 4.1.2" if reduction else ""),
         tasks=("clip",),
         why_not="its strides leave one time step for every 8 frames",
+        stated_THW=(64, 224, 224),
     )
     for name, reduction in _VARIANTS
 )

@@ -64,5 +64,6 @@ SPECS = (
         poolings=CLIP_POOLINGS,
         source="Carreira and Zisserman 2017 (inflation); Toering 2018, Video classification from scratch, 3.2",
         options={"classification_branch": False},
+        stated_THW=(13, 240, 240),
     ),
 )

@@ -99,6 +99,7 @@ SPECS = tuple(
         + ("; Kalfaoglu 2020, 4.1.2" if reduction else ""),
         tasks=("clip",),
         why_not="its strides leave one time step for every 16 frames",
+        stated_THW=(64, 112, 112) if cardinality > 1 else (16, 112, 112),
     )
     for name, depth, cardinality, reduction in _VARIANTS
 )

@@ -59,6 +59,7 @@ SPECS = tuple(
         source="Wang et al. 2018, Non-local neural networks; Kalfaoglu 2020, 2.2.5",
         tasks=("clip",),
         why_not="its strides leave one time step for every 8 frames",
+        stated_THW=(32, 224, 224),
     )
     for name, non_local in (("modified_resnet50", False), ("modified_resnet50_nl", True))
 )

@@ -135,5 +135,6 @@ SPECS = (
         source="Qiu et al. 2017, Learning spatio-temporal representation with pseudo-3D residual networks",
         tasks=("clip",),
         why_not="its poolings leave one time step for every 16 frames",
+        stated_THW=(16, 160, 160),
     ),
 )

@@ -152,5 +152,6 @@ SPECS = (
         source="Piergiovanni and Ryoo 2019, Representation flow for action recognition",
         tasks=("clip",),
         why_not="its strides leave one time step for every 4 frames",
+        stated_THW=(32, 224, 224),
     ),
 )

@@ -160,6 +160,7 @@ SPECS = tuple(
         + ("; Kalfaoglu 2020, 4.1.3" if form else ""),
         tasks=("clip",),
         why_not="its slow pathway sees every fourth frame of the fast one",
+        stated_THW=(64, 224, 224),
         options={"frame_stride": 2},
     )
     for name, form, poolings in _VARIANTS

@@ -176,6 +176,7 @@ SPECS = (
         build=partial(_build_video_resnet, "mc3_18"),
         poolings=CLIP_POOLINGS,
         source=f"{_R2PLUS1D}; torchvision",
+        stated_THW=(16, 112, 112),
     ),
     *(
         BackboneSpec(
@@ -186,6 +187,7 @@ SPECS = (
             source=f"{_R2PLUS1D}; torchvision",
             tasks=("clip",),
             why_not=_EIGHT_FRAMES,
+            stated_THW=(16, 112, 112),
         )
         for arch in ("r3d_18", "r2plus1d_18")
     ),
@@ -195,6 +197,7 @@ SPECS = (
         build=_build_r2plus1d_34,
         poolings=CLIP_POOLINGS,
         source=f"{_R2PLUS1D}; Ghadiyaram et al. 2019 (IG65M)",
+        stated_THW=(32, 112, 112),
         tasks=("clip",),
         why_not=_EIGHT_FRAMES,
     ),
@@ -204,6 +207,7 @@ SPECS = (
         build=_build_s3d,
         poolings=CLIP_POOLINGS,
         source="Xie et al. 2018, Rethinking spatiotemporal feature learning; torchvision",
+        stated_THW=(64, 224, 224),
         tasks=("clip",),
         why_not=_EIGHT_FRAMES,
     ),
@@ -216,6 +220,7 @@ SPECS = (
             source="Liu et al. 2022, Video Swin transformer; torchvision",
             tasks=("clip",),
             why_not=_TWO_FRAMES,
+            stated_THW=(32, 224, 224),
         )
         for arch in ("swin3d_t", "swin3d_s", "swin3d_b")
     ),

@@ -119,6 +119,7 @@ SPECS = tuple(
         build=_build,
         poolings=("avg_fc", *CLIP_POOLINGS),
         source="Feichtenhofer 2020, X3D: expanding architectures for efficient video recognition",
+        stated_THW=(num_frames, 160, 160),
     )
-    for name in ("x3d_xs", "x3d_s")
+    for name, num_frames in (("x3d_xs", 4), ("x3d_s", 13))
 )
