@@ -23,6 +23,8 @@ from kineflow.models.specs import (
 )
 from kineflow.models.zoo import BACKBONES, POOLINGS
 
+NUM_SHOWN = 8  # of the known names in a message
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -207,7 +209,9 @@ def _nearest_first(wanted: str, known: Iterable[str]) -> str:
     def distance(name: str) -> float:
         return -difflib.SequenceMatcher(None, wanted, name).ratio()
 
-    return ", ".join(sorted(known, key=distance))
+    names = sorted(known, key=distance)
+    rest = [f"{len(names) - NUM_SHOWN} more in `kineflow models`"] if len(names) > NUM_SHOWN else []
+    return ", ".join([*names[:NUM_SHOWN], *rest])
 
 
 _MODELS: tuple[ModelSpec, ...] = tuple(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from kineflow.errors import ParamsError
 from kineflow.params import EmbedParams, Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
@@ -42,13 +43,14 @@ def run(params: Params, report: StageReport) -> None:
     """Write `data/embeddings`, or its disabled form.
 
     Raises:
-        ParamsError: the backbone is not known, or its weights are not there.
+        ParamsError: the backbone is not known or does not see frames one by one, or its weights are not there.
         DataError: the frames are missing.
     """
     if not params.embed.enabled:
         paths.write_disabled(paths.EMBEDDINGS, "embed.enabled is false")
         report.note("disabled: embed.enabled is false")
         return
+    check_sees_single_frames(params.embed.backbone)
     weights_sha256 = _weights_sha256(params.embed.weights)
     seed = params.seed if params.embed.weights is None else 0  # weights from a file leave nothing to chance
     store = ResultStore(home() / "store" / "embeddings")
@@ -64,6 +66,24 @@ def run(params: Params, report: StageReport) -> None:
         )
     compute_missing(embed_into_store, tasks, store=store, report=report)
     link_results(paths.EMBEDDINGS, results, store=store, suffix="npy")
+
+
+def check_sees_single_frames(backbone: str) -> None:
+    """Refuse a backbone whose features of a frame depend on its neighbours, and so on where a video is cut.
+
+    Raises:
+        ParamsError: it is not known, or mixes frames.
+    """
+    from kineflow.models.registry import find_model
+    from kineflow.models.zoo import BACKBONES
+
+    find_model(f"{backbone}.none")
+    spec = next(spec for spec in BACKBONES if spec.name == backbone)
+    if spec.input != "2d" or spec.receptive_frames != 1:
+        raise ParamsError(
+            f"embed.backbone {backbone!r} does not see frames one by one, so that features would depend on where a "
+            f"video is cut: choose one that does, such as resnet18"
+        )
 
 
 def embed_into_store(task: EmbedTask) -> int:

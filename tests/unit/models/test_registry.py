@@ -96,6 +96,53 @@ def test_wrong_numbers_and_options_are_refused_by_name(changes: dict[str, object
     assert says in text
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("concat", {"num_steps": 0}, "option num_steps must be 1 or more, not 0"),
+        ("nonlocal_avg", {"inner_channels": 1.5}, "option inner_channels must be int, not 1.5"),
+        ("lstm", {"hidden_dim": 10, "halving": True, "num_layers": 3}, "cannot halve hidden_dim 10 2 times"),
+        ("gru", {"summary": "first"}, "option summary must be last or mean, not 'first'"),
+        ("tcn", {"norm": "group"}, "option norm must be batch or layer or none, not 'group'"),
+        ("tcn", {"causal": False, "kernel_size": 4}, "needs an odd kernel_size, not 4"),
+        ("tcn_ed", {"kernel_size": 2}, "needs an odd kernel_size, not 2"),
+        ("transformer", {"num_heads": 5}, "cannot divide 64 features among 5 heads"),
+        ("bert", {"summary": "last"}, "option summary must be token or mean, not 'last'"),
+    ],
+)
+def test_options_of_poolings_are_checked(name: str, options: dict[str, object], says: str) -> None:
+    assert says in message(f"resnet10_tiny.{name}", options=options)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("resnet18.concat", "a concatenation has one answer for the clip"),
+        ("resnet18.nonlocal_avg", "an average over time has one answer for the clip"),
+    ],
+)
+def test_poolings_without_frames_say_why(name: str, says: str) -> None:
+    assert says in message(name, task="frame")
+
+
+def test_maps_are_not_pooled_where_there_are_none() -> None:
+    assert "embedding does not go with the pooling conv_gru" in message("embedding.conv_gru")
+    assert "resnet18_triple does not go with the pooling nonlocal_avg" in message("resnet18_triple.nonlocal_avg")
+
+
+def test_clips_of_other_lengths_are_refused_by_concatenation() -> None:
+    model = build("resnet10_tiny.concat", options={"num_steps": 4})
+    with pytest.raises(
+        ParamsError, match="the clip has 3 steps but concatenation was made for 4: set the model option"
+    ):
+        model(torch.zeros(1, 3, 3, 16, 16))
+
+
+def test_messages_show_the_nearest_names_alone() -> None:
+    assert message("resnet19.avg").count(", ") == 8
+    assert message("resnet19.avg").endswith(" more in `kineflow models`")
+
+
 def test_a_model_without_options_says_so() -> None:
     assert message("r3d_18.avg", options={"width": 8}) == "r3d_18.avg has no option 'width'; known: none"
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from kineflow.errors import ParamsError
-from kineflow.models.specs import VECTOR_POOLINGS, BackboneSpec, Options, Task
+from kineflow.models.specs import BackboneSpec, Options, Task
 
 
 class RawPixels(nn.Module):
@@ -48,7 +48,7 @@ SPECS = (
         name="pixels",
         input="2d",
         build=_build,
-        poolings=VECTOR_POOLINGS,
+        poolings=("none", "avg", "lstm", "fc_lstm", "gru"),
         source="the UCF-101 thesis on Inception-v3 and GRU, chapter 5",
         options={"side_px": 50},
         receptive_frames=1,
