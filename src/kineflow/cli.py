@@ -268,23 +268,32 @@ def view(
 
 
 @app.command()
-def models() -> None:
-    """List the models by name, with the tasks that they serve.
+def models(
+    name: Annotated[str, typer.Argument(help="a model, backbone or pooling; * stands for any letters")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="one object a model, all of them without a name")] = False,
+    thesis: Annotated[bool, typer.Option("--thesis", help="the theses' systems, published and ours")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="run each named model here: ms per clip")] = False,
+) -> None:
+    """List backbones and poolings, or describe the models of a name: size, cost, tasks, options.
 
     Example: kineflow models
+
+    Example: kineflow models resnet18
+
+    Example: kineflow models 'resnet18.*' --measure
+
+    Example: kineflow models --thesis > docs/models.md
     """
-    from rich.console import Console
-    from rich.table import Table
+    from kineflow.setup import models_list
 
-    from kineflow.models.registry import list_models
-
-    table = Table(box=None, header_style="bold")
-    for column in ("model", "input", "tasks", "options", "source"):
-        table.add_column(column, no_wrap=column == "model", overflow="fold")
-    for spec in list_models():
-        options = ", ".join(f"{name}={value}" for name, value in spec.options.items())
-        table.add_row(spec.name, spec.input, ", ".join(spec.tasks), options, spec.source)
-    Console().print(table)
+    if measure and not name:
+        raise typer.BadParameter("running every model takes long: name some, such as resnet18.avg")
+    if thesis:
+        models_list.print_thesis(as_json=as_json)
+    elif name or as_json:
+        models_list.print_models(name or "*", as_json=as_json, measure=measure)
+    else:
+        models_list.print_parts()
 
 
 @app.command()

@@ -10,8 +10,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from kineflow.models.backbones.nonlocal3d import NonLocal3d
 from kineflow.models.classifier import VideoClassifier
+from kineflow.models.pooling.average import SpatialAverage
 from kineflow.models.pooling.bert import SelfAttention
+from kineflow.models.pooling.nonlocal_maps import NonLocalBlock
 
 MacsKind = Literal["convolution", "linear", "recurrent", "attention", "elementwise"]
 
@@ -68,11 +71,12 @@ def describe_model(model: VideoClassifier, *, num_frames: int, height_px: int, w
         num_parameters=sum(parameter.numel() for parameter in parameters),
         num_trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         feature_dim=model.feature_dim,
-        macs_by_kind=_count_macs(model, input_CTHW),
+        macs_by_kind=count_macs(model, (1, *input_CTHW))[0],
     )
 
 
-def _count_macs(model: nn.Module, input_CTHW: tuple[int, int, int, int]) -> dict[MacsKind, int]:
+def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict[MacsKind, int], object]:
+    """Return the multiply-accumulates of one forward pass, and what it returned, on the meta device."""
     # On the meta device tensors have shapes but no values.
     shadow = copy.deepcopy(model).to("meta").eval()
     counts: Counter[MacsKind] = Counter()
@@ -81,8 +85,8 @@ def _count_macs(model: nn.Module, input_CTHW: tuple[int, int, int, int]) -> dict
             if isinstance(module, kinds):
                 module.register_forward_hook(_counting_hook(counts, kind, count))
     with torch.no_grad():
-        shadow(torch.empty(1, *input_CTHW, device="meta"))
-    return {kind: counts[kind] for kind in get_args(MacsKind)}
+        answer = shadow(torch.empty(input_shape, device="meta"))
+    return {kind: counts[kind] for kind in get_args(MacsKind)}, answer
 
 
 def _counting_hook(
@@ -104,8 +108,7 @@ def _linear_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
     return y.numel() * x.shape[-1]
 
 
-def _lstm_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
-    assert isinstance(module, nn.LSTM)
+def _recurrent_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
     num_steps = x.shape[0] * x.shape[1]
     num_weights = sum(weight.numel() for weight in module.parameters() if weight.ndim == 2)
     return num_steps * num_weights
@@ -114,6 +117,18 @@ def _lstm_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
 def _attention_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
     batch_size, num_tokens, dim = x.shape
     return 2 * batch_size * num_tokens * num_tokens * dim
+
+
+def _nonlocal_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    assert isinstance(module, NonLocalBlock)
+    num_positions = prod(x.shape[2:])
+    return 2 * x.shape[0] * num_positions * num_positions * module.g.out_features
+
+
+def _nonlocal3d_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    batch_size, channels, num_frames, height, width = x.shape
+    num_keys = num_frames * (height // 2) * (width // 2)
+    return 2 * batch_size * num_frames * height * width * num_keys * (channels // 2)
 
 
 def _norm_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
@@ -125,18 +140,20 @@ def _activation_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
 
 
 def _pooling_macs(module: nn.Module, x: Tensor, y: Tensor) -> int:
-    return x.numel()
+    return x.numel() if x.numel() > y.numel() else 0  # cached features have one place, which is no mean
 
 
 _RULES: tuple[tuple[tuple[type[nn.Module], ...], MacsKind, Callable[[nn.Module, Tensor, Tensor], int]], ...] = (
     ((nn.Conv1d, nn.Conv2d, nn.Conv3d), "convolution", _convolution_macs),
     ((nn.Linear,), "linear", _linear_macs),
-    ((nn.LSTM,), "recurrent", _lstm_macs),
+    ((nn.LSTM, nn.GRU), "recurrent", _recurrent_macs),
     ((SelfAttention,), "attention", _attention_macs),
-    ((nn.BatchNorm2d, nn.BatchNorm3d), "elementwise", _norm_macs),
+    ((NonLocal3d,), "attention", _nonlocal3d_macs),
+    ((NonLocalBlock,), "attention", _nonlocal_macs),
+    ((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), "elementwise", _norm_macs),
     ((nn.ReLU,), "elementwise", _activation_macs),
     (
-        (nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+        (nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, SpatialAverage),
         "elementwise",
         _pooling_macs,
     ),

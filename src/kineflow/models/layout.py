@@ -1,6 +1,7 @@
 """The memory layout in which convolutions run fastest."""
 
 import torch
+from torch import nn
 
 from kineflow.models.classifier import VideoClassifier
 
@@ -15,6 +16,9 @@ def use_channels_last(model: VideoClassifier) -> VideoClassifier:
     Returns:
         The model.
     """
-    has_3d_kernels = any(parameter.ndim == 5 for parameter in model.parameters())
-    layout = torch.channels_last_3d if has_3d_kernels else torch.channels_last
-    return model.to(memory_format=layout)  # type: ignore[call-overload]
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        elif isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model

@@ -1,6 +1,6 @@
 """Every model by name, `backbone.pooling`: what it is, what it serves, how it is built.
 
-The backbones and poolings stand in `specs.py`. A wrong name, combination, task or option is refused with the
+The backbones and poolings stand in `zoo.py`. A wrong name, combination, task or option is refused with the
 reason and with what is known, nearest first.
 """
 
@@ -8,12 +8,11 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from kineflow.errors import ParamsError
+from kineflow.models.classifier import VideoClassifier
+from kineflow.models.heads import LinearHead
 from kineflow.models.specs import (
-    BACKBONES,
-    POOLINGS,
     TASKS,
     BackboneSpec,
     InputKind,
@@ -22,9 +21,9 @@ from kineflow.models.specs import (
     PoolingSpec,
     Task,
 )
+from kineflow.models.zoo import BACKBONES, POOLINGS
 
-if TYPE_CHECKING:
-    from kineflow.models.classifier import VideoClassifier
+NUM_SHOWN = 8  # of the known names in a message
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class ModelSpec:
         input: `2d` runs frame by frame, `3d` on whole clips, `embedding` on cached features.
         source: citations.
         options: every option that `create_model` takes for it, with the default.
+        padded: it answers a padded clip as the clip alone, where `num_frames_B` tells it the clip's length.
         build: as `create_model`, without the name.
     """
 
@@ -45,7 +45,8 @@ class ModelSpec:
     input: InputKind
     source: str
     options: Options
-    build: Callable[..., "VideoClassifier"]
+    padded: bool
+    build: Callable[..., VideoClassifier]
 
 
 def create_model(
@@ -56,7 +57,7 @@ def create_model(
     task: Task,
     dropout: float = 0.0,
     options: Options | None = None,
-) -> "VideoClassifier":
+) -> VideoClassifier:
     """Build a model by its name, with weights drawn from torch's global generator.
 
     Args:
@@ -100,9 +101,9 @@ def find_model(name: str) -> ModelSpec:
     if not dot:
         problem = "a model is named backbone.pooling"
     elif backbone_name in backbones and pooling_name in poolings:
-        fitting = ", ".join(backbones[backbone_name].poolings)
-        problem = f"{backbone_name} does not go with the pooling {pooling_name}, only with {fitting}"
-        known_names = [f"{backbone_name}.{pooling}" for pooling in backbones[backbone_name].poolings]
+        fitting = [pooling for pooling in backbones[backbone_name].poolings if pooling in poolings]
+        problem = f"{backbone_name} does not go with the pooling {pooling_name}, only with {', '.join(fitting)}"
+        known_names = [f"{backbone_name}.{pooling}" for pooling in fitting]
     elif backbone_name in backbones:
         problem = f"there is no pooling {pooling_name!r}"
     else:
@@ -121,7 +122,7 @@ def check_model(name: str, *, task: Task, options: Options) -> None:
     backbone = next(spec for spec in BACKBONES if spec.name == backbone_name)
     pooling = next(spec for spec in POOLINGS if spec.name == pooling_name)
     _check_task(name, backbone, pooling, task)
-    _merge_options(name, {**backbone.options, **pooling.options}, options)
+    _merge_options(name, backbone, pooling, options)
 
 
 def _build(
@@ -133,14 +134,11 @@ def _build(
     task: Task,
     dropout: float = 0.0,
     options: Options | None = None,
-) -> "VideoClassifier":
-    from kineflow.models.classifier import VideoClassifier
-    from kineflow.models.heads import LinearHead
-
+) -> VideoClassifier:
     name = f"{backbone.name}.{pooling.name}"
     _check_task(name, backbone, pooling, task)
     _check_numbers(name, num_classes=num_classes, in_channels=in_channels, dropout=dropout)
-    chosen = _merge_options(name, {**backbone.options, **pooling.options}, options or {})
+    chosen = _merge_options(name, backbone, pooling, options or {})
     backbone_module = backbone.build(in_channels, task, chosen)
     backbone_dim = int(backbone_module.feature_dim)  # type: ignore[arg-type]
     pooling_module = pooling.build(backbone_dim, task, chosen)
@@ -153,6 +151,7 @@ def _build(
         head=LinearHead(feature_dim=feature_dim, num_classes=num_classes, dropout=dropout),
         in_channels=in_channels,
         num_classes=num_classes,
+        padded=backbone.padded and pooling.padded,
     )
 
 
@@ -178,16 +177,18 @@ def _check_numbers(name: str, *, num_classes: int, in_channels: int, dropout: fl
         raise ParamsError(f"{name}: dropout must be at least 0 and below 1, not {dropout}")
 
 
-def _merge_options(name: str, defaults: Options, given: Options) -> Options:
+def _merge_options(name: str, backbone: BackboneSpec, pooling: PoolingSpec, given: Options) -> Options:
+    defaults = {**backbone.options, **pooling.options}
+    choices = {**backbone.choices, **pooling.choices}
     for key, value in given.items():
         if key not in defaults:
             known = _nearest_first(key, defaults) or "none"
             raise ParamsError(f"{name} has no option {key!r}; known: {known}")
-        _check_option(name, key, value, defaults[key])
+        _check_option(name, key, value, defaults[key], choices.get(key, ()))
     return {**defaults, **given}
 
 
-def _check_option(name: str, key: str, value: OptionValue, default: OptionValue) -> None:
+def _check_option(name: str, key: str, value: OptionValue, default: OptionValue, choices: tuple[str, ...]) -> None:
     kind = type(default)
     fits = type(value) is kind or (kind is float and type(value) is int)
     if not fits:
@@ -196,8 +197,8 @@ def _check_option(name: str, key: str, value: OptionValue, default: OptionValue)
         raise ParamsError(f"{name}: option {key} must be 1 or more, not {value}")
     if kind is float and not 0 <= value < 1:  # type: ignore[operator]
         raise ParamsError(f"{name}: option {key} must be at least 0 and below 1, not {value}")
-    if key == "summary" and value not in ("last", "mean"):
-        raise ParamsError(f"{name}: option summary must be last or mean, not {value!r}")
+    if kind is str and value not in choices:
+        raise ParamsError(f"{name}: option {key} must be {' or '.join(choices)}, not {value!r}")
 
 
 def _served_tasks(backbone: BackboneSpec, pooling: PoolingSpec) -> tuple[Task, ...]:
@@ -208,7 +209,9 @@ def _nearest_first(wanted: str, known: Iterable[str]) -> str:
     def distance(name: str) -> float:
         return -difflib.SequenceMatcher(None, wanted, name).ratio()
 
-    return ", ".join(sorted(known, key=distance))
+    names = sorted(known, key=distance)
+    rest = [f"{len(names) - NUM_SHOWN} more in `kineflow models`"] if len(names) > NUM_SHOWN else []
+    return ", ".join([*names[:NUM_SHOWN], *rest])
 
 
 _MODELS: tuple[ModelSpec, ...] = tuple(
@@ -218,6 +221,7 @@ _MODELS: tuple[ModelSpec, ...] = tuple(
         input=backbone.input,
         source=f"{backbone.source}; {pooling.source}",
         options={**backbone.options, **pooling.options},
+        padded=backbone.padded and pooling.padded,
         build=partial(_build, backbone, pooling),
     )
     for backbone in BACKBONES

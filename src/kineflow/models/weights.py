@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from kineflow.errors import DataError, ParamsError
+from kineflow.models.checkpoints import rename_public
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
 from kineflow.store import file_sha256
 
-_FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+_FILE_SUFFIXES = (".pt", ".pth", ".pyth", ".bin", ".safetensors")
 # Wrappers that training tools leave before a parameter's name, and checkpoints round their tensors.
 _PREFIX = re.compile(r"^(?:module\.|_orig_mod\.|model\.)+")
-_CONTAINERS = ("state_dict", "model_state_dict", "model", "state_dict_ema")
+_CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "state_dict_ema")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class WeightsReport:
         sha256: digest of that file, in hex.
         matched: names in the model that were filled, `adapted` among them.
         adapted: the first layer, where its input channels were made to fit by the mean rule.
+        inflated: 3D kernels that were filled from 2D ones, repeated over time.
         dropped: names that both have, in shapes that differ: "name: (64, 3, 7, 7) in the file, ... wanted".
         unused: names in the file that the model does not have.
         missing: names in the model that the file does not fill; they keep their values.
@@ -41,6 +43,7 @@ class WeightsReport:
     sha256: str
     matched: tuple[str, ...]
     adapted: tuple[str, ...]
+    inflated: tuple[str, ...]
     dropped: tuple[str, ...]
     unused: tuple[str, ...]
     missing: tuple[str, ...]
@@ -49,8 +52,8 @@ class WeightsReport:
         """Return one line of counts."""
         return (
             f"{self.source}: {len(self.matched)} tensors matched ({len(self.adapted)} adapted to the input "
-            f"channels), {len(self.dropped)} dropped for their shape, {len(self.unused)} unused, "
-            f"{len(self.missing)} of the model's new"
+            f"channels, {len(self.inflated)} inflated from 2D), {len(self.dropped)} dropped for their shape, "
+            f"{len(self.unused)} unused, {len(self.missing)} of the model's new"
         )
 
 
@@ -58,11 +61,12 @@ def load_weights(model: VideoClassifier, source: str) -> WeightsReport:
     """Copy into a model what fits of a checkpoint.
 
     A checkpoint's name matches as it stands or behind `backbone.network.`, so that files of this package, of
-    torchvision and of timm's ResNets all load.
+    torchvision and of timm's ResNets all load; the names of other public families are translated first
+    (`checkpoints.py`). A 2D kernel fills a 3D one of the same height and width.
 
     Args:
         model: changed in place; stays on its device.
-        source: path of a .pt, .pth or .safetensors file, `timm:NAME` or `torchvision:NAME`.
+        source: path of a .pt, .pth, .pyth or .safetensors file, `timm:NAME` or `torchvision:NAME`.
 
     Raises:
         ParamsError: there is no such file or name, or it is not in the local cache; the message says where it
@@ -70,7 +74,7 @@ def load_weights(model: VideoClassifier, source: str) -> WeightsReport:
         DataError: the file cannot be read safely, or nothing in it fits.
     """
     path = find_checkpoint(source)
-    found = _without_prefixes(read_state_dict(path))
+    found = rename_public(_without_prefixes(read_state_dict(path)), model_name=model.name)
     report = _copy_what_fits(model, found, source=source, path=path)
     if not report.matched:
         example = next(iter(found), "none")
@@ -178,6 +182,24 @@ def adapt_input_channels(weight_OC: Tensor, *, in_channels: int) -> Tensor:
     return mean_O1.expand(-1, in_channels, *weight_OC.shape[2:]).contiguous()
 
 
+def inflate_kernel(weight_OCHW: Tensor, *, num_frames: int) -> Tensor:
+    """Make a kernel that was trained on images read `num_frames` frames.
+
+    On a clip of one frame repeated, the network then answers as the 2D one on that frame, but for what zeros in time
+    add at the clip's ends.
+
+    Args:
+        weight_OCHW: 2D kernel.
+        num_frames: of the 3D kernel.
+
+    Returns:
+        (O, C, num_frames, H, W): the kernel in every frame, divided by their number.
+
+    Source: Carreira and Zisserman 2017, Quo vadis, action recognition? 2.2.
+    """
+    return (weight_OCHW[:, :, None] / num_frames).expand(-1, -1, num_frames, -1, -1).contiguous()
+
+
 def _tensors_of(content: object, path: Path) -> dict[str, Tensor]:
     for key in _CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(key), Mapping):
@@ -196,16 +218,19 @@ def _without_prefixes(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _copy_what_fits(model: VideoClassifier, found: Mapping[str, Tensor], *, source: str, path: Path) -> WeightsReport:
     wanted = model.state_dict()
-    first = None if model.first_layer is None else f"{model.first_layer}.weight"
+    first = {f"{layer}.weight" for layer in model.first_layers}
     filled: dict[str, Tensor] = {}
-    adapted, dropped, unused = [], [], []
+    adapted, inflated, dropped, unused = [], [], [], []
     for name, tensor in found.items():
         target = _target_name(name, wanted)
         if target is None:
             unused.append(name)
             continue
         shape = wanted[target].shape
-        if target == first and tensor.shape != shape and _is_rgb_of(tensor, shape):
+        if tensor.ndim == 4 and len(shape) == 5 and tensor.shape[2:] == shape[3:]:
+            tensor = inflate_kernel(tensor, num_frames=shape[2])
+            inflated.append(target)
+        if target in first and tensor.shape != shape and _is_rgb_of(tensor, shape):
             tensor = adapt_input_channels(tensor, in_channels=shape[1])
             adapted.append(target)
         if tensor.shape == shape:
@@ -219,6 +244,7 @@ def _copy_what_fits(model: VideoClassifier, found: Mapping[str, Tensor], *, sour
         sha256=file_sha256(path),
         matched=tuple(filled),
         adapted=tuple(adapted),
+        inflated=tuple(name for name in inflated if name in filled),
         dropped=tuple(dropped),
         unused=tuple(unused),
         missing=tuple(name for name in wanted if name not in filled),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from kineflow.errors import ParamsError
 from kineflow.params import EmbedParams, Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
@@ -44,7 +45,7 @@ def run(params: Params, report: StageReport) -> None:
     """Write `data/embeddings`, or its disabled form.
 
     Raises:
-        ParamsError: the backbone is not known, or its weights are not there.
+        ParamsError: the backbone is not known or does not see frames one by one, or its weights are not there.
         DataError: the frames are missing.
         StorageFullError: the features do not fit on the disk.
     """
@@ -52,6 +53,7 @@ def run(params: Params, report: StageReport) -> None:
         paths.write_disabled(paths.EMBEDDINGS, "embed.enabled is false")
         report.note("disabled: embed.enabled is false")
         return
+    check_sees_single_frames(params.embed.backbone)
     plan = plan_embeddings(params, read_index(paths.FRAMES))
     compute_missing(plan, report, out=paths.EMBEDDINGS)
     link_results(paths.EMBEDDINGS, plan.results, store=plan.store, suffix="npy")
@@ -75,6 +77,24 @@ def plan_embeddings(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[
         task = EmbedTask(source, key, store.root.absolute(), params.embed, seed)
         tasks.append(VideoTask(result, task, float(video.num_frames)))
     return VideoPlan(embed_into_store, tasks, store, partial(_feature_bytes, params.embed, seed), num_gpus=1.0)
+
+
+def check_sees_single_frames(backbone: str) -> None:
+    """Refuse a backbone whose features of a frame depend on its neighbours, and so on where a video is cut.
+
+    Raises:
+        ParamsError: it is not known, or mixes frames.
+    """
+    from kineflow.models.registry import find_model
+    from kineflow.models.zoo import BACKBONES
+
+    find_model(f"{backbone}.none")
+    spec = next(spec for spec in BACKBONES if spec.name == backbone)
+    if spec.input != "2d" or spec.receptive_frames != 1:
+        raise ParamsError(
+            f"embed.backbone {backbone!r} does not see frames one by one, so that features would depend on where a "
+            f"video is cut: choose one that does, such as resnet18"
+        )
 
 
 def embed_into_store(task: EmbedTask) -> int:

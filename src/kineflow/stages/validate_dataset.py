@@ -2,13 +2,13 @@
 
 from kineflow.data.clips import extracted_frame_counts
 from kineflow.errors import DataError
-from kineflow.models.registry import check_model
 from kineflow.params import Params
 from kineflow.stages import paths
 from kineflow.stages.learned_labels import read_learned_labels
 from kineflow.stages.stage import StageReport
-from kineflow.store import home
+from kineflow.store import ResultStore, digest, home
 from kineflow.tables import CLIPS, FOLDS, NEAR_COPIES, VIDEOS, read_table
+from kineflow.training.code_digest import code_digest
 from kineflow.validation.catalogue import rule_names
 from kineflow.validation.dataset_rules import dataset_rules
 from kineflow.validation.gate import open_gate, run_gate
@@ -42,9 +42,7 @@ def run(params: Params, report: StageReport) -> None:
         DataError: the flow or the pose store is disabled, but something needs it.
         ParamsError: `validation.severity` names an unknown rule, or a stream an unknown model.
     """
-    for name in params.streams.enabled:  # before anything is trained
-        stream = params.streams[name]
-        check_model(stream.model, task=params.task, options=stream.options)
+    _check_models(params)
     with_flow = not paths.is_disabled(paths.FLOW)
     if not with_flow and (params.streams.flow.enabled or "hof" in params.evaluate.baselines):
         raise DataError(
@@ -88,3 +86,18 @@ def run(params: Params, report: StageReport) -> None:
     for line in result.summary():
         report.note(line)
     open_gate(result, paths.GATE_DATASET)
+
+
+def _check_models(params: Params) -> None:
+    """Refuse models that cannot be built, before anything is trained; PyTorch is imported only for new ones."""
+    wanted = [(params.streams[name].model, params.streams[name].options) for name in params.streams.enabled]
+    key = digest(kind="models", code=code_digest("kineflow.models"), task=params.task, models=wanted)
+    known = ResultStore(home() / "store" / "seen")
+    if key in known:
+        return
+    from kineflow.models.registry import check_model
+
+    for model, options in wanted:
+        check_model(model, task=params.task, options=options)
+    with known.writing(key) as target:
+        target.write_text("fit\n")

@@ -55,15 +55,17 @@ def test_a_name_without_a_pooling_is_explained() -> None:
 
 
 def test_a_wrong_combination_is_refused_with_what_fits() -> None:
-    text = message("r3d_18.bert")
-    assert "r3d_18 does not go with the pooling bert, only with avg" in text
-    assert text.endswith("known: r3d_18.avg")
+    text = message("r3d_18.none")
+    assert "r3d_18 does not go with the pooling none, only with avg, " in text
+    known = text.partition("known: ")[2]
+    assert "r3d_18.avg" in known
+    assert "r3d_18.none" not in known
 
 
 def test_r3d_18_refuses_the_frame_task_with_the_reason() -> None:
     text = message("r3d_18.avg", task="frame")
     assert "its strides leave one time step for every 8 frames" in text
-    assert "models that do: r3d_mini.avg, r3d_tiny.avg, " in text
+    assert "models that do: mc3_18.avg, x3d_s.avg, r3d_mini.avg, r3d_tiny.avg, " in text
 
 
 def test_average_pooling_of_frames_refuses_the_frame_task() -> None:
@@ -92,6 +94,53 @@ def test_wrong_numbers_and_options_are_refused_by_name(changes: dict[str, object
     text = message("resnet10_tiny.lstm", **changes)
     assert text.startswith("resnet10_tiny.lstm")
     assert says in text
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("concat", {"num_steps": 0}, "option num_steps must be 1 or more, not 0"),
+        ("nonlocal_avg", {"inner_channels": 1.5}, "option inner_channels must be int, not 1.5"),
+        ("lstm", {"hidden_dim": 10, "halving": True, "num_layers": 3}, "cannot halve hidden_dim 10 2 times"),
+        ("gru", {"summary": "first"}, "option summary must be last or mean, not 'first'"),
+        ("tcn", {"norm": "group"}, "option norm must be batch or layer or none, not 'group'"),
+        ("tcn", {"causal": False, "kernel_size": 4}, "needs an odd kernel_size, not 4"),
+        ("tcn_ed", {"kernel_size": 2}, "needs an odd kernel_size, not 2"),
+        ("transformer", {"num_heads": 5}, "cannot divide 64 features among 5 heads"),
+        ("bert", {"summary": "last"}, "option summary must be token or mean, not 'last'"),
+    ],
+)
+def test_options_of_poolings_are_checked(name: str, options: dict[str, object], says: str) -> None:
+    assert says in message(f"resnet10_tiny.{name}", options=options)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("resnet18.concat", "a concatenation has one answer for the clip"),
+        ("resnet18.nonlocal_avg", "an average over time has one answer for the clip"),
+    ],
+)
+def test_poolings_without_frames_say_why(name: str, says: str) -> None:
+    assert says in message(name, task="frame")
+
+
+def test_maps_are_not_pooled_where_there_are_none() -> None:
+    assert "embedding does not go with the pooling conv_gru" in message("embedding.conv_gru")
+    assert "resnet18_triple does not go with the pooling nonlocal_avg" in message("resnet18_triple.nonlocal_avg")
+
+
+def test_clips_of_other_lengths_are_refused_by_concatenation() -> None:
+    model = build("resnet10_tiny.concat", options={"num_steps": 4})
+    with pytest.raises(
+        ParamsError, match="the clip has 3 steps but concatenation was made for 4: set the model option"
+    ):
+        model(torch.zeros(1, 3, 3, 16, 16))
+
+
+def test_messages_show_the_nearest_names_alone() -> None:
+    assert message("resnet19.avg").count(", ") == 8
+    assert message("resnet19.avg").endswith(" more in `kineflow models`")
 
 
 def test_a_model_without_options_says_so() -> None:
@@ -129,6 +178,8 @@ def test_bert_defaults_are_those_of_the_thesis() -> None:
         "num_blocks": 1,
         "mask_prob": 0.2,
         "bert_dropout": 0.9,
+        "summary": "token",
+        "normal_init": False,
     }
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kineflow.models.backbones.resnet3d import SoundConv3d
+from kineflow.models.backbones.clip_network import SoundConv3d
 from kineflow.models.registry import create_model
 
 

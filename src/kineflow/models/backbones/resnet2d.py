@@ -1,10 +1,11 @@
 """2D residual networks on single frames: torchvision's ResNets, and a small one for small frames on CPUs."""
 
 from collections.abc import Sequence
+from functools import partial
 
-import torch
 from torch import Tensor, nn
 
+from kineflow.models.specs import FRAME_POOLINGS, BackboneSpec, Options, Task
 from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
 
 TINY_WIDTHS = (16, 32, 64)
@@ -14,7 +15,7 @@ class FrameByFrame(nn.Module):
     """Run an image network on every frame of a clip.
 
     Args:
-        network: frames_NCHW -> features_ND.
+        network: frames_NCHW -> maps_NDHW.
         feature_dim: D.
         first_layer: name of the convolution that reads the input, as in `network.state_dict()`.
     """
@@ -25,32 +26,44 @@ class FrameByFrame(nn.Module):
         self.feature_dim = feature_dim
         self.first_layer = f"network.{first_layer}"
 
+    def why_no_stream(self) -> str:
+        """Return an empty string: each frame is seen by itself."""
+        return ""
+
     def forward(self, clips_BCTHW: Tensor) -> Tensor:
-        """Return features_BTD; frames do not see each other (but in the statistics of batch norm)."""
+        """Return maps_BDTHW; frames do not see each other (but in the statistics of batch norm)."""
         batch_size, _, num_frames = clips_BCTHW.shape[:3]
         frames_NCHW = clips_BCTHW.transpose(1, 2).flatten(0, 1)
-        features_ND: Tensor = self.network(frames_NCHW)
-        return features_ND.view(batch_size, num_frames, -1)
+        maps_NDHW: Tensor = self.network(frames_NCHW)
+        return maps_NDHW.unflatten(0, (batch_size, num_frames)).transpose(1, 2)
 
 
 def build_torchvision_resnet(arch: str, *, in_channels: int) -> FrameByFrame:
-    """Build torchvision's `arch` (resnet18, resnet34, ...) without its classification layer.
+    """Build torchvision's `arch` (resnet18, resnet34, ...) up to its last activations.
 
     Parameters carry torchvision's names, which timm's ResNets share. Where `in_channels` is not 3, the first
     convolution is made anew, initialised as torchvision does.
 
     Source: He et al. 2016, Deep residual learning for image recognition; torchvision.models.resnet.
     """
+    network, feature_dim = build_resnet_trunk(arch, in_channels=in_channels)
+    return FrameByFrame(network, feature_dim=feature_dim, first_layer="conv1")
+
+
+def build_resnet_trunk(arch: str, *, in_channels: int) -> tuple[nn.Sequential, int]:
+    """Return torchvision's `arch` up to its last activations, and the number of their channels."""
     declare_missing_torchvision_ops()
     import torchvision
 
-    network = torchvision.models.get_model(arch, weights=None)
-    feature_dim: int = network.fc.in_features
-    network.fc = nn.Identity()
+    whole = torchvision.models.get_model(arch, weights=None)
+    network = nn.Sequential()
+    for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+        network.add_module(name, getattr(whole, name))
     if in_channels != 3:
         network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-    return FrameByFrame(network, feature_dim=feature_dim, first_layer="conv1")
+    feature_dim: int = whole.fc.in_features
+    return network, feature_dim
 
 
 def build_tiny_resnet(*, in_channels: int, widths: Sequence[int] = TINY_WIDTHS) -> FrameByFrame:
@@ -101,9 +114,9 @@ class TinyResNet2d(nn.Module):
         initialise_convolutions(self)
 
     def forward(self, frames_NCHW: Tensor) -> Tensor:
-        """Return features_ND, D the last width."""
-        x_NCHW = self.stages(self.relu(self.bn1(self.conv1(frames_NCHW))))
-        return torch.mean(x_NCHW, dim=(2, 3))
+        """Return maps_NDHW, D the last width."""
+        maps_NDHW: Tensor = self.stages(self.relu(self.bn1(self.conv1(frames_NCHW))))
+        return maps_NDHW
 
 
 def initialise_convolutions(network: nn.Module) -> None:
@@ -111,3 +124,37 @@ def initialise_convolutions(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _build_torchvision(arch: str, in_channels: int, task: Task, options: Options) -> nn.Module:
+    return build_torchvision_resnet(arch, in_channels=in_channels)
+
+
+def _build_tiny(in_channels: int, task: Task, options: Options) -> nn.Module:
+    return build_tiny_resnet(in_channels=in_channels)
+
+
+SPECS = (
+    BackboneSpec(
+        name="resnet10_tiny",
+        input="2d",
+        build=_build_tiny,
+        poolings=FRAME_POOLINGS,
+        source="kineflow; residual blocks after He et al. 2016",
+        receptive_frames=1,
+        stated_THW=(16, 64, 64),
+        padded=True,
+    ),
+    *(
+        BackboneSpec(
+            name=arch,
+            input="2d",
+            build=partial(_build_torchvision, arch),
+            poolings=FRAME_POOLINGS,
+            source="He et al. 2016, Deep residual learning for image recognition; torchvision",
+            receptive_frames=1,
+            padded=True,
+        )
+        for arch in ("resnet18", "resnet34", "resnet50", "resnet101")
+    ),
+)

@@ -5,13 +5,19 @@ the place of norm and shortcut open: here they come before and around each half 
 also gives the published number of parameters.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kineflow.errors import ParamsError
+from kineflow.models.pooling.steps import mean_step, visible_steps
+from kineflow.models.specs import ANY_BACKBONE, Options, PoolingSpec, Task
 
 INITIAL_STD = 0.02
+
+Summary = Literal["token", "mean"]
 
 
 class SelfAttention(nn.Module):
@@ -76,7 +82,11 @@ class BertPooling(nn.Module):
         num_blocks: transformer blocks.
         mask_prob: in training, the share of steps that are hidden from attention; the class token never is.
         dropout: inside the feed-forward network.
-        every_step: return each step's vector; else the class token's.
+        every_step: return each step's vector; else one vector a clip by `summary`.
+        summary: `token` takes the vector of a learned class token, `mean` does without one and takes the mean over
+            the steps.
+        normal_init: draw the linear layers' weights from a normal distribution of deviation 0.02, as the thesis does
+            behind I3D alone; else torch's default.
 
     Raises:
         ParamsError: the features cannot be divided among the heads.
@@ -92,6 +102,8 @@ class BertPooling(nn.Module):
         mask_prob: float = 0.2,
         dropout: float = 0.9,
         every_step: bool = False,
+        summary: Summary = "token",
+        normal_init: bool = False,
     ) -> None:
         super().__init__()
         if feature_dim % num_heads:
@@ -103,13 +115,20 @@ class BertPooling(nn.Module):
         self.max_steps = max_steps
         self.mask_prob = mask_prob
         self.every_step = every_step
-        self.class_token = nn.Parameter(torch.randn(feature_dim) * INITIAL_STD)
-        self.positions = nn.Parameter(torch.randn(max_steps + 1, feature_dim) * INITIAL_STD)
+        self.class_token: nn.Parameter | None = None
+        if summary == "token":
+            self.class_token = nn.Parameter(torch.randn(feature_dim) * INITIAL_STD)
+        num_positions = max_steps + (summary == "token")
+        self.positions = nn.Parameter(torch.randn(num_positions, feature_dim) * INITIAL_STD)
         self.blocks = nn.ModuleList(
             TransformerBlock(dim=feature_dim, num_heads=num_heads, dropout=dropout) for _ in range(num_blocks)
         )
+        if normal_init:
+            for module in self.blocks.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=INITIAL_STD)
 
-    def forward(self, features_BTD: Tensor) -> Tensor:
+    def forward(self, features_BTD: Tensor, num_steps_B: Tensor | None = None) -> Tensor:
         """Return features_BD, or features_BTD where `every_step`.
 
         Raises:
@@ -121,16 +140,63 @@ class BertPooling(nn.Module):
                 f"the clip has {num_steps} steps but BERT pooling learned {self.max_steps} positions: "
                 f"set the model option max_steps to {num_steps} or more"
             )
-        token_B1D = self.class_token.expand(batch_size, 1, -1)
-        x_BND = torch.cat((token_B1D, features_BTD), dim=1) + self.positions[: num_steps + 1]
-        visible_BN = self._draw_mask(x_BND)
+        visible_BT = self._visible(features_BTD, num_steps_B)
+        x_BND, visible_BN = features_BTD, visible_BT
+        if self.class_token is not None:
+            x_BND = torch.cat((self.class_token.expand(batch_size, 1, -1), x_BND), dim=1)
+            visible_BN = None if visible_BT is None else F.pad(visible_BT, (1, 0), value=True)
+        x_BND = x_BND + self.positions[: x_BND.shape[1]]
         for block in self.blocks:
             x_BND = block(x_BND, visible_BN)
-        return x_BND[:, 1:] if self.every_step else x_BND[:, 0]
+        if self.every_step:
+            return x_BND[:, -num_steps:]
+        return mean_step(x_BND, num_steps_B) if self.class_token is None else x_BND[:, 0]
 
-    def _draw_mask(self, x_BND: Tensor) -> Tensor | None:
+    def _visible(self, features_BTD: Tensor, num_steps_B: Tensor | None) -> Tensor | None:
+        visible_BT = None
+        if num_steps_B is not None:
+            visible_BT = visible_steps(num_steps_B.to(features_BTD.device), num_steps=features_BTD.shape[1])
         if not self.training or self.mask_prob == 0:
-            return None
-        visible_BN = torch.rand(x_BND.shape[:2], device=x_BND.device) >= self.mask_prob
-        visible_BN[:, 0] = True
-        return visible_BN
+            return visible_BT
+        drawn_BT = torch.rand(features_BTD.shape[:2], device=features_BTD.device) >= self.mask_prob
+        drawn_BT = drawn_BT if visible_BT is None else drawn_BT & visible_BT
+        if self.class_token is not None:
+            return drawn_BT
+        # Without a token, a clip whose steps are all hidden has nothing to attend to: it keeps them.
+        kept_BT = torch.ones_like(drawn_BT) if visible_BT is None else visible_BT
+        return torch.where(drawn_BT.any(dim=1, keepdim=True), drawn_BT, kept_BT)
+
+
+def _build(feature_dim: int, task: Task, options: Options) -> nn.Module:
+    return BertPooling(
+        feature_dim=feature_dim,
+        max_steps=int(options["max_steps"]),
+        num_heads=int(options["num_heads"]),
+        num_blocks=int(options["num_blocks"]),
+        mask_prob=float(options["mask_prob"]),
+        dropout=float(options["bert_dropout"]),
+        every_step=task == "frame",
+        summary="mean" if options["summary"] == "mean" else "token",
+        normal_init=bool(options["normal_init"]),
+    )
+
+
+SPECS = (
+    PoolingSpec(
+        name="bert",
+        build=_build,
+        tasks=ANY_BACKBONE,
+        source="Kalfaoglu 2020, 4.1.1 and 4.2.2",
+        options={
+            "max_steps": 16,
+            "num_heads": 8,
+            "num_blocks": 1,
+            "mask_prob": 0.2,
+            "bert_dropout": 0.9,
+            "summary": "token",
+            "normal_init": False,
+        },
+        choices={"summary": ("token", "mean")},
+        padded=True,
+    ),
+)
