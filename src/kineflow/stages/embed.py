@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PARAMS = ("embed", "seed")
 
 # Rises whenever the same frames, weights and params would give other features.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 BATCH_FRAMES = 32
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -117,7 +117,8 @@ def embed_into_store(task: EmbedTask) -> int:
 def _write_header(file: BinaryIO, features_TD: NDArray[Any], *, num_frames: int) -> None:
     """Begin a `.npy` file that rows are appended to, as `np.save` would begin it."""
     header = np.lib.format.header_data_from_array_1_0(features_TD)
-    np.lib.format.write_array_header_1_0(file, header | {"shape": (num_frames, features_TD.shape[1])})
+    as_rows = {"shape": (num_frames, features_TD.shape[1]), "fortran_order": False}  # torch may lay out columns first
+    np.lib.format.write_array_header_1_0(file, header | as_rows)
 
 
 def _feature_bytes(params: EmbedParams, seed: int) -> float:
