@@ -207,6 +207,16 @@ class ClipsParams(Section):
             raise ValueError("stride_sec needs a window_sec")
         return self
 
+    def refuse_what_only_clips_have(self) -> None:
+        """Raise ValueError for keys that task frame does not look at, where they ask for something."""
+        unused = {"position": "centre", "margin_sec": 0.0, "states": "whole", "overlap": "separate", "classes": None}
+        for key, plain in unused.items():
+            if getattr(self, key) != plain:
+                written = "null" if plain is None else plain
+                raise ValueError(
+                    f"clips.{key} is for task clip; task frame learns every frame label, so write {written}"
+                )
+
 
 class SplitsParams(Section):
     """Who is trained on and who is tested on; a group never crosses."""
@@ -406,6 +416,8 @@ class Params(Section):
             raise ValueError("clips.window_sec is the length of the windows of task frame, and must be given")
         if self.task == "clip" and self.clips.from_ == "videos" and self.clips.window_sec is not None:
             raise ValueError("clips.window_sec is for task frame and for clips.from: events, null for whole videos")
+        if self.task == "frame":
+            self.clips.refuse_what_only_clips_have()
         if self.task == "frame" and self.clips.negatives is not None:
             raise ValueError("clips.negatives is for task clip; unlabelled behaviours of a frame are its negatives")
         known = METRICS[self.task, self.labels]

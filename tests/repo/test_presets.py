@@ -83,6 +83,21 @@ def test_regions_of_interest_take_the_keys_of_their_kind(change, message):
 
 
 @pytest.mark.parametrize(
+    ("change", "written"),
+    [
+        ({"position": "end"}, "position is for task clip; .* write centre"),
+        ({"margin_sec": 3.0}, "margin_sec is for task clip; .* write 0.0"),
+        ({"classes": ["rest"]}, "classes is for task clip; .* write null"),
+    ],
+)
+def test_task_frame_refuses_what_it_would_not_look_at(change, written):
+    values = yaml.safe_load(Path("params/sample_frames.yaml").read_text())
+    values["clips"] |= change
+    with pytest.raises(ParamsError, match=rf"clips\.{written}"):
+        parse_params(values, where="params.yaml")
+
+
+@pytest.mark.parametrize(
     ("stream", "pose", "message"),
     [
         ({}, {}, "streams.pose.enabled with pose.source: files needs pose.path"),

@@ -170,6 +170,19 @@ def test_test_groups_stay_while_groups_are_added(bench: Bench) -> None:
     assert groups_of_test == held_out - {"g0"}
 
 
+@pytest.mark.parametrize("change", [{"test": "none"}, {"kind": "file", "test": "file"}])
+def test_a_group_that_was_held_out_is_never_trained_on(bench: Bench, change: dict[str, str]) -> None:
+    bench.write_tables()
+    assert main("make_splits") == 0
+    assert ",g0,test" in paths.ASSIGNMENTS.read_text()
+    bench.params["splits"] |= change
+    rows = "".join(f"g{group},{group % 2}\n" for group in range(6))
+    paths.FOLD_FILE.write_text("group,fold\n" + rows)
+    bench.write_tables()
+    assert main("make_splits") == 3
+    assert "group 'g0' would be trained on, but is test in" in error_of("make_splits")
+
+
 def test_without_a_test_set_nothing_is_assigned(bench: Bench) -> None:
     bench.params["splits"] |= {"test": "none", "num_folds": 6}
     bench.write_tables()
@@ -198,13 +211,33 @@ def test_official_lists_are_honoured_and_their_crossings_reported(bench: Bench) 
     assert line.split()[1:3] == ["warn", "warned"] and line.endswith("group g1 (in test and in development)")
 
 
-def test_a_mistyped_exclusive_label_is_refused(bench: Bench) -> None:
-    bench.params["validation"]["exclusive"] = [["groom", "restt"]]
+@pytest.mark.parametrize(
+    ("key", "section", "change"),
+    [
+        ("validation.exclusive", "validation", {"exclusive": [["groom", "restt"]]}),
+        ("clips.classes", "clips", {"classes": ["groom", "restt"]}),
+        (
+            "clips.negatives.within",
+            "clips",
+            {
+                "from": "events",
+                "window_sec": 0.5,
+                "negatives": {
+                    "label": "none",
+                    "ratio": 1.0,
+                    "within": ["restt"],
+                    "min_distance_sec": 0.0,
+                    "redraw": False,
+                },
+            },
+        ),
+    ],
+)
+def test_a_mistyped_label_is_refused(bench: Bench, key: str, section: str, change: dict[str, object]) -> None:
+    bench.params[section] |= change
     bench.write_tables()
     assert main("validate_raw") == 2
-    assert "validation.exclusive: nothing has the label 'restt'; there are groom, rear, rest" in error_of(
-        "validate_raw"
-    )
+    assert f"{key}: nothing has the label 'restt'; there are groom, rear, rest" in error_of("validate_raw")
 
 
 def one_group_class(bench: Bench) -> None:

@@ -8,6 +8,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from kineflow.annotations.delimited import Row, read_rows
 from kineflow.errors import DataError
 
 COLUMNS = ("dataset", "group", "role")
@@ -18,28 +19,26 @@ def read_assignments(path: Path, *, dataset: str) -> dict[str, str]:
     """Role of each group of `dataset` that has one; empty where the file is not there yet.
 
     Raises:
+        AnnotationError: it is no UTF-8 text of comma separated rows.
         DataError: the header or a role is unknown, or a group has both roles (as after a merge in git).
     """
     if not path.is_file():
         return {}
     roles: dict[str, str] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        if tuple(header) != COLUMNS:
-            raise DataError(f"{path}: the first row is {','.join(header)!r}; it must be {','.join(COLUMNS)!r}")
-        for row in reader:
-            if not row:
-                continue
-            where = f"{path}, row {reader.line_num}"
-            if len(row) != len(COLUMNS) or row[2] not in ROLES:
-                raise DataError(f"{where}: {','.join(row)!r} is not dataset,group,role with role test or development")
-            name, group, role = row
-            if name == dataset and roles.setdefault(group, role) != role:
-                raise DataError(
-                    f"{where}: group {group!r} of {dataset!r} is {role} here and {roles[group]} above; "
-                    "keep the row that models were trained with"
-                )
+    rows = read_rows(path, delimiter=",")
+    header = next(rows, Row(f"{path.name}:1", ()))
+    if header.cells != COLUMNS:
+        raise DataError(f"{path}: the first row is {','.join(header.cells)!r}; it must be {','.join(COLUMNS)!r}")
+    for row in rows:
+        if len(row.cells) != len(COLUMNS) or row.cells[2] not in ROLES:
+            text = f"{','.join(row.cells)!r} is not dataset,group,role with role test or development"
+            raise DataError(f"{row.source}: {text}")
+        name, group, role = row.cells
+        if name == dataset and roles.setdefault(group, role) != role:
+            raise DataError(
+                f"{row.source}: group {group!r} of {dataset!r} is {role} here and {roles[group]} above; "
+                "keep the row that models were trained with"
+            )
     return roles
 
 

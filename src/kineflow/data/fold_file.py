@@ -1,8 +1,8 @@
 """Folds composed by hand: `data/folds.csv`, columns group, fold and, if wanted, role (`development` or `test`)."""
 
-import csv
 from pathlib import Path
 
+from kineflow.annotations.delimited import Row, read_rows
 from kineflow.errors import DataError
 
 
@@ -13,6 +13,7 @@ def read_fold_file(path: Path, *, groups: set[str]) -> tuple[dict[str, int], set
         groups: that have clips; each needs one row.
 
     Raises:
+        AnnotationError: it is no UTF-8 text of comma, semicolon or tab separated rows.
         DataError: the file is missing, or a row is wrong, repeated, of an unknown group, or missing; folds that are
             not numbered from 0 without a gap, or fewer than two.
     """
@@ -20,30 +21,27 @@ def read_fold_file(path: Path, *, groups: set[str]) -> tuple[dict[str, int], set
         raise DataError(f"{path} is not there; splits.kind: file wants it, with the columns group,fold,role")
     folds: dict[str, int] = {}
     test: set[str] = set()
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        if header not in (["group", "fold"], ["group", "fold", "role"]):
-            raise DataError(f"{path}, row 1: {','.join(header)!r} is not group,fold or group,fold,role")
-        for row in reader:
-            if not row:
-                continue
-            where = f"{path}, row {reader.line_num}"
-            group, fold, role = [*row, "development"][:3] if len(row) == len(header) else ("", "", "")
-            role = role or "development"
-            if group not in groups:
-                raise DataError(f"{where}: {','.join(row)!r} names no group with clips; correct or remove it")
-            if group in folds or group in test:
-                raise DataError(f"{where}: group {group!r} has a row above; keep one")
-            if role == "test" and fold in ("", "-1"):
-                test.add(group)
-            elif role == "development" and fold.isascii() and fold.isdigit():
-                folds[group] = int(fold)
-            else:
-                raise DataError(
-                    f"{where}: {','.join(row)!r} needs a fold from 0 and the role development (or none), "
-                    "or no fold and the role test"
-                )
+    rows = read_rows(path)
+    header = next(rows, Row(f"{path.name}:1", ()))
+    if header.cells not in (("group", "fold"), ("group", "fold", "role")):
+        raise DataError(f"{header.source}: {','.join(header.cells)!r} is not group,fold or group,fold,role")
+    for line in rows:
+        row, where = line.cells, line.source
+        group, fold, role = [*row, "development"][:3] if len(row) == len(header.cells) else ("", "", "")
+        role = role or "development"
+        if group not in groups:
+            raise DataError(f"{where}: {','.join(row)!r} names no group with clips; correct or remove it")
+        if group in folds or group in test:
+            raise DataError(f"{where}: group {group!r} has a row above; keep one")
+        if role == "test" and fold in ("", "-1"):
+            test.add(group)
+        elif role == "development" and fold.isascii() and fold.isdigit() and len(fold) < 5:
+            folds[group] = int(fold)
+        else:
+            raise DataError(
+                f"{where}: {','.join(row)!r} needs a fold from 0 and the role development (or none), "
+                "or no fold and the role test"
+            )
     missing = sorted(groups - set(folds) - test)
     if missing:
         raise DataError(f"{path}: group {missing[0]!r} has clips and no row; add one")

@@ -75,9 +75,12 @@ def _choose_test(counts: GroupCounts, test: set[str], new: list[str], missing: i
     sums_K, held_K = counts_GK[members].sum(axis=0), has_GK[members].sum(axis=0)
     free, chosen = [rows[group] for group in new], list[int]()
     for _ in range(missing):
-        chosen.append(free.pop(int(np.argmin(cost(sums_K + counts_GK[free], held_K + has_GK[free])))))
+        others = free[:MAX_SWAP_CANDIDATES]
+        chosen.append(free.pop(int(np.argmin(cost(sums_K + counts_GK[others], held_K + has_GK[others])))))
         sums_K, held_K = sums_K + counts_GK[chosen[-1]], held_K + has_GK[chosen[-1]]
-    for i in [*range(missing)] * NUM_RESTARTS if free else []:
+    # many groups resemble the whole at the first deal
+    num_sweeps = NUM_RESTARTS if missing <= MAX_SWAP_CANDIDATES else 1
+    for i in [*range(missing)] * num_sweeps if free else []:
         others = free[:MAX_SWAP_CANDIDATES]
         swapped_OK = sums_K - counts_GK[chosen[i]] + counts_GK[others]
         swapped_held_OK = held_K - has_GK[chosen[i]] + has_GK[others]

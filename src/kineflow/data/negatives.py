@@ -5,6 +5,7 @@ keeps its distance to every event of a class.
 """
 
 import hashlib
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,8 +51,10 @@ def negative_starts(
         events: the events table; holds the state events of `rule.within`.
         positive_events: those of it whose label is a class; also those that no clip was made of.
         positive_clips: video_id, start_frame, stop_frame.
-        num_frames: extracted frames of each ok video.
+        num_frames: extracted frames of each ok video. Of those without any event nobody knows what they show, and
+            no negative is drawn there.
     """
+    annotated = set(events["video_id"])
     allowed = _by_video(events[events["label"].isin(rule.within) & events["stop_sec"].notna()], fps)
     positive = _by_video(positive_events, fps)
     for video_id, start, stop in positive_clips[["video_id", "start_frame", "stop_frame"]].itertuples(index=False):
@@ -59,6 +62,8 @@ def negative_starts(
     distance = nearest_frame(rule.min_distance_sec, fps)
     starts: dict[str, list[Span]] = {}
     for video_id, count in sorted(num_frames.items()):
+        if video_id not in annotated:
+            continue
         free_N = np.full(count, not rule.within)
         for start, stop in allowed.get(video_id, []):
             free_N[max(0, start) : max(0, stop)] = True
@@ -76,26 +81,39 @@ def draw_negatives(starts: Starts, *, number: int, window: int, seed: int) -> li
     Each start has a priority by seed, video and frame; the first that fit are taken. So the order of videos does
     not matter, and a new video replaces few of the windows of the others.
     """
-    videos, frames, priorities = list[str](), list[NDArray[np.int64]](), list[NDArray[np.float64]]()
-    for video_id in sorted(starts):
-        of_video_S = np.concatenate([np.arange(first, last + 1) for first, last in starts[video_id]])
-        named = int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8], "big")
-        drawn_N = np.random.default_rng([seed, named]).random(int(of_video_S[-1]) + 1)
-        videos += [video_id] * len(of_video_S)
-        frames.append(of_video_S)
-        priorities.append(drawn_N[of_video_S])
-    if not videos:
-        return []
-    frames_S, chosen = np.concatenate(frames), list[tuple[str, int]]()
-    taken: dict[str, list[int]] = {}
-    for at in np.argsort(np.concatenate(priorities), kind="stable"):
-        if len(chosen) == number:
-            break
-        video_id, start = videos[at], int(frames_S[at])
-        if all(abs(start - other) >= window for other in taken.get(video_id, [])):
-            taken.setdefault(video_id, []).append(start)
-            chosen.append((video_id, start))
+    taken: dict[str, list[int]] = {video_id: [] for video_id in sorted(starts)}
+    waiting = [_first_free(starts[video_id], taken[video_id], video_id, window, seed) for video_id in taken]
+    heap = [first for first in waiting if first is not None]
+    heapq.heapify(heap)
+    chosen = list[tuple[str, int]]()
+    while heap and len(chosen) < number:
+        _, video_id, start = heap[0]
+        chosen.append((video_id, start))
+        taken[video_id].append(start)
+        following = _first_free(starts[video_id], taken[video_id], video_id, window, seed)
+        if following is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, following)
     return sorted(chosen)
+
+
+def _first_free(
+    spans: Sequence[Span], taken: Sequence[int], video_id: str, window: int, seed: int
+) -> tuple[float, str, int] | None:
+    """Priority, video and frame of the first start that overlaps none of `taken`; None where there is none.
+
+    The priorities are drawn anew each time, so that those of one video are in memory and not those of all.
+    """
+    named = int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8], "big")
+    drawn_N = np.random.default_rng([seed, named]).random(spans[-1][1] + 1)
+    priority_N = np.full(len(drawn_N), np.inf)
+    for first, last in spans:
+        priority_N[first : last + 1] = drawn_N[first : last + 1]
+    for start in taken:
+        priority_N[max(0, start - window + 1) : start + window] = np.inf
+    best = int(priority_N.argmin())
+    return None if np.isinf(priority_N[best]) else (float(priority_N[best]), video_id, best)
 
 
 def redrawn_start(starts: Sequence[Span], *, seed: int, epoch: int, index: int) -> int:

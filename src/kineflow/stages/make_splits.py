@@ -137,6 +137,7 @@ def _deal(
         if splits.test in ("file", "named") and test_groups:
             new_roles = _stated_roles(set(clips["group"]), test_groups, known)
         test_clips = set(clips.loc[clips["group"].isin(test_groups), "clip_id"])
+    _refuse_to_train_on_test(clips[~clips["clip_id"].isin(test_clips)], known)
     development = group_counts(clips[~clips["clip_id"].isin(test_clips)], class_counts)
     if fold_of_group is not None:
         dealt = [fold_of_group]
@@ -162,6 +163,16 @@ def _stated_roles(groups: set[str], test_groups: set[str], known: dict[str, str]
                 f"changes; state it as {known[group]}, or give the data set another data.name"
             )
     return {group: role for group, role in stated.items() if group not in known}
+
+
+def _refuse_to_train_on_test(development: pd.DataFrame, known: dict[str, str]) -> None:
+    """Raise DataError if a clip that is to train or validate is of a group that was held out for test before."""
+    held_out = sorted({group for group in development["group"] if known.get(group) == "test"})
+    if held_out:
+        raise DataError(
+            f"group {held_out[0]!r} would be trained on, but is test in {paths.ASSIGNMENTS}, and a role never changes: "
+            f"models were judged by it; hold it out (splits.test), or give the data set another data.name"
+        )
 
 
 def _words(left_out: dict[str, str], *, before: str) -> str:

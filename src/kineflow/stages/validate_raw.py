@@ -1,5 +1,7 @@
 """The gate between the tables and everything that costs time."""
 
+from collections.abc import Sequence
+
 from kineflow.data.event_clips import class_events
 from kineflow.data.frame_labels import behaviours, exclusive_labels
 from kineflow.errors import ParamsError
@@ -24,7 +26,8 @@ def run(params: Params, report: StageReport) -> None:
     Raises:
         GateError: a rule of severity `stop` is broken.
         DataError: classes exclude each other, and two behaviours hold in one frame.
-        ParamsError: `validation.severity` names an unknown rule, or `validation.exclusive` a label that nothing has.
+        ParamsError: `validation.severity` names an unknown rule; `validation.exclusive`, `clips.classes` or
+            `clips.negatives.within` a label that nothing has.
     """
     rules = raw_rules(
         task=params.task,
@@ -51,7 +54,11 @@ def run(params: Params, report: StageReport) -> None:
         subjects=params.validation.subjects,
         exclusive=params.validation.exclusive,
     )
-    _check_exclusive(params.validation.exclusive, {*events["label"], *behaviours(frame_labels)})
+    known = {*events["label"], *behaviours(frame_labels)}
+    _check_known(known, "validation.exclusive", [label for labels in params.validation.exclusive for label in labels])
+    _check_known(known, "clips.classes", params.clips.classes or [])
+    if params.clips.negatives is not None:
+        _check_known(known, "clips.negatives.within", params.clips.negatives.within)
     report.items = len(videos)
     report.quarantined = int((videos["status"] != "ok").sum())
     result = run_gate("raw", rules, facts, docs_dir=home() / "data_docs")
@@ -60,10 +67,9 @@ def run(params: Params, report: StageReport) -> None:
     open_gate(result, paths.GATE_RAW)
 
 
-def _check_exclusive(exclusive: list[list[str]], labels: set[str]) -> None:
-    """A mistyped label would switch its rule off unseen."""
-    unknown = sorted({label for of_set in exclusive for label in of_set} - labels)
+def _check_known(known: set[str], key: str, labels: Sequence[str]) -> None:
+    """A mistyped label would switch a rule off, or leave a class out, unseen."""
+    unknown = sorted(set(labels) - known)
     if unknown:
-        raise ParamsError(
-            f"validation.exclusive: nothing has the label {unknown[0]!r}; there are {', '.join(sorted(labels))}"
-        )
+        there = ", ".join(sorted(known)) or "no labels"
+        raise ParamsError(f"{key}: nothing has the label {unknown[0]!r}; there are {there}")

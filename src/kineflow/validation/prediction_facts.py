@@ -31,7 +31,7 @@ def _of_model(name: str, table: pd.DataFrame, expected: pd.DataFrame) -> pd.Data
     values = table.drop(columns=[*KEYS, "model"], errors="ignore").to_numpy(dtype=np.float64)
     found = table[KEYS].assign(frame=table["frame"].fillna(-1).astype("int64"))
     found["not_finite"] = ~np.isfinite(values).all(axis=1)
-    found = found.groupby(KEYS, sort=False)["not_finite"].agg(["size", "sum"]).reset_index()
+    found = found.groupby(KEYS, sort=False, dropna=False)["not_finite"].agg(["size", "sum"]).reset_index()
     joined = expected[KEYS].merge(found, on=KEYS, how="outer", indicator=True)
     joined = joined.assign(
         wanted=joined["_merge"] != "right_only",
@@ -39,7 +39,7 @@ def _of_model(name: str, table: pd.DataFrame, expected: pd.DataFrame) -> pd.Data
         repeated=(joined["size"].fillna(1) - 1).clip(lower=0),
         not_finite=joined["sum"].fillna(0),
     )
-    by_clip = joined.groupby(["fold", "clip_id"], sort=True)
+    by_clip = joined.groupby(["fold", "clip_id"], sort=True, dropna=False)
     sums = by_clip[["missing", "repeated", "not_finite"]].sum().astype("float64")
     wanted = by_clip["wanted"].all()
     return pd.DataFrame(

@@ -13,6 +13,17 @@ from kineflow.errors import ParamsError
 
 Severity = Literal["stop", "warn"]
 
+# The gate looks again at what `ingest` refuses, for tables that another tool has written.
+HELD_BY_INGEST = frozenset(
+    {
+        "event_of_known_video",
+        "event_starts_before_it_stops",
+        "event_inside_video",
+        "frame_labels_of_known_video",
+        "frame_labels_inside_video",
+    }
+)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -77,10 +88,16 @@ def with_severities(
     """`rules` with the severities that params give by name.
 
     Raises:
-        ParamsError: a name is none of `known_names`.
+        ParamsError: a name is none of `known_names`, or a rule that `ingest` holds already is to be loosened.
     """
     known = list(known_names)
     for name in sorted(set(severities) - set(known)):
         nearest = sorted(known, key=lambda rule: (-difflib.SequenceMatcher(None, name, rule).ratio(), rule))
         raise ParamsError(f"validation.severity.{name}: unknown rule; known, nearest first: {', '.join(nearest)}")
+    for name in sorted(HELD_BY_INGEST & set(severities)):
+        if severities[name] == "warn":
+            raise ParamsError(
+                f"validation.severity.{name}: cannot be warn, since ingest refuses what breaks it; "
+                "correct the annotations"
+            )
     return tuple(replace(rule, severity=severities.get(rule.name, rule.severity)) for rule in rules)

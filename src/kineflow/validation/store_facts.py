@@ -210,7 +210,7 @@ def _try(stats: Callable[[Path], Stats], kind: type[Stats], file: StoredFile | N
         return "missing"
     try:
         return _remembered(stats, kind, file, seen)
-    except (KineflowError, OSError, zipfile.BadZipFile, KeyError, ValueError) as err:
+    except (KineflowError, OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as err:
         return f"unreadable: {' '.join(str(err).split())}"
 
 

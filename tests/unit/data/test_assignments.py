@@ -41,8 +41,11 @@ def test_a_role_never_changes(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("group,role\n", "the first row is 'group,role'"),
-        ("dataset,group,role\na,g1,train\n", r"row 2: 'a,g1,train' is not dataset,group,role"),
-        ("dataset,group,role\na,g1,test\na,g1,development\n", r"row 3: group 'g1' of 'a' is development here and test"),
+        ("dataset,group,role\na,g1,train\n", r"\.csv:2: 'a,g1,train' is not dataset,group,role"),
+        (
+            "dataset,group,role\na,g1,test\na,g1,development\n",
+            r"\.csv:3: group 'g1' of 'a' is development here and test",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_trusted_is_refused(tmp_path: Path, text: str, message: str) -> None:

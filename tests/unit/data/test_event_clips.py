@@ -1,7 +1,9 @@
 """Clips of events and negatives, by hand-computed values; the fish thesis's tables 4.1 to 4.3 among them."""
 
+import hashlib
 import itertools
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -117,6 +119,31 @@ def test_negatives_are_inside_male_present_and_away_from_positives() -> None:
     again = negative_clips(videos[::-1], events[::-1], wanted, positives, fps=10.0, window_sec=1.5, rule=rule, seed=3)
     other = negative_clips(videos, events, wanted, positives, fps=10.0, window_sec=1.5, rule=rule, seed=4)
     assert again.equals(drawn) and not other.equals(drawn)
+
+
+def test_what_nobody_annotated_has_no_negatives() -> None:
+    events = events_table(("a", "chase", 20.0, NA), ("b", "male present", 10.0, 40.0))
+    rule = NegativeRule("none", ratio=2.0, within=(), min_distance_sec=2.0)
+    positives = event_clips(videos_table(a=60.0), events[:1], fps=10.0, rule=EventRule(window_sec=1.5))
+    num_frames = dict.fromkeys("abc", 600)
+    starts = negative_starts(events, events[:1], positives, num_frames, fps=10.0, window=15, rule=rule)
+    assert set(starts) == {"a", "b"}  # in c nobody looked for a chase
+
+
+def test_the_starts_of_smallest_priority_are_taken_first() -> None:
+    """As by a list of all starts, sorted by the numbers that their videos' generators draw."""
+    starts = {"a": [(3, 40), (60, 61)], "b": [(0, 30)], "c": [(7, 7)]}
+    listed = []
+    for video_id, spans_of in starts.items():
+        named = int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8], "big")
+        drawn_N = np.random.default_rng([5, named]).random(spans_of[-1][1] + 1)
+        listed += [(drawn_N[at], video_id, at) for first, last in spans_of for at in range(first, last + 1)]
+    chosen: list[tuple[str, int]] = []
+    for _, video_id, at in sorted(listed):
+        if all(name != video_id or abs(at - other) >= 6 for name, other in chosen):
+            chosen.append((video_id, at))
+    for number in (1, 4, 100):
+        assert draw_negatives(starts, number=number, window=6, seed=5) == sorted(chosen[:number])
 
 
 @given(

@@ -23,7 +23,7 @@ from kineflow.data.splits import (
     repeated,
 )
 from kineflow.data.support import supported_clips, supported_labels
-from kineflow.errors import DataError
+from kineflow.errors import AnnotationError, DataError
 
 GROUPS = st.lists(st.lists(st.integers(0, 40), min_size=3, max_size=3), min_size=3, max_size=8)
 
@@ -112,6 +112,13 @@ def test_a_named_video_takes_its_group_with_it() -> None:
         named_test_groups(["a", "b", "c"], clips)
 
 
+def test_a_fold_file_of_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "folds.csv"
+    path.write_bytes("group,fold\nk\u00e4fig,0\n".encode("latin-1"))
+    with pytest.raises(AnnotationError, match=r"folds\.csv:2: not UTF-8 text; save it as UTF-8"):
+        read_fold_file(path, groups={"k\u00e4fig"})
+
+
 def test_folds_by_hand_are_read(tmp_path: Path) -> None:
     path = tmp_path / "folds.csv"
     path.write_text("group,fold,role\na,0,\nb,1,development\nc,,test\n")
@@ -123,12 +130,12 @@ def test_folds_by_hand_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fold,group\n", r"folds\.csv, row 1: 'fold,group' is not"),
-        ("group,fold\na,0\nz,1\n", r"row 3: 'z,1' names no group with clips"),
-        ("group,fold\na,0\na,1\n", r"row 3: group 'a' has a row above"),
-        ("group,fold\na,x\n", r"row 2: 'a,x' needs a fold from 0"),
-        ("group,fold,role\na,0,test\n", r"row 2: 'a,0,test' needs a fold from 0"),
-        ("group,fold\na,0,test\n", r"row 2: 'a,0,test' names no group"),
+        ("fold,group\n", r"folds\.csv:1: 'fold,group' is not"),
+        ("group,fold\na,0\nz,1\n", r"\.csv:3: 'z,1' names no group with clips"),
+        ("group,fold\na,0\na,1\n", r"\.csv:3: group 'a' has a row above"),
+        ("group,fold\na,x\n", r"\.csv:2: 'a,x' needs a fold from 0"),
+        ("group,fold,role\na,0,test\n", r"\.csv:2: 'a,0,test' needs a fold from 0"),
+        ("group,fold\na,0,test\n", r"\.csv:2: 'a,0,test' names no group"),
         ("group,fold\na,0\n", r"group 'b' has clips and no row"),
         ("group,fold\na,0\nb,2\n", r"its folds are 0, 2; number at least two from 0"),
         ("group,fold\na,0\nb,0\n", r"its folds are 0; number at least two from 0"),

@@ -44,6 +44,12 @@ def add_row(fold: int, clip_id: str) -> Callable[[Case], None]:
     return change
 
 
+def add_nameless_row(case: Case) -> None:
+    logits = case["logits"]
+    assert isinstance(logits, pd.DataFrame)
+    case["logits"] = pd.concat([logits, logits.iloc[:1].assign(video_id=None)], ignore_index=True)
+
+
 def drop_row(case: Case) -> None:
     case["logits"] = case["logits"][1:]
 
@@ -62,6 +68,7 @@ def set_probs(*rows: tuple[float, float]) -> Callable[[Case], None]:
 BROKEN: list[tuple[str, Callable[[Case], None], str]] = [
     ("prediction_of_scored_clip", add_row(1, "a#0-20"), "rgb: clip a#0-20 of fold 1 (rows: not to be scored)"),
     ("prediction_of_scored_clip", add_row(-1, "d#0-20"), "rgb: clip d#0-20 of test (rows: not to be scored)"),
+    ("prediction_of_scored_clip", add_nameless_row, "rgb: clip a#0-20 of fold 0 (rows: not to be scored)"),
     ("clip_predicted", drop_row, "rgb: clip a#0-20 of fold 0 (missing: 1)"),
     ("clip_predicted_once", add_row(0, "a#0-20"), "rgb: clip a#0-20 of fold 0 (repeated: 1)"),
     ("prediction_finite", diverge, "rgb: clip c#0-20 of fold 1 (not finite: 1)"),

@@ -307,6 +307,12 @@ def test_an_unknown_rule_is_answered_with_the_known_ones_nearest_first(tmp_path:
         check("clip", good_tables(), tmp_path, class_in_two_group="warn")
 
 
+def test_what_ingest_refuses_cannot_be_made_a_warning(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"validation\.severity\.event_inside_video: cannot be warn, since ingest"):
+        check("clip", good_tables(), tmp_path, event_inside_video="warn")
+    check("clip", good_tables(), tmp_path, event_inside_video="stop")
+
+
 def test_the_verdict_is_the_same_bytes_whatever_the_order_of_rows(tmp_path: Path) -> None:
     tables = good_tables()
     set_video(1, sha256="hash0")(tables)
