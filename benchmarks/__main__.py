@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.accuracy import ErrorComparison
+from benchmarks.bars import judged
 from benchmarks.machine import facts
 from benchmarks.timing import Comparison
 
 Row = Comparison | ErrorComparison
 
 NAMES = ("decode", "containers", "flow", "flow_accuracy", "loading", "train_step", "dvc_add", "scale", "overhead")
-HEADER = ("", "times as good", "ours", "reference", "rounds")
+PAGE_WIDTH = 150  # columns, where the output is kept
+HEADER = ("", "times as good", "bar", "ours", "reference", "rounds")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,14 +47,22 @@ def print_table(found: Mapping[str, Sequence[Row]], machine: Mapping[str, str]) 
     from rich.table import Table
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PAGE_WIDTH)
     table = Table(*HEADER, title="ours against a bare reference", title_justify="left")
     for comparisons in found.values():
         for comparison in comparisons:
-            table.add_row(*comparison.cells)
+            table.add_row(*row_cells(comparison))
         table.add_section()
     console.print(table)
     for name, value in machine.items():
         console.print(f"{name:<13} {value}", soft_wrap=True, markup=False)
+
+
+def row_cells(row: Row) -> tuple[str, ...]:
+    """What the table shows of a row: its cells, with its bar behind the ratio."""
+    name, ratio, *others = row.cells
+    return name, ratio, judged(row.name, row.ratio), *others
 
 
 def markdown(found: Mapping[str, Sequence[Row]], machine: Mapping[str, str], names: Sequence[str]) -> str:
@@ -61,7 +71,7 @@ def markdown(found: Mapping[str, Sequence[Row]], machine: Mapping[str, str], nam
     lines += [f"- {name}: {value}" for name, value in machine.items()]
     for name, comparisons in found.items():
         lines += ["", f"## {name}", "", f"| {' | '.join(HEADER)} |", "|---|" + "---:|" * (len(HEADER) - 1)]
-        lines += [f"| {' | '.join(comparison.cells)} |" for comparison in comparisons]
+        lines += [f"| {' | '.join(row_cells(comparison))} |" for comparison in comparisons]
     return "\n".join([*lines, ""])
 
 

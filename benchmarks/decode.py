@@ -84,7 +84,8 @@ def main() -> list[Comparison]:
         comparisons = []
         for label, sources, fps, size, beside_ffmpeg in cases:
             comparisons += _compare(label, sources, root, fps=fps, size=size, beside_ffmpeg=beside_ffmpeg)
-        return [*comparisons, _two_processes(hd, root)]
+        alone = [_without_help(how, hd, root) for how in ("no length known", "the first look of ingest included")]
+        return [*comparisons, *alone, _two_processes(hd, root)]
 
 
 def _compare(
@@ -122,6 +123,27 @@ def _compare(
     if beside_ffmpeg and shutil.which("ffmpeg"):
         found.append(against(by_ffmpeg, "ffmpeg"))
     return found
+
+
+def _without_help(how: str, source: Path, root: Path) -> Comparison:
+    """Extraction by itself: `ingest` has decoded every video once, and told the length that lets frames be dropped."""
+    size = FrameSize(short_side_px=256)
+
+    def ours() -> None:
+        if how != "no length known":
+            info = probe(source)
+            _extract(source, VideoLength(info.num_frames, info.duration_sec), root / "pack.zip")
+            return
+        extract_frames(source, root / "pack.zip", fps=10.0, size=size, jpeg_quality=QUALITY)
+
+    return compare(
+        f"extract 1080p60 H.264 to 10 fps, {how}; PyAV and OpenCV",
+        ours,
+        lambda: plain_loop(source, root / "frames", fps=10.0, size=size),
+        num_rounds=5,
+        max_sec=15.0,
+        clock=processor_sec,
+    )
 
 
 def _extract(source: Path, length: VideoLength, target: Path) -> None:

@@ -7,6 +7,7 @@ Frames are stored as extraction does by default, with a short side of 256; a cli
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from zipfile import ZipFile
@@ -83,6 +84,7 @@ def main() -> list[Comparison]:
             _compare_batches("batch, cache / torchvision v2", cached, root),
             _compare_batches("batch, store, 2 workers / torchvision v2, 1", rgb, root, num_workers=2),
             _compare_batches("batch, cache, 2 workers / torchvision v2, 1", cached, root, num_workers=2),
+            _compare_batches("batch, store, 2 workers / torchvision v2, 2", rgb, root, num_workers=2, num_theirs=2),
             _compare_flow("flow clip, store / imread + cv2", dataset(root, FLOW, items), root),
         ]
 
@@ -189,8 +191,10 @@ def _compare_clips(label: str, clips: ClipDataset, root: Path, interpolation: in
     return _timed(label, ours, reference, num_clips=len(clips))
 
 
-def _compare_batches(label: str, clips: ClipDataset, root: Path, *, num_workers: int = 0) -> Comparison:
-    """Random views, cropped, flipped and normalised, in batches that a model can be given."""
+def _compare_batches(
+    label: str, clips: ClipDataset, root: Path, *, num_workers: int = 0, num_theirs: int = 0
+) -> Comparison:
+    """Random views, cropped, flipped and normalised, in batches that a model can be given; by so many threads."""
     readers = {video_id: FrameReader(root / "frames" / f"{video_id}.zip") for video_id in video_ids(clips.items)}
     batches = [range(first, first + BATCH_SIZE) for first in range(0, len(clips), BATCH_SIZE)] * (1 + num_workers)
 
@@ -201,10 +205,14 @@ def _compare_batches(label: str, clips: ClipDataset, root: Path, *, num_workers:
         for batch in prefetch(make, batches, depth=num_workers):
             model_input(batch, clips.preprocessing, CPU)
 
+    def by_torchvision(positions: Sequence[int]) -> None:
+        views = [(clips.items[position], view_of(clips, position)) for position in positions]
+        torch.stack([clip_by_torchvision(readers[item.video_id], item, view) for item, view in views])
+
     def reference() -> None:
-        for positions in batches:
-            views = [(clips.items[position], view_of(clips, position)) for position in positions]
-            torch.stack([clip_by_torchvision(readers[item.video_id], item, view) for item, view in views])
+        with ThreadPoolExecutor(max(1, num_theirs)) as pool:
+            for _ in pool.map(by_torchvision, batches) if num_theirs else map(by_torchvision, batches):
+                pass
 
     clock = time.perf_counter if num_workers else time.process_time
     return _timed(label, ours, reference, num_clips=len(batches) * BATCH_SIZE, clock=clock)
