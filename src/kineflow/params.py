@@ -268,6 +268,7 @@ class StreamParams(Section):
     sampling: Literal["segments", "dense"]  # segments over the whole clip, or consecutive frames
     num_frames: PositiveInt
     frame_stride: PositiveInt  # dense sampling only
+    short_clips: Literal["loop", "pad"]  # their frames again, or padding that the model leaves out
     height_px: PositiveInt  # model input
     width_px: PositiveInt
     subtract_background: bool  # rgb from a camera that does not move: only what moves is seen
@@ -275,6 +276,12 @@ class StreamParams(Section):
     lr: PositiveFloat
     dropout: Fraction
     finetune: FinetuneParams | None  # null: the whole model trains from the first epoch on, at one rate
+
+    @model_validator(mode="after")
+    def _padding_is_of_dense_clips(self) -> Self:
+        if self.short_clips == "pad" and self.sampling != "dense":
+            raise ValueError("short_clips: pad needs sampling: dense; segments are as many in every clip")
+        return self
 
     @model_validator(mode="after")
     def _finetune_together(self) -> Self:

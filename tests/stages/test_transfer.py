@@ -66,9 +66,7 @@ def test_a_registered_model_of_other_data_is_finetuned(
         assert {name.split(".")[0] for name in changed} == {"backbone", "head"}
         assert {name.rpartition(".stages.")[2][0] for name in changed if name.startswith("backbone.")} == {"2"}
     assert run_stage(monkeypatch, "register") == 0
-    found = tracking.client().get_model_version_by_alias(
-        load_params(Path("params.yaml")).register_.model_name, "challenger"
-    )
+    found = tracking.client().get_model_version_by_alias("kineflow-tiny", "challenger")
     told = {name.removeprefix("kineflow.weights.rgb."): text for name, text in found.tags.items() if ".rgb." in name}
     assert told["source"] == source and told["num_new"] == told["num_dropped"] == "0"
     assert told["num_matched"] == str(len(before))

@@ -25,6 +25,7 @@ from kineflow.data.preprocessing import Augment, Preprocessing, Stream, decode_p
 from kineflow.data.probabilities import to_logits, to_probs
 from kineflow.data.readers import StreamStore
 from kineflow.models.describe import describe_model
+from kineflow.models.registry import check_padded
 from kineflow.params import Params, StreamParams, TrainParams, as_json
 from kineflow.stages import paths
 from kineflow.stages.clip_rules import negative_rule, not_classes
@@ -185,8 +186,11 @@ def plan(
         subtract_background=config.subtract_background,
         flow_scale_px=1.0,
         num_views=train.num_views,
+        short_clips=config.short_clips,
     )
     channels = preprocessing.num_channels or store.num_features
+    if config.short_clips == "pad":
+        check_padded(config.model)
     weights = weights_file(paths.WEIGHTS, weights_key(name), config.weights)
     model = ModelConfig(
         name=config.model,

@@ -21,7 +21,7 @@ from kineflow.errors import ParamsError
 from kineflow.models.classifier import Prediction
 from kineflow.training.checkpoint import load_checkpoint, save_checkpoint
 from kineflow.training.finetune import Phase, frozen_modules
-from kineflow.training.inputs import model_input
+from kineflow.training.inputs import clip_lengths, model_input
 from kineflow.training.objectives import Objective
 from kineflow.training.precision import autocast
 from kineflow.training.recipe import Recipe, learning_rate, make_optimizer
@@ -244,7 +244,7 @@ def _train_epoch(
     for whole, batch in zip(batches, prefetch(make, mine, depth=_loader_threads(device)), strict=True):
         clips_BCTHW = model_input(batch, train_set.preprocessing, device)
         with autocast(device, run.recipe.precision):
-            prediction: Prediction = model(clips_BCTHW)
+            prediction: Prediction = model(clips_BCTHW, clip_lengths(batch, train_set.preprocessing, device))
         loss = objective(prediction, batch, epoch=epoch)
         if not torch.isfinite(loss):
             text = f"training diverged: the loss is {loss.item()} in epoch {epoch + 1}"
