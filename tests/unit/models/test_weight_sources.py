@@ -1,7 +1,6 @@
 """Where weights come from: files, caches, a real S3 server, and downloads from a server on loopback."""
 
 import hashlib
-import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
 from kineflow.models.weight_sources import PRETRAINED, find_checkpoint
 from kineflow.models.weights import fit_tensors, load_weights
 from kineflow.models.zoo import BACKBONES
+from kineflow.storage import put_file
 from tests.s3_server import KEY, SECRET, serve_bucket
 
 
@@ -230,8 +230,7 @@ def test_an_object_on_s3_is_fetched_once_and_kept_by_its_content(
         uri = "s3://bucket/weights/resnet18.pth"
         with pytest.raises(DataError, match=r"s3://bucket/weights/resnet18.pth is not there"):
             find_checkpoint(uri)
-        (tmp_path / "s3" / "bucket" / "weights").mkdir()
-        os.link(tmp_path / "resnet18.pth", tmp_path / "s3" / "bucket" / "weights" / "resnet18.pth")
+        put_file(tmp_path / "resnet18.pth", uri)
         path = find_checkpoint(uri)
         assert path.stem == hashlib.sha256(content).hexdigest() and path.read_bytes() == content
         assert find_checkpoint(uri) == path
