@@ -84,11 +84,13 @@ def find_checkpoint(source: str, *, backbone: str | None = None) -> Path:
 
 
 def _pretrained(backbone: str | None) -> Path:
-    published = PRETRAINED.get(backbone or "")
+    if backbone is None:
+        raise ParamsError("weights 'pretrained' is for backbones; give a file, or a name as torchvision:raft_small")
+    published = PRETRAINED.get(backbone)
     if published is None:
         raise ParamsError(
-            f"weights 'pretrained': neither torchvision nor timm publishes weights of {backbone or 'this network'}; "
-            f"give the path of a file, or choose among {', '.join(sorted(PRETRAINED))}"
+            f"weights 'pretrained': neither torchvision nor timm publishes weights of {backbone}; give the path of a "
+            f"file, or choose among {', '.join(sorted(PRETRAINED))}"
         )
     kind, _, name = published.partition(":")
     return _download_torchvision(name) if kind == "torchvision" else _download_timm(name)

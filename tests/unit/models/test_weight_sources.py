@@ -195,6 +195,8 @@ def test_a_hub_out_of_reach_is_one_sentence(tmp_path: Path, hub: Callable[[str],
 def test_backbones_that_nobody_publishes_are_refused_with_those_that_are() -> None:
     with pytest.raises(ParamsError, match=r"publishes weights of resnext101_3d; .*choose among .*r3d_18"):
         find_checkpoint("pretrained", backbone="resnext101_3d")
+    with pytest.raises(ParamsError, match="is for backbones"):
+        find_checkpoint("pretrained")
 
 
 @pytest.mark.parametrize("backbone", PRETRAINED)
