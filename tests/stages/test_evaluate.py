@@ -112,7 +112,8 @@ def write_model(name, classes, oof, test):
         tables.write_table(out / f"{file}.parquet", tables.LOGITS, table)
     folds = [{"fold": fold, "best_epoch": 2, "seconds": 1.5, "val_loss": 0.4, "val_metric": 0.5} for fold in (0, 1)]
     summary = {"stream": name, "model": "r3d_mini.avg", "classes": list(classes), "num_params": 123456}
-    summary |= {"macs": 2.5e8, "precision": "fp32", "folds": folds}
+    begun = {"source": "registry:other/3", "sha256": "ab" * 32} if name == "flow" else None
+    summary |= {"macs": 2.5e8, "precision": "fp32", "folds": folds, "weights": begun}
     (out / "summary.json").write_text(json.dumps(summary))
     curves = [(f, e, 1.1 - 0.3 * e, 1.2 - 0.2 * e, 0.5) for f in (0, 1, -1) for e in (1, 2)]
     frame = pd.DataFrame(curves, columns=["fold", "epoch", "train_loss", "val_loss", "val_metric"])
@@ -258,6 +259,7 @@ def test_report_card_and_plots(empty, repository):
     assert "baseline hof scores 1.000 and the released rgb 0.750" in html and "class-support" in html
     assert any("baseline hof scores" in note for note in report.notes)
     assert "| rgb **(released)** | 0.750 ± 0.083 | 0.833 |" in card and "broken.mp4" in card
+    assert card.count("begun from") == 1 and "fp32, begun from `registry:other/3` (SHA-256 abababababab) |" in card
     confusion = pd.read_csv(paths.PLOTS / "confusion.csv")
     assert len(confusion) == 12 and (confusion["actual"] == confusion["predicted"]).sum() == 9
     assert ((confusion["actual"] == "left") & (confusion["predicted"] == "right")).sum() == 1
