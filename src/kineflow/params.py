@@ -240,6 +240,24 @@ class ValidationParams(Section):
     severity: dict[str, Literal["stop", "warn"]]  # by rule name; unnamed rules have their own default
 
 
+class FinetuneParams(Section):
+    """How a model that starts from `weights` is trained: pooling and head first, then the backbone's top blocks."""
+
+    head_epochs: NonNegativeInt  # of the stream's epochs: pooling and head train alone, the backbone stays as it is
+    head_optimizer: Literal["sgd", "adamw"]  # of those epochs
+    head_lr: PositiveFloat  # of those epochs
+    top_blocks: NonNegativeInt | None  # nearest the output, that train afterwards with pooling and head; 0: none
+    top_fraction: Fraction | None  # the same as a fraction of the backbone's blocks; 1: all. One of the two is null
+    blocks_lr_factor: Annotated[float, Field(gt=0, le=1)]  # of the last block's rate, times the stream's lr
+    lr_decay_per_block: Annotated[float, Field(gt=0, le=1)]  # from each block to the one before it
+
+    @model_validator(mode="after")
+    def _one_way_to_count(self) -> Self:
+        if (self.top_blocks is None) == (self.top_fraction is None):
+            raise ValueError("give either top_blocks or top_fraction, and null for the other")
+        return self
+
+
 class StreamParams(Section):
     """One input stream and its model."""
 
@@ -250,12 +268,30 @@ class StreamParams(Section):
     sampling: Literal["segments", "dense"]  # segments over the whole clip, or consecutive frames
     num_frames: PositiveInt
     frame_stride: PositiveInt  # dense sampling only
+    short_clips: Literal["loop", "pad"]  # their frames again, or padding that the model leaves out
     height_px: PositiveInt  # model input
     width_px: PositiveInt
     subtract_background: bool  # rgb from a camera that does not move: only what moves is seen
     epochs: PositiveInt
     lr: PositiveFloat
     dropout: Fraction
+    finetune: FinetuneParams | None  # null: the whole model trains from the first epoch on, at one rate
+
+    @model_validator(mode="after")
+    def _padding_is_of_dense_clips(self) -> Self:
+        if self.short_clips == "pad" and self.sampling != "dense":
+            raise ValueError("short_clips: pad needs sampling: dense; segments are as many in every clip")
+        return self
+
+    @model_validator(mode="after")
+    def _finetune_together(self) -> Self:
+        if self.finetune is None:
+            return self
+        if self.weights is None:
+            raise ValueError("finetune needs weights to start from; without, every part must train: write null")
+        if self.finetune.head_epochs >= self.epochs:
+            raise ValueError(f"finetune.head_epochs are some of the {self.epochs} epochs, and must be fewer")
+        return self
 
 
 class StreamsParams(Section):
@@ -418,6 +454,9 @@ class Params(Section):
         uses_embeddings = self.streams.rgb.enabled and self.streams.rgb.model.startswith("embedding.")
         if uses_embeddings and not self.embed.enabled:
             raise ValueError("streams.rgb.model: embedding.* needs embed.enabled")
+        finetune = self.streams.rgb.finetune
+        if self.distill.enabled and finetune is not None and finetune.head_epochs >= self.distill.epochs:
+            raise ValueError("streams.rgb.finetune.head_epochs must be fewer than distill.epochs too")
         if uses_embeddings and self.distill.enabled:
             raise ValueError("distill.enabled needs a student that sees pixels, not streams.rgb.model: embedding.*")
         return self

@@ -103,6 +103,38 @@ def test_the_pose_stream_needs_its_keypoints(stream, pose, message):
     assert parse_params(good, where="params.yaml").streams.enabled == ("rgb", "flow", "pose")
 
 
+FINETUNE = {
+    "head_epochs": 1,
+    "head_optimizer": "adamw",
+    "head_lr": 0.001,
+    "top_blocks": 2,
+    "top_fraction": None,
+    "blocks_lr_factor": 0.1,
+    "lr_decay_per_block": 1.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("stream", "finetune", "message"),
+    [
+        ({"weights": None}, {}, "streams.rgb: finetune needs weights to start from"),
+        ({}, {"top_fraction": 0.5}, "finetune: give either top_blocks or top_fraction"),
+        ({}, {"top_blocks": None}, "finetune: give either top_blocks or top_fraction"),
+        ({"epochs": 1}, {}, "streams.rgb: finetune.head_epochs are some of the 1 epochs, and must be fewer"),
+        ({"epochs": 40}, {"head_epochs": 30}, "streams.rgb.finetune.head_epochs must be fewer than distill.epochs too"),
+        ({"short_clips": "pad"}, {}, "streams.rgb: short_clips: pad needs sampling: dense"),
+    ],
+)
+def test_a_stream_is_finetuned_from_weights_in_some_of_its_epochs(stream, finetune, message):
+    values = sample()
+    values["streams"]["rgb"] |= {"weights": "pretrained", "finetune": FINETUNE | finetune} | stream
+    with pytest.raises(ParamsError) as caught:
+        parse_params(values, where="params.yaml")
+    assert message in str(caught.value)
+    values["streams"]["rgb"] |= {"weights": "a.pt", "epochs": 30, "finetune": FINETUNE, "short_clips": "loop"}
+    assert parse_params(values, where="params.yaml").streams.rgb.finetune is not None
+
+
 def test_a_missing_key_is_named():
     values = sample()
     del values["train"]["batch_size"]

@@ -22,8 +22,8 @@ from kineflow.video.dct_scale import WHOLE
 from kineflow.video.flow_store import FlowRule
 
 Stream = Literal["rgb", "flow", "pose", "embedding"]
-SCHEMA = FileSchema(  # 3 decoded images whole and did not say how large
-    "preprocessing", version=4, remedy="train it again, or load it with the Kineflow that made it"
+SCHEMA = FileSchema(  # 3 decoded images whole and did not say how large; 4 looped every short clip
+    "preprocessing", version=5, oldest=4, remedy="train it again, or load it with the Kineflow that made it"
 )
 RGB_MEAN, RGB_STD = 0.45, 0.225  # of 0..1 values, for every channel
 FLOW_CLAMP = 6.0  # in units of flow_scale_px
@@ -68,6 +68,8 @@ class Preprocessing:
         num_views: test-time views whose probabilities are averaged.
         pose: for stream pose, the `rule` that skeletons were found and drawn by, the `path` of the files of keypoints
             and the `weights`.
+        short_clips: what a clip with fewer frames than dense sampling wants becomes: its frames again from the first
+            (`loop`), or a shorter tensor, whose length the model is told (`pad`; task frame is told of every window).
     """
 
     task: Literal["clip", "frame"]
@@ -86,6 +88,7 @@ class Preprocessing:
     flow_scale_px: float
     num_views: int
     pose: dict[str, Any] | None = None
+    short_clips: Literal["loop", "pad"] = "loop"
     schema_version: int = SCHEMA.version
 
     @property
@@ -105,7 +108,13 @@ class Preprocessing:
     def num_images(self, num_frames: int) -> int:
         """How many stored images one view of a clip of `num_frames` reads."""
         takes_all = self.task == "frame" or (self.stream == "flow" and self.sampling == "segments")
-        return num_frames if takes_all else self.num_frames
+        return num_frames if takes_all else self.num_shown(num_frames)
+
+    def num_shown(self, num_frames: int) -> int:
+        """How many frames the tensor of a clip of `num_frames` has on task clip."""
+        if self.short_clips == "loop":
+            return self.num_frames
+        return min(self.num_frames, math.ceil(num_frames / self.frame_stride))
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -116,10 +125,10 @@ class Preprocessing:
         """The inverse of `to_json`; `where` it was read, for messages.
 
         Raises:
-            DataError: written by another version.
+            DataError: written by a version that this one cannot read.
         """
         SCHEMA.check(where, values.get("schema_version"))
-        return cls(**values)
+        return cls(**values | {"schema_version": SCHEMA.version})  # version 4 does as the defaults do
 
 
 @dataclass(frozen=True)
@@ -213,7 +222,7 @@ def clip_pixels(images: Images, start: int, stop: int, preprocessing: Preprocess
     """The clip [start, stop) (extracted frames) as `view` sees it.
 
     Returns:
-        T is `num_frames` on task clip, the number of the window's frames on task frame.
+        T is `num_frames` on task clip (or less, see `short_clips`), the number of the window's frames on task frame.
 
     Raises:
         DataError: the clip holds no frame of the video.
@@ -229,7 +238,8 @@ def clip_pixels(images: Images, start: int, stop: int, preprocessing: Preprocess
     if preprocessing.task == "frame":
         indices = _every_frame(len(images), start, stop)
     elif preprocessing.sampling == "dense":
-        indices = _dense(len(images), start, stop, preprocessing, view)
+        num_shown = preprocessing.num_shown(min(stop, len(images)) - start)
+        indices = _dense(len(images), start, stop, preprocessing, view)[: max(1, num_shown)]
     elif preprocessing.stream == "flow":
         return _flow_pixels(images, _segments(len(images), start, stop, preprocessing, view), preprocessing, view)
     else:

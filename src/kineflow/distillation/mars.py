@@ -21,7 +21,7 @@ from kineflow.errors import ParamsError
 from kineflow.models.classifier import Prediction
 from kineflow.store import file_sha256
 from kineflow.training.bundle import Bundle, Member, read_bundle
-from kineflow.training.inputs import model_input
+from kineflow.training.inputs import clip_lengths, model_input
 from kineflow.training.job import ClassWeights, Job, classification, training_videos
 from kineflow.training.objectives import Classification, Objective
 from kineflow.training.precision import autocast
@@ -102,7 +102,8 @@ class Mars:
         seen = collate([self.inputs.sample(int(position), epoch=epoch) for position in batch.positions])
         with torch.no_grad(), autocast(self.device, self.precision):
             clips_BCTHW = model_input(seen, self.inputs.preprocessing, self.device)
-            taught = self.teacher(clips_BCTHW).features
+            lengths_B = clip_lengths(seen, self.inputs.preprocessing, self.device)
+            taught = self.teacher(clips_BCTHW, lengths_B).features
         if taught.shape != prediction.features.shape:
             raise ParamsError(
                 f"the student's features have shape {tuple(prediction.features.shape)} and the teacher's "

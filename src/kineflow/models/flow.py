@@ -57,7 +57,7 @@ def _network(method: str, path: Path, sha256: str | None) -> "nn.Module":
 
 
 def _weights_path(method: str, weights: str | None) -> Path:
-    from kineflow.models.weights import find_checkpoint
+    from kineflow.models.weight_sources import find_checkpoint
 
     if weights is None:
         raise ParamsError(f"flow.method {method} needs flow.weights: a local file, or torchvision:{method}")

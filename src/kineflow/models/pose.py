@@ -94,7 +94,7 @@ def _network(path: Path, sha256: str | None) -> "nn.Module":
 
 
 def _weights_path(weights: str | None) -> Path:
-    from kineflow.models.weights import find_checkpoint
+    from kineflow.models.weight_sources import find_checkpoint
 
     if weights is None:
         raise ParamsError("pose.source keypointrcnn needs pose.weights: a local file of torchvision's network")

@@ -125,6 +125,24 @@ def check_model(name: str, *, task: Task, options: Options) -> None:
     _merge_options(name, backbone, pooling, options)
 
 
+def check_padded(name: str) -> None:
+    """Refuse a model that cannot leave the padding of short clips out.
+
+    Raises:
+        ParamsError: it cannot, or is unknown; says which part of it sees the padding, and what can.
+    """
+    if find_model(name).padded:
+        return
+    backbone_name, _, pooling_name = name.partition(".")
+    backbone = next(spec for spec in BACKBONES if spec.name == backbone_name)
+    reason = f"its pooling {pooling_name} reads" if backbone.padded else f"its backbone {backbone_name} mixes in"
+    others = [spec.name for spec in _MODELS if spec.padded]
+    raise ParamsError(
+        f"{name} cannot leave padding out, because {reason} frames that are no part of the clip; models that can: "
+        f"{_nearest_first(name, others)}"
+    )
+
+
 def _build(
     backbone: BackboneSpec,
     pooling: PoolingSpec,

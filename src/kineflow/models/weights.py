@@ -1,22 +1,21 @@
-"""Fill a model with weights from a file or from the cache of timm or torchvision, and say what became of each."""
+"""Fill a model with the weights of a file, and say what became of each."""
 
 import hashlib
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from kineflow.errors import DataError, ParamsError
+from kineflow.errors import DataError
 from kineflow.models.checkpoints import rename_public
 from kineflow.models.classifier import VideoClassifier
-from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
+from kineflow.models.weight_sources import find_checkpoint
 from kineflow.store import file_sha256
 
-_FILE_SUFFIXES = (".pt", ".pth", ".pyth", ".bin", ".safetensors")
 # Wrappers that training tools leave before a parameter's name, and checkpoints round their tensors.
 _PREFIX = re.compile(r"^(?:module\.|_orig_mod\.|model\.)+")
 _CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "state_dict_ema")
@@ -48,6 +47,18 @@ class WeightsReport:
     unused: tuple[str, ...]
     missing: tuple[str, ...]
 
+    def to_json(self) -> dict[str, object]:
+        """Return counts, and the names of what did not match, as plain JSON values."""
+        return {
+            "sha256": self.sha256,
+            "num_matched": len(self.matched),
+            "num_adapted": len(self.adapted),
+            "num_inflated": len(self.inflated),
+            "dropped": list(self.dropped),
+            "unused": list(self.unused),
+            "new": list(self.missing),
+        }
+
     def __str__(self) -> str:
         """Return one line of counts."""
         return (
@@ -57,7 +68,7 @@ class WeightsReport:
         )
 
 
-def load_weights(model: VideoClassifier, source: str) -> WeightsReport:
+def load_weights(model: VideoClassifier, source: str, *, path: Path | None = None) -> WeightsReport:
     """Copy into a model what fits of a checkpoint.
 
     A checkpoint's name matches as it stands or behind `backbone.network.`, so that files of this package, of
@@ -66,45 +77,34 @@ def load_weights(model: VideoClassifier, source: str) -> WeightsReport:
 
     Args:
         model: changed in place; stays on its device.
-        source: path of a .pt, .pth, .pyth or .safetensors file, `timm:NAME` or `torchvision:NAME`.
+        source: what the user calls it, as `find_checkpoint` reads it.
+        path: its file, where that was found before.
 
     Raises:
-        ParamsError: there is no such file or name, or it is not in the local cache; the message says where it
-            is looked for.
         DataError: the file cannot be read safely, or nothing in it fits.
+        ParamsError, ServiceError: as `find_checkpoint`.
     """
-    path = find_checkpoint(source)
-    found = rename_public(_without_prefixes(read_state_dict(path)), model_name=model.name)
-    report = _copy_what_fits(model, found, source=source, path=path)
-    if not report.matched:
+    path = path or find_checkpoint(source, backbone=model.name.partition(".")[0])
+    found = read_state_dict(path)
+    fitted = fit_tensors(model, found)
+    if not fitted.filled:
         example = next(iter(found), "none")
         raise DataError(
             f"{path}: none of its {len(found)} tensors (such as {example}) fits {model.name}: choose the "
             f"checkpoint of the same backbone"
         )
-    return report
-
-
-def find_checkpoint(source: str) -> Path:
-    """Return the local file that a `weights` value names; nothing is downloaded.
-
-    Raises:
-        ParamsError: as `load_weights`.
-    """
-    kind, colon, name = source.partition(":")
-    if colon and kind == "torchvision":
-        return _find_torchvision(name)
-    if colon and kind == "timm":
-        return _find_timm(name)
-    path = Path(source).expanduser()
-    if path.suffix not in _FILE_SUFFIXES:
-        raise ParamsError(
-            f"weights {source!r} is neither a file ending in {', '.join(_FILE_SUFFIXES)} nor timm:NAME nor "
-            f"torchvision:NAME"
-        )
-    if not path.is_file():
-        raise ParamsError(f"weights {source!r}: there is no such file; put it there or correct the path")
-    return path
+    model.load_state_dict(fitted.filled, strict=False)
+    return WeightsReport(
+        source=source,
+        path=path,
+        sha256=file_sha256(path),
+        matched=tuple(fitted.filled),
+        adapted=tuple(fitted.adapted),
+        inflated=tuple(name for name in fitted.inflated if name in fitted.filled),
+        dropped=tuple(fitted.dropped),
+        unused=tuple(fitted.unused),
+        missing=tuple(name for name in model.state_dict() if name not in fitted.filled),
+    )
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -130,6 +130,42 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as err:  # each format has its own errors for a damaged file
         raise DataError(f"{path}: not a readable checkpoint ({type(err).__name__}): fetch it again") from err
     return _tensors_of(content, path)
+
+
+@dataclass
+class FittedTensors:
+    """Tensors of a checkpoint by the model's names, and what was done to them; see `WeightsReport`."""
+
+    filled: dict[str, Tensor] = field(default_factory=dict)
+    adapted: list[str] = field(default_factory=list)
+    inflated: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+
+def fit_tensors(model: VideoClassifier, found: Mapping[str, Tensor]) -> FittedTensors:
+    """Return what of a checkpoint's tensors goes where in a model, which stays as it is."""
+    bare = {_PREFIX.sub("", name): tensor for name, tensor in found.items()}
+    wanted = model.state_dict()
+    first = {f"{layer}.weight" for layer in model.first_layers}
+    fitted = FittedTensors()
+    for name, tensor in rename_public(bare, model_name=model.name).items():
+        target = _target_name(name, wanted)
+        if target is None:
+            fitted.unused.append(name)
+            continue
+        shape = wanted[target].shape
+        if tensor.ndim == 4 and len(shape) == 5 and tensor.shape[2:] == shape[3:]:
+            tensor = inflate_kernel(tensor, num_frames=shape[2])
+            fitted.inflated.append(target)
+        if target in first and tensor.shape != shape and _is_rgb_of(tensor, shape):
+            tensor = adapt_input_channels(tensor, in_channels=shape[1])
+            fitted.adapted.append(target)
+        if tensor.shape == shape:
+            fitted.filled[target] = tensor
+        else:
+            fitted.dropped.append(f"{target}: {tuple(tensor.shape)} in the file, {tuple(shape)} wanted")
+    return fitted
 
 
 def check_fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], *, name: str, path: Path, param: str) -> None:
@@ -212,45 +248,6 @@ def _tensors_of(content: object, path: Path) -> dict[str, Tensor]:
     raise DataError(f"{path}: holds no named tensors: save a model's state_dict there")
 
 
-def _without_prefixes(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {_PREFIX.sub("", name): tensor for name, tensor in found.items()}
-
-
-def _copy_what_fits(model: VideoClassifier, found: Mapping[str, Tensor], *, source: str, path: Path) -> WeightsReport:
-    wanted = model.state_dict()
-    first = {f"{layer}.weight" for layer in model.first_layers}
-    filled: dict[str, Tensor] = {}
-    adapted, inflated, dropped, unused = [], [], [], []
-    for name, tensor in found.items():
-        target = _target_name(name, wanted)
-        if target is None:
-            unused.append(name)
-            continue
-        shape = wanted[target].shape
-        if tensor.ndim == 4 and len(shape) == 5 and tensor.shape[2:] == shape[3:]:
-            tensor = inflate_kernel(tensor, num_frames=shape[2])
-            inflated.append(target)
-        if target in first and tensor.shape != shape and _is_rgb_of(tensor, shape):
-            tensor = adapt_input_channels(tensor, in_channels=shape[1])
-            adapted.append(target)
-        if tensor.shape == shape:
-            filled[target] = tensor
-        else:
-            dropped.append(f"{target}: {tuple(tensor.shape)} in the file, {tuple(shape)} wanted")
-    model.load_state_dict(filled, strict=False)
-    return WeightsReport(
-        source=source,
-        path=path,
-        sha256=file_sha256(path),
-        matched=tuple(filled),
-        adapted=tuple(adapted),
-        inflated=tuple(name for name in inflated if name in filled),
-        dropped=tuple(dropped),
-        unused=tuple(unused),
-        missing=tuple(name for name in wanted if name not in filled),
-    )
-
-
 def _target_name(name: str, wanted: Mapping[str, Tensor]) -> str | None:
     bare = name.removeprefix("backbone.").removeprefix("network.")
     for candidate in (name, f"backbone.{name}", f"backbone.network.{bare}"):
@@ -262,60 +259,3 @@ def _target_name(name: str, wanted: Mapping[str, Tensor]) -> str | None:
 def _is_rgb_of(tensor: Tensor, shape: torch.Size) -> bool:
     same_otherwise = tensor.shape[:1] == shape[:1] and tensor.shape[2:] == shape[2:]
     return tensor.ndim == len(shape) and tensor.shape[1] == 3 and same_otherwise
-
-
-def _find_torchvision(name: str) -> Path:
-    declare_missing_torchvision_ops()
-    import torchvision
-
-    try:
-        if name in torchvision.models.list_models():
-            url = torchvision.models.get_model_weights(name).DEFAULT.url
-        else:
-            url = torchvision.models.get_weight(name).url
-    except (ValueError, AttributeError, KeyError) as err:
-        raise ParamsError(
-            f"weights 'torchvision:{name}': torchvision has no such model or weights; write a name such as "
-            f"torchvision:resnet18 or torchvision:ResNet18_Weights.IMAGENET1K_V1"
-        ) from err
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-    if not path.is_file():
-        raise ParamsError(
-            f"weights 'torchvision:{name}' are not on this machine: put {path.name} from {url} at {path}, or "
-            f"give the path of the file"
-        )
-    _check_name_hash(path)
-    return path
-
-
-def _check_name_hash(path: Path) -> None:
-    # torchvision writes the first digits of the SHA-256 into the name: resnet18-f37072fd.pth.
-    named = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    if named and not file_sha256(path).startswith(named.group(1)):
-        raise DataError(f"{path}: its SHA-256 does not begin with {named.group(1)}: fetch it again")
-
-
-def _find_timm(name: str) -> Path:
-    declare_missing_torchvision_ops()
-    import timm
-    from huggingface_hub import try_to_load_from_cache
-
-    arch = name.partition(".")[0]
-    try:
-        config = timm.models.get_pretrained_cfg(name) if timm.is_model(arch) else None
-    except RuntimeError:  # a known model, an unknown tag after the dot
-        config = None
-    if config is None or not config.hf_hub_id:
-        known = ", ".join(timm.list_pretrained(f"{arch}*")[:5]) or "none of that name"
-        raise ParamsError(f"weights 'timm:{name}': timm has no such pretrained model; it has {known}")
-    for filename in ("model.safetensors", "pytorch_model.bin"):
-        cached = try_to_load_from_cache(config.hf_hub_id, filename)
-        if isinstance(cached, str):
-            return Path(cached)
-    path = Path(torch.hub.get_dir()) / "checkpoints" / f"{config.architecture}.{config.tag}.safetensors"
-    if not path.is_file():
-        raise ParamsError(
-            f"weights 'timm:{name}' are not on this machine: put model.safetensors of the hub's "
-            f"{config.hf_hub_id} at {path}, or give the path of the file"
-        )
-    return path

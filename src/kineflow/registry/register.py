@@ -72,6 +72,7 @@ def register_bundle(
     metrics: Mapping[str, Any],
     lineage: Lineage,
     documents: tuple[Path, ...] = (),
+    tags: Mapping[str, str] | None = None,
 ) -> Registration:
     """Register a bundle and make it the challenger.
 
@@ -82,6 +83,7 @@ def register_bundle(
         bundle_dir: what becomes the version's source.
         metrics: as metrics.json.
         documents: files for people (report, model card), kept beside the bundle.
+        tags: more to be said of a new version and its run.
 
     Raises:
         ServiceError: the registry is out of reach.
@@ -105,11 +107,12 @@ def register_bundle(
         if LINEAGE_JSON not in {item.path for item in client.list_artifacts(run_id)}:
             _log_documents(client, run_id, metrics, lineage, documents)
         if known is None:
-            _log_scores(client, run_id, metrics, lineage)
+            more = {**_lineage_tags(lineage), **(tags or {})}
+            _log_scores(client, run_id, metrics, lineage, more)
             client.set_terminated(run_id)
             source = f"{client.get_run(run_id).info.artifact_uri}/{BUNDLE}"
-            tags = {DIGEST_TAG: content, METRICS_TAG: evidence} | _size_tags(bundle_dir) | _lineage_tags(lineage)
-            known = client.create_model_version(model_name, source=source, run_id=run_id, tags=tags)
+            identity = {DIGEST_TAG: content, METRICS_TAG: evidence} | _size_tags(bundle_dir)
+            known = client.create_model_version(model_name, source=source, run_id=run_id, tags=identity | more)
         client.set_registered_model_alias(model_name, CHALLENGER, known.version)
     return Registration(model_name, str(known.version), content, run_id)
 
@@ -206,16 +209,17 @@ def _log_documents(
             client.log_artifact(run_id, str(path))
 
 
-def _log_scores(client: "MlflowClient", run_id: str, metrics: Mapping[str, Any], lineage: Lineage) -> None:
+def _log_scores(
+    client: "MlflowClient", run_id: str, metrics: Mapping[str, Any], lineage: Lineage, tags: Mapping[str, str]
+) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
     now_ms = int(time.time() * 1000)
     scores = [Metric(name, value, now_ms, 0) for name, value in flat_metrics(metrics).items()]
     params = [Param(key, json.dumps(value)[:MAX_PARAM_CHARS]) for key, value in lineage.params.items()]
-    tags = [RunTag(key, value) for key, value in _lineage_tags(lineage).items()]
     for start in range(0, len(params), 100):  # MLflow takes 100 at a time
         client.log_batch(run_id, params=params[start : start + 100])
-    client.log_batch(run_id, metrics=scores, tags=tags)
+    client.log_batch(run_id, metrics=scores, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

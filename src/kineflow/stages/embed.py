@@ -14,6 +14,7 @@ from kineflow.params import EmbedParams, Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
 from kineflow.stages.video_results import VideoPlan, VideoTask, compute_missing, link_results
+from kineflow.stages.weights_manifest import weights_file
 from kineflow.store import ResultStore, digest, file_sha256, home
 from kineflow.video.result_index import VideoResult, read_index
 
@@ -38,6 +39,7 @@ class EmbedTask:
     key: str
     store_root: Path
     params: EmbedParams
+    weights: Path | None
     seed: int
 
 
@@ -45,8 +47,8 @@ def run(params: Params, report: StageReport) -> None:
     """Write `data/embeddings`, or its disabled form.
 
     Raises:
-        ParamsError: the backbone is not known or does not see frames one by one, or its weights are not there.
-        DataError: the frames are missing.
+        ParamsError: the backbone is not known or does not see frames one by one.
+        DataError: the frames are missing, or the weights are not those that sync found.
         StorageFullError: the features do not fit on the disk.
     """
     if not params.embed.enabled:
@@ -63,20 +65,20 @@ def plan_embeddings(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[
     """The features of every video's frames, which need not be there yet.
 
     Raises:
-        ParamsError: the backbone's weights are not there.
+        DataError: the weights are not those that sync found.
     """
-    weights_sha256 = _weights_sha256(params.embed.weights)
-    seed = params.seed if params.embed.weights is None else 0  # weights from a file leave nothing to chance
+    weights = weights_file(paths.WEIGHTS, "embed.weights", params.embed.weights)
+    seed = params.seed if weights is None else 0  # weights from a file leave nothing to chance
     store = ResultStore(home() / "store" / "embeddings")
-    described = as_json(params.embed) | {"weights": weights_sha256, "seed": seed}
+    described = as_json(params.embed) | {"weights": weights and file_sha256(weights), "seed": seed}
     tasks = []
     for video in frames:
         key = digest(kind="embeddings", code=CODE_VERSION, frames=video.key, params=described)
         result = VideoResult(video.video_id, key, video.num_frames)
         source = (paths.FRAMES / f"{video.video_id}.zip").absolute()
-        task = EmbedTask(source, key, store.root.absolute(), params.embed, seed)
+        task = EmbedTask(source, key, store.root.absolute(), params.embed, weights, seed)
         tasks.append(VideoTask(result, task, float(video.num_frames)))
-    return VideoPlan(embed_into_store, tasks, store, partial(_feature_bytes, params.embed, seed), num_gpus=1.0)
+    return VideoPlan(embed_into_store, tasks, store, partial(_feature_bytes, params.embed, weights, seed), num_gpus=1.0)
 
 
 def check_sees_single_frames(backbone: str) -> None:
@@ -101,7 +103,7 @@ def embed_into_store(task: EmbedTask) -> int:
     """Embed the frames of one video, a batch at a time, and return their number."""
     from kineflow.video.frame_store import FrameReader
 
-    model = _model(task.params.backbone, task.params.weights, task.seed)
+    model = _model(task.params.backbone, task.weights, task.seed)
     size = (task.params.height_px, task.params.width_px)
     with FrameReader(task.frames) as reader, ResultStore(task.store_root).writing(task.key) as target:
         with target.open("wb") as file:
@@ -121,9 +123,9 @@ def _write_header(file: BinaryIO, features_TD: NDArray[Any], *, num_frames: int)
     np.lib.format.write_array_header_1_0(file, header | as_rows)
 
 
-def _feature_bytes(params: EmbedParams, seed: int) -> float:
+def _feature_bytes(params: EmbedParams, weights: Path | None, seed: int) -> float:
     frame_THWC = np.zeros((1, params.height_px, params.width_px, 3), np.uint8)
-    model = _model(params.backbone, params.weights, seed)
+    model = _model(params.backbone, weights, seed)
     features_TD = embed_frames(model, frame_THWC, size=(params.height_px, params.width_px))
     return float(features_TD.shape[1] * _dtype(params)().itemsize)
 
@@ -164,7 +166,7 @@ def embed_frames(
 
 
 @lru_cache(maxsize=1)  # one for all videos of a worker
-def _model(backbone: str, weights: str | None, seed: int) -> "VideoClassifier":
+def _model(backbone: str, weights: Path | None, seed: int) -> "VideoClassifier":
     import torch
 
     from kineflow.models.registry import create_model
@@ -174,13 +176,5 @@ def _model(backbone: str, weights: str | None, seed: int) -> "VideoClassifier":
         torch.manual_seed(seed)
         model = create_model(f"{backbone}.none", num_classes=1, in_channels=3, task="frame")
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, str(weights))
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _weights_sha256(weights: str | None) -> str | None:
-    if weights is None:
-        return None
-    from kineflow.models.weights import find_checkpoint
-
-    return file_sha256(find_checkpoint(weights))

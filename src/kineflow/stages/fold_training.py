@@ -25,14 +25,18 @@ from kineflow.data.preprocessing import Augment, Preprocessing, Stream, decode_p
 from kineflow.data.probabilities import to_logits, to_probs
 from kineflow.data.readers import StreamStore
 from kineflow.models.describe import describe_model
+from kineflow.models.registry import check_padded
 from kineflow.params import Params, StreamParams, TrainParams, as_json
 from kineflow.stages import paths
 from kineflow.stages.clip_rules import negative_rule, not_classes
 from kineflow.stages.learned_labels import read_learned_labels
 from kineflow.stages.stage import StageReport
+from kineflow.stages.transfer import check_unseen, finetune_of, tell_weights, weights_key
+from kineflow.stages.weights_manifest import read_weights, weights_file
 from kineflow.store import home
 from kineflow.tables import CLIPS, EVENTS, FOLDS, LOGITS, VIDEOS, read_table, write_table
 from kineflow.training.bundle import Bundle, Member, write_bundle
+from kineflow.training.finetune import Finetune
 from kineflow.training.folds import Resources, train_jobs
 from kineflow.training.job import Job, ObjectiveConfig
 from kineflow.training.model_config import ModelConfig
@@ -79,6 +83,12 @@ class Dataset:
     def training_clips(self, items: list[ClipItem]) -> list[ClipItem]:
         """The same clips, with the places where negatives are drawn anew."""
         return [replace(item, redraw_starts=self.redraw_starts.get(item.clip_id, ())) for item in items]
+
+    @property
+    def judged(self) -> dict[str, str]:
+        """The group of every video that a clip for validation or test is of."""
+        ids = [clip_id for (_, role), of_role in self.roles.items() if role != "train" for clip_id in of_role]
+        return {self.items[clip_id].video_id: self.groups[self.items[clip_id].video_id] for clip_id in ids}
 
     @property
     def development(self) -> list[ClipItem]:
@@ -176,17 +186,25 @@ def plan(
         subtract_background=config.subtract_background,
         flow_scale_px=1.0,
         num_views=train.num_views,
+        short_clips=config.short_clips,
     )
     channels = preprocessing.num_channels or store.num_features
+    if config.short_clips == "pad":
+        check_padded(config.model)
+    weights = weights_file(paths.WEIGHTS, weights_key(name), config.weights)
     model = ModelConfig(
         name=config.model,
         task=params.task,
         num_classes=len(dataset.classes),
         in_channels=channels,
         dropout=config.dropout,
-        weights=config.weights,
+        weights=None if weights is None else str(weights),
         options=config.options,
     )
+    if weights is not None:
+        check_unseen(weights, source=str(config.weights), judged=dataset.judged, sha256=dataset.sha256)
+        tell_weights(model, str(config.weights), report)
+    finetune = finetune_of(config.finetune, model, epochs=epochs, report=report)
     ensemble = params.release.form == "fold_ensemble"
     return [
         Job(
@@ -200,7 +218,14 @@ def plan(
             test=dataset.clips(RELEASE, "test") if ensemble else [],
             preprocessing=preprocessing,
             augment=Augment(**train.augment.model_dump()),
-            recipe=_recipe(train, epochs=epochs, lr=config.lr, seed=params.seed * 1000 + fold, precision=precision),
+            recipe=_recipe(
+                train,
+                epochs=epochs,
+                lr=config.lr,
+                seed=params.seed * 1000 + fold,
+                precision=precision,
+                finetune=finetune,
+            ),
             fold=fold,
             gpus=train.gpus_per_fold,
             workers=train.workers_per_fold,
@@ -229,7 +254,9 @@ def _num_frames(params: Params, config: StreamParams) -> int:
     return num_window_frames(params.clips.window_sec, fps=params.frames.fps)
 
 
-def _recipe(train: TrainParams, *, epochs: int, lr: float, seed: int, precision: Any) -> Recipe:
+def _recipe(
+    train: TrainParams, *, epochs: int, lr: float, seed: int, precision: Any, finetune: Finetune | None
+) -> Recipe:
     return Recipe(
         epochs=epochs,
         batch_size=train.batch_size,
@@ -246,6 +273,7 @@ def _recipe(train: TrainParams, *, epochs: int, lr: float, seed: int, precision:
         seed=seed,
         precision=precision,
         threads=train.threads_per_fold,
+        finetune=finetune,
     )
 
 
@@ -363,7 +391,7 @@ def _summary(
     job = jobs[0]
     results = {job.fold: _result(folders[job.key]) for job in jobs}
     _, num_frames, height_px, width_px = job.input_CTHW
-    model = job.model.build(seed=0)
+    model, loaded = job.model.load(seed=0)
     described = describe_model(model, num_frames=num_frames, height_px=height_px, width_px=width_px)
     return {
         "stream": name,
@@ -376,6 +404,7 @@ def _summary(
         "input_shape": list(job.input_CTHW),
         "precision": job.recipe.precision,
         "device": results[job.fold]["device"],
+        "weights": None if loaded is None else {"source": _source(name), **loaded.to_json()},
         "recipe": job.recipe.to_json(),
         "augment": asdict(job.augment),
         "objective": job.objective.key["kind"],
@@ -395,6 +424,11 @@ def _summary(
             for fold, result in results.items()
         ],
     }
+
+
+def _source(name: str) -> str:
+    """What params say of the weights that a network started from."""
+    return read_weights(paths.WEIGHTS)[weights_key(name)].source
 
 
 def _result(folder: Path) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def run(params: Params, report: StageReport) -> None:
         metrics=json.loads(paths.METRICS.read_text()),
         lineage=made_of,
         documents=(paths.REPORT_HTML, paths.MODEL_CARD),
+        tags={key: text for name in names for key, text in _weights_tags(name).items()},
     )
     values = {
         "name": registration.name,
@@ -55,3 +56,18 @@ def run(params: Params, report: StageReport) -> None:
     report.note(f"{registration.name} version {registration.version} ({registration.digest[:12]}) is the {CHALLENGER}")
     if made_of.code_dirty:
         report.note("the code differs from its commit; commit it, so that the lineage can be followed")
+
+
+def _weights_tags(name: str) -> dict[str, str]:
+    """What the models of `name` started from, and what became of it."""
+    loaded = json.loads((paths.MODELS / name / "summary.json").read_text())["weights"]
+    if loaded is None:
+        return {}
+    values = {
+        "source": loaded["source"],
+        "sha256": loaded["sha256"],
+        "num_matched": loaded["num_matched"],
+        "num_dropped": len(loaded["dropped"]),
+        "num_new": len(loaded["new"]),
+    }
+    return {f"kineflow.weights.{name}.{key}": str(value) for key, value in values.items()}

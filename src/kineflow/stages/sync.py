@@ -21,6 +21,7 @@ from kineflow.stages import paths
 from kineflow.stages.pulled_results import adopt_pulled_results
 from kineflow.stages.source_manifest import Source, write_sources
 from kineflow.stages.stage import StageReport
+from kineflow.stages.starting_weights import find_starting_weights
 from kineflow.stages.weights_manifest import write_weights
 from kineflow.storage import FileInfo
 from kineflow.store import digest, home
@@ -32,8 +33,9 @@ PARAMS = (
     "sample",
     "frames.roi",
     "pose",
+    "embed.backbone",
     "embed.weights",
-    *(f"streams.{name}.weights" for name in STREAM_NAMES),
+    *(f"streams.{name}.{key}" for name in STREAM_NAMES for key in ("model", "weights")),
     "streams.pose.enabled",
 )
 # A file may change again within one tick of a coarse clock, with its size and time unchanged.
@@ -59,7 +61,7 @@ def run(params: Params, report: StageReport) -> None:
     Raises:
         DataError: the source or the annotations are missing, or the source holds no video.
         ParamsError: a checkpoint that params name is not there.
-        ServiceError: S3 is out of reach.
+        ServiceError: S3, the registry or a publisher of weights is out of reach.
     """
     pose_path = params.pose.path if params.streams.pose.enabled else None
     given = {"data.source": params.data.source, "data.annotations": params.data.annotations, "pose.path": pose_path}
@@ -81,7 +83,7 @@ def run(params: Params, report: StageReport) -> None:
         Source(kind, info.key, info.num_bytes, sha256) for (kind, _, info), sha256 in zip(rows, hashes, strict=True)
     ]
     write_sources(paths.SOURCES, sources)
-    write_weights(paths.WEIGHTS, params)
+    write_weights(paths.WEIGHTS, find_starting_weights(params))
     report.items = len(sources)
     report.skipped = len(sources) - num_hashed
     report.note(f"{len(videos)} videos and {len(annotations)} annotation files, {num_hashed} read")

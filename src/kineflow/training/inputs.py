@@ -23,6 +23,14 @@ def model_input(batch: Batch, preprocessing: Preprocessing, device: torch.device
     return pixels_BTHWC.permute(0, 4, 1, 2, 3).contiguous(memory_format=torch.channels_last_3d)
 
 
+def clip_lengths(batch: Batch, preprocessing: Preprocessing, device: torch.device) -> Tensor | None:
+    """The frames of each clip before padding, int64 (B,), which a model of padded clips is told; else None."""
+    num_frames = batch.num_frames
+    if preprocessing.short_clips == "loop" or (num_frames == num_frames.max()).all():
+        return None
+    return torch.from_numpy(num_frames).to(device, torch.int64, non_blocking=True)
+
+
 def _normalised(pixels_BTHWC: Tensor, batch: Batch, preprocessing: Preprocessing) -> Tensor:
     num_samples, num_frames, height, width, _ = pixels_BTHWC.shape
     values_BTHWC = pixels_BTHWC.to(torch.float32)

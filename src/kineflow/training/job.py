@@ -21,7 +21,6 @@ from kineflow.data.preprocessing import Augment, Preprocessing, estimate_flow_sc
 from kineflow.data.probabilities import Labels, to_logits
 from kineflow.data.readers import StreamStore
 from kineflow.models.describe import describe_model
-from kineflow.models.weights import find_checkpoint
 from kineflow.store import ResultStore, digest, file_sha256, is_not_empty
 from kineflow.tables import LOGITS, write_table
 from kineflow.training.checkpoint import save_tensors
@@ -108,8 +107,8 @@ class Job:
     def key(self) -> str:
         """The digest of everything that the result depends on."""
         return digest(
-            model=asdict(self.model),
-            weights=_weights_digest(self.model.weights),
+            model=asdict(replace(self.model, weights=None)),
+            weights=None if self.model.weights is None else file_sha256(Path(self.model.weights)),
             classes=list(self.classes),
             labels=self.labels,
             videos={item.video_id: self.store.keys[item.video_id] for item in (*self.train, *self.val, *self.test)},
@@ -139,7 +138,7 @@ class Job:
     def num_forward_macs(self) -> int:
         """Multiply-accumulates of showing the model every training clip once."""
         _, num_frames, height_px, width_px = self.input_CTHW
-        model = self.model.build(seed=0)
+        model = replace(self.model, weights=None).build(seed=0)
         described = describe_model(model, num_frames=num_frames, height_px=height_px, width_px=width_px)
         return described.macs * len(self.train)
 
@@ -304,7 +303,3 @@ def _item_key(item: ClipItem) -> list[Any]:
         target = item.target
     redrawn = [list(item.redraw_starts)] if item.redraw_starts else []
     return [item.clip_id, item.start, item.stop, target, *redrawn]
-
-
-def _weights_digest(weights: str | None) -> str | None:
-    return None if weights is None else file_sha256(find_checkpoint(weights))

@@ -7,7 +7,7 @@ killed and resumed ends with the same weights as one that was not (same machine,
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from kineflow.data.probabilities import Labels
 from kineflow.errors import ParamsError
 from kineflow.models.classifier import Prediction
 from kineflow.training.checkpoint import load_checkpoint, save_checkpoint
-from kineflow.training.inputs import model_input
+from kineflow.training.finetune import Phase, frozen_modules
+from kineflow.training.inputs import clip_lengths, model_input
 from kineflow.training.objectives import Objective
 from kineflow.training.precision import autocast
 from kineflow.training.recipe import Recipe, learning_rate, make_optimizer
@@ -88,8 +89,11 @@ def fit(
     torch.manual_seed(recipe.seed)
     run = _Run(model, recipe, val_set is not None and recipe.select == "best")
     run.restore(checkpoint)
-    trained = wrap(model) if wrap else model
+    trained: nn.Module | None = None
     for epoch in range(run.next_epoch, recipe.epochs):
+        if run.enter(epoch) or trained is None:
+            trained = None  # with the hooks that it has on what trained before
+            trained = wrap(model) if wrap else model
         batches = epoch_batches(len(train_set), recipe, epoch)
         train_loss = _train_epoch(trained, run, objective, train_set, batches, epoch, device, shard)
         last = epoch + 1 == recipe.epochs
@@ -122,7 +126,9 @@ class _Run:
         self.model = model
         self.recipe = recipe
         self.select_best = select_best
-        self.optimizer = make_optimizer(model, recipe)
+        self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.phase: Phase | None = None
+        self.enter(0)
         self.averaged = deepcopy(model) if recipe.ema_decay is not None else model
         self.step = 0
         self.lr = recipe.lr
@@ -132,11 +138,36 @@ class _Run:
         self.best_epoch = 0
         self.best_state: dict[str, torch.Tensor] = {}
 
-    def update(self, num_steps: int) -> None:
-        """One optimizer step, after the gradients are there."""
-        self.lr = learning_rate(self.step, num_steps=num_steps, recipe=self.recipe)
+    def enter(self, epoch: int) -> bool:
+        """Make ready for an epoch; whether another phase of the recipe begins with it."""
+        if self.recipe.phase(epoch) == self.phase:
+            return False
+        self.phase = self.recipe.phase(epoch)
+        for parameter in self.trainable:
+            parameter.requires_grad_(True)
+        self.frozen = frozen_modules(self.model, self.phase)
+        for module in self.frozen:
+            module.requires_grad_(False)
+        self.optimizer = make_optimizer(self.model, self.recipe, epoch=epoch)
+        return True
+
+    def train_mode(self, model: nn.Module) -> None:
+        """Put `model` into training mode, but for what is frozen: batch norm there keeps its running statistics."""
+        model.train()
+        for module in self.frozen:
+            module.eval()
+
+    def update(self, num_batches: int) -> None:
+        """One optimizer step of an epoch of `num_batches`, after the gradients are there."""
+        phase = self.phase
+        assert phase is not None
+        self.lr = learning_rate(
+            self.step - phase.first_epoch * num_batches,
+            num_steps=phase.num_epochs * num_batches,
+            recipe=replace(self.recipe, lr=phase.lr),
+        )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.lr * group["lr_factor"]
         if self.recipe.grad_clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip_norm)
         self.optimizer.step()
@@ -182,6 +213,7 @@ class _Run:
             return
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
+        self.enter(len(state["curves"]) - 1)  # the epoch that the optimizer was saved in
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] and torch.cuda.is_available():
@@ -206,14 +238,13 @@ def _train_epoch(
     def make(positions: Sequence[int]) -> Batch:
         return collate([train_set.sample(position, epoch=epoch) for position in positions])
 
-    model.train()
-    num_steps = run.recipe.epochs * len(batches)
+    run.train_mode(model)
     mine = [batch[shard.rank :: shard.world_size] or batch[:1] for batch in batches]
     total = 0.0
     for whole, batch in zip(batches, prefetch(make, mine, depth=_loader_threads(device)), strict=True):
         clips_BCTHW = model_input(batch, train_set.preprocessing, device)
         with autocast(device, run.recipe.precision):
-            prediction: Prediction = model(clips_BCTHW)
+            prediction: Prediction = model(clips_BCTHW, clip_lengths(batch, train_set.preprocessing, device))
         loss = objective(prediction, batch, epoch=epoch)
         if not torch.isfinite(loss):
             text = f"training diverged: the loss is {loss.item()} in epoch {epoch + 1}"
@@ -221,7 +252,7 @@ def _train_epoch(
         # data-parallel gradients are averaged over processes: weigh each by its share of the batch
         share = len(whole[shard.rank :: shard.world_size]) * shard.world_size / len(whole)
         (loss * share).backward()
-        run.update(num_steps)
+        run.update(len(batches))
         total += float(loss.detach()) * len(whole)
     return total / sum(len(batch) for batch in batches)
 

@@ -5,11 +5,16 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from kineflow.models.classifier import VideoClassifier
+    from kineflow.models.weights import WeightsReport
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What `create_model` and `load_weights` need."""
+    """What `create_model` and `load_weights` need.
+
+    Args:
+        weights: a local file to start from; None once the model is trained.
+    """
 
     name: str
     task: Literal["clip", "frame"]
@@ -21,6 +26,10 @@ class ModelConfig:
 
     def build(self, seed: int) -> "VideoClassifier":
         """The model, its weights drawn from `seed` and then loaded where `weights` says so."""
+        return self.load(seed)[0]
+
+    def load(self, seed: int) -> "tuple[VideoClassifier, WeightsReport | None]":
+        """The same, and what became of the loaded weights."""
         import torch
 
         from kineflow.models.layout import use_channels_last
@@ -36,6 +45,5 @@ class ModelConfig:
             dropout=self.dropout,
             options=self.options,
         )
-        if self.weights is not None:
-            load_weights(model, self.weights)
-        return use_channels_last(model)
+        loaded = None if self.weights is None else load_weights(model, self.weights)
+        return use_channels_last(model), loaded

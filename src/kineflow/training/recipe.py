@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from kineflow.training.finetune import Finetune, Phase, trained_parts
+
 Precision = Literal["fp32", "bf16"]
 
 
@@ -29,22 +31,45 @@ class Recipe:
     seed: int
     precision: Precision
     threads: int
+    finetune: Finetune | None = None
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The epochs in order: the head's own, where there are some, and the others."""
+        finetune = self.finetune
+        num_head = min(finetune.head_epochs, self.epochs) if finetune else 0
+        phases: tuple[Phase, ...] = ()
+        if finetune and num_head:
+            phases = (Phase(0, num_head, finetune.head_optimizer, finetune.head_lr, finetune, head_only=True),)
+        if num_head < self.epochs:
+            phases = (*phases, Phase(num_head, self.epochs - num_head, self.optimizer, self.lr, finetune))
+        return phases
+
+    def phase(self, epoch: int) -> Phase:
+        """The phase that an epoch (from 0) belongs to."""
+        return next(phase for phase in self.phases if epoch < phase.first_epoch + phase.num_epochs)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimizer over the parameters that are meant to train; norms and biases are not decayed."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.99))
+def make_optimizer(model: nn.Module, recipe: Recipe, *, epoch: int = 0) -> torch.optim.Optimizer:
+    """The optimizer over the parameters that train in an epoch and its phase; norms and biases are not decayed.
+
+    Each group of parameters keeps its `lr_factor`, what multiplies the phase's learning rate.
+    """
+    phase = recipe.phase(epoch)
+    groups: list[dict[str, Any]] = []
+    for part in trained_parts(model, phase):
+        rates = {"lr": phase.lr * part.lr_factor, "lr_factor": part.lr_factor}
+        decayed = [p for p in part.parameters if p.ndim > 1]
+        others = [p for p in part.parameters if p.ndim <= 1]
+        groups.append({"params": decayed, "weight_decay": recipe.weight_decay, **rates})
+        groups.append({"params": others, "weight_decay": 0.0, **rates})
+    if phase.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=phase.lr, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=phase.lr, betas=(0.9, 0.99))
 
 
 def learning_rate(step: int, *, num_steps: int, recipe: Recipe) -> float:

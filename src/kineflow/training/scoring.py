@@ -9,7 +9,7 @@ from torch import nn
 from kineflow.data.dataset import Batch, ClipDataset, collate
 from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import NEAR_CERTAIN, Labels, mean_by_row, to_probs
-from kineflow.training.inputs import model_input
+from kineflow.training.inputs import clip_lengths, model_input
 from kineflow.training.precision import autocast
 from kineflow.training.recipe import Precision
 
@@ -45,7 +45,10 @@ def predict_probs(
 
 
 def _equal_batches(dataset: ClipDataset, batch_size: int) -> Iterator[list[int]]:
-    """Batches without padding, which temporal kernels would see: a window scores the same whatever is beside it."""
+    """Batches of windows without padding, which temporal kernels would see: one scores the same whatever is beside it.
+
+    Clips may have padding, where the model leaves it out.
+    """
     by_length: dict[int, list[int]] = {}
     for position, item in enumerate(dataset.items):
         length = item.stop - item.start if dataset.preprocessing.task == "frame" else 0
@@ -64,7 +67,7 @@ def _view_probs(
     precision: Precision,
 ) -> list[np.ndarray]:
     with torch.inference_mode(), autocast(device, precision):
-        prediction = model(model_input(batch, preprocessing, device))
+        prediction = model(model_input(batch, preprocessing, device), clip_lengths(batch, preprocessing, device))
     probs = to_probs(prediction.logits.float().cpu().numpy(), labels)
     if probs.ndim == 2:
         return list(probs)

@@ -97,6 +97,22 @@ def test_dense_sampling_is_centred_and_loops_when_short(stop, stride, expected):
     assert shown(clip_tensor(numbered_frames(stop), 0, stop, preprocessing, View())) == expected
 
 
+@pytest.mark.parametrize(
+    ("stop", "stride", "expected"),
+    [(1, 1, [0]), (3, 1, [0, 1, 2]), (3, 2, [0, 2]), (7, 2, [0, 2, 4, 6]), (4, 1, [0, 1, 2, 3]), (10, 1, [3, 4, 5, 6])],
+)
+def test_short_clips_that_are_padded_show_their_own_frames_once(stop, stride, expected):
+    preprocessing = make(sampling="dense", frame_stride=stride, short_clips="pad")
+    assert shown(clip_tensor(numbered_frames(stop), 0, stop, preprocessing, View())) == expected
+    assert preprocessing.num_images(stop) == len(expected)
+
+
+def test_what_version_4_says_is_read():
+    values = make().to_json()
+    del values["short_clips"]
+    assert Preprocessing.from_json(values | {"schema_version": 4}, where="b") == make()
+
+
 def test_dense_views_run_from_the_first_to_the_last_position():
     preprocessing = make(sampling="dense", num_views=3)
     views = [shown(clip_tensor(numbered_frames(24), 0, 24, preprocessing, fixed_view(v, 3))) for v in range(3)]

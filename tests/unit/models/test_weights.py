@@ -7,12 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kineflow.errors import DataError, ParamsError
+from kineflow.errors import DataError
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.registry import create_model
 from kineflow.models.weights import (
     adapt_input_channels,
-    find_checkpoint,
     load_weights,
     read_state_dict,
     state_dict_sha256,
@@ -152,46 +151,6 @@ def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, path)
     with pytest.raises(DataError, match="holds no named tensors"):
         read_state_dict(path)
-
-
-def test_a_missing_file_and_a_nameless_source_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="there is no such file"):
-        find_checkpoint(str(tmp_path / "gone.pt"))
-    with pytest.raises(ParamsError, match="nor timm:NAME nor torchvision:NAME"):
-        find_checkpoint("resnet18")
-
-
-@pytest.mark.parametrize("source", ["torchvision:resnet18", "torchvision:ResNet18_Weights.IMAGENET1K_V1"])
-def test_torchvision_weights_out_of_reach_say_where_the_file_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
-) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(ParamsError) as caught:
-        find_checkpoint(source)
-    wanted = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
-    assert f"at {wanted}" in str(caught.value)
-    wanted.parent.mkdir()
-    wanted.write_bytes(b"not what was published")
-    with pytest.raises(DataError, match="does not begin with f37072fd"):
-        find_checkpoint(source)
-
-
-def test_timm_weights_are_found_where_the_message_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(ParamsError) as caught:
-        find_checkpoint("timm:resnet18.a1_in1k")
-    wanted = tmp_path / "checkpoints" / "resnet18.a1_in1k.safetensors"
-    assert f"at {wanted}" in str(caught.value)
-    assert "timm/resnet18.a1_in1k" in str(caught.value)
-    wanted.parent.mkdir()
-    wanted.write_bytes(b"")
-    assert find_checkpoint("timm:resnet18.a1_in1k") == wanted
-
-
-@pytest.mark.parametrize("source", ["torchvision:resnet181", "timm:resnet18.nothing", "timm:resnetty"])
-def test_unknown_published_names_are_refused(source: str) -> None:
-    with pytest.raises(ParamsError, match="no such"):
-        find_checkpoint(source)
 
 
 def test_digests_follow_content_not_layout(tmp_path: Path) -> None:

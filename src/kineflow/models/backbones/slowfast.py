@@ -97,6 +97,16 @@ class SlowFast(nn.Module):
                 slow = self.laterals[index](slow, fast)
         return self.join(self.reduce_slow(slow), self.reduce_fast(fast))
 
+    def parallel_blocks(self) -> list[tuple[str, ...]]:
+        """Return names of modules from input to output: what both pathways do at the same depth is one block."""
+        blocks: list[tuple[str, ...]] = [("slow.0", "fast.0", "laterals.0")]
+        for part, num_blocks in enumerate(NUM_BLOCKS[50], start=1):
+            blocks += [(f"slow.{part}.{index}", f"fast.{part}.{index}") for index in range(num_blocks)]
+            if part < len(self.laterals):
+                blocks[-1] = (*blocks[-1], f"laterals.{part}")
+        reductions = [name for name in ("reduce_slow", "reduce_fast") if list(getattr(self, name).parameters())]
+        return [*blocks, tuple(reductions)] if reductions else blocks
+
     def join(self, slow_BCTHW: Tensor, fast_BCTHW: Tensor) -> Tensor:
         """Return one map of both pathways' channels at the slow one's frames, as `form` says."""
         if self.form == "late":
