@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,25 +9,9 @@ from torch import Tensor, nn
 
 from kineflow.errors import ParamsError
 from kineflow.models.classifier import Prediction, VideoClassifier
+from kineflow.training.self_supervision.config import SelfSupervision
 from kineflow.training.self_supervision.direction import DirectionBranch, direction_loss
 from kineflow.training.self_supervision.tracking import TrackingBranch, TrackingRule
-
-
-@dataclass(frozen=True)
-class BranchConfig:
-    """Which branches are trained with the classification, and how much each counts.
-
-    Attributes:
-        direction_weight: of the loss of the arrow of time (thesis: 2, or 8); 0 leaves the branch out.
-        tracking_weight: of the loss of tracking (thesis: 25, or 50); 0 leaves the branch out.
-        tracking: what is tracked.
-        after: name of the backbone's layer that the branches read, as in its state dict, for example `layer3`.
-    """
-
-    direction_weight: float
-    tracking_weight: float
-    tracking: TrackingRule
-    after: str
 
 
 class ClassifierWithBranches(nn.Module):
@@ -36,7 +19,7 @@ class ClassifierWithBranches(nn.Module):
 
     Args:
         classifier: what is kept when the training is over.
-        config: the branches.
+        config: which branches there are.
         input_CTHW: shape of one clip.
         reverse: a clip played backwards, which depends on what its channels are.
 
@@ -47,7 +30,7 @@ class ClassifierWithBranches(nn.Module):
     def __init__(
         self,
         classifier: VideoClassifier,
-        config: BranchConfig,
+        config: SelfSupervision,
         *,
         input_CTHW: tuple[int, int, int, int],
         reverse: Callable[[Tensor], Tensor],
@@ -56,21 +39,21 @@ class ClassifierWithBranches(nn.Module):
         self.classifier = classifier
         self.config = config
         self.reverse = reverse
-        self._trunk = layers_until(classifier, config.after)
+        self._trunk = layers_until(classifier, config.branch_after)
         with torch.no_grad():
             maps_BDTHW = self._encode(torch.randn(2, *input_CTHW))
         _, channels, num_steps, height, width = maps_BDTHW.shape
         self.direction = DirectionBranch(channels) if config.direction_weight > 0 else None
         self.tracking: TrackingBranch | None = None
         if config.tracking_weight > 0:
-            num_frames = input_CTHW[1]
-            if num_steps != num_frames or num_frames < config.tracking.min_frames:
+            num_frames, rule = input_CTHW[1], TrackingRule(config.patch_fraction, config.num_past, config.gap)
+            if num_steps != num_frames or num_frames < rule.min_frames:
                 raise ParamsError(
-                    f"tracking goes back {config.tracking.num_past} times {config.tracking.gap} frames, but "
-                    f"{classifier.name} has {num_steps} steps after {config.after} for clips of {num_frames} frames: "
-                    f"track fewer or nearer frames, or branch off before the frames are strided over"
+                    f"tracking goes back {rule.num_past} times {rule.gap} frames, but {classifier.name} has "
+                    f"{num_steps} steps after {config.branch_after} for clips of {num_frames} frames: track fewer or "
+                    f"nearer frames, or branch off before the frames are strided over"
                 )
-            self.tracking = TrackingBranch(config.tracking, maps_HW=(height, width))
+            self.tracking = TrackingBranch(rule, maps_HW=(height, width))
 
     def forward(self, clips_BCTHW: Tensor, num_frames_B: Tensor | None = None) -> Prediction:
         """As `VideoClassifier.forward`; `extra_loss` is the weighted sum of the branches', in training only."""

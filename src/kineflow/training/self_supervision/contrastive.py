@@ -5,14 +5,20 @@ projection); Qian et al., Spatiotemporal contrastive video representation learni
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kineflow.data.dataset import Batch
+from kineflow.data.dataset import Batch, ClipDataset, collate
 from kineflow.data.probabilities import Labels
 from kineflow.models.classifier import Prediction, VideoClassifier
+from kineflow.training.inputs import clip_lengths, model_input
+from kineflow.training.loop import Shard, fit
+from kineflow.training.precision import autocast
+from kineflow.training.recipe import Recipe
 
 PROJECTION_DIM = 64
 TEMPERATURE = 0.1
@@ -62,3 +68,42 @@ class Contrastive:
     def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
         """The mean loss of `batch`."""
         return contrastive_loss(prediction.logits, self.second_view(batch, epoch).logits)
+
+
+def pretrain(
+    classifier: VideoClassifier,
+    train_set: ClipDataset,
+    recipe: Recipe,
+    *,
+    labels: Labels,
+    epochs: int,
+    device: torch.device,
+    checkpoint: Path,
+    wrap: Callable[[nn.Module], nn.Module] | None = None,
+    shard: Shard | None = None,
+) -> None:
+    """Train all of `classifier` but its last layer, in place, to tell the training clips apart by random views of each.
+
+    Args:
+        train_set: with random views; its labels are not looked at.
+        recipe: of the classification that follows; its rate, batches and optimizer are taken.
+        epochs: of this training.
+        checkpoint: where its state is kept and picked up from; one that is finished costs nothing.
+    """
+    model = Projected(classifier).to(device)
+    others = replace(train_set, seed=train_set.seed + 1)  # other views of the same clips
+
+    def second_view(batch: Batch, epoch: int) -> Prediction:
+        seen = collate([others.sample(int(position), epoch=epoch) for position in batch.positions])
+        with autocast(device, recipe.precision):
+            inputs = model_input(seen, others.preprocessing, device)
+            prediction: Prediction = model(inputs, clip_lengths(seen, others.preprocessing, device))
+        return prediction
+
+    classifier.head.requires_grad_(False)
+    alone = replace(recipe, epochs=epochs, finetune=None, ema_decay=None, select="last", early_stop=None)
+    alone = replace(alone, schedule="constant" if recipe.schedule == "plateau" else recipe.schedule)
+    objective = Contrastive(second_view, labels)
+    fitted = fit(model, objective, train_set, None, alone, device=device, checkpoint=checkpoint, wrap=wrap, shard=shard)
+    model.load_state_dict(fitted.state)
+    classifier.head.requires_grad_(True)

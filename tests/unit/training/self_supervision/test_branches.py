@@ -7,17 +7,15 @@ import torch
 
 from kineflow.errors import ParamsError
 from kineflow.models.registry import create_model
-from kineflow.training.self_supervision.branches import BranchConfig, ClassifierWithBranches, layers_until
+from kineflow.training.self_supervision.branches import ClassifierWithBranches, layers_until
+from kineflow.training.self_supervision.config import SelfSupervision
 from kineflow.training.self_supervision.direction import DirectionBranch, direction_loss, reverse_time
-from kineflow.training.self_supervision.tracking import TrackingRule
-
-RULE = TrackingRule(patch_fraction=1 / 3, num_past=2, gap=2)
 
 
 def with_branches(**changes: float | str) -> ClassifierWithBranches:
     classifier = create_model("r3d_mini.avg", num_classes=3, in_channels=3, task="clip")
-    values = {"direction_weight": 2.0, "tracking_weight": 25.0, "after": "stages.0"} | changes
-    config = BranchConfig(tracking=RULE, **values)  # type: ignore[arg-type]
+    values = {"direction_weight": 2.0, "tracking_weight": 25.0, "branch_after": "stages.0"} | changes
+    config = SelfSupervision(patch_fraction=1 / 3, num_past=2, gap=2, pretrain_epochs=0, **values)  # type: ignore[arg-type]
     return ClassifierWithBranches(
         classifier, config, input_CTHW=(3, 8, 24, 24), reverse=lambda clips: reverse_time(clips, is_flow=False)
     )
@@ -62,9 +60,9 @@ def test_every_parameter_learns_and_a_weight_of_zero_leaves_its_branch_out() -> 
 
 def test_refusals_say_what_to_choose() -> None:
     with pytest.raises(ParamsError, match=r"r3d_mini\.avg has no layer 'layer3'.*known are stem, stages"):
-        with_branches(after="layer3")
+        with_branches(branch_after="layer3")
     with pytest.raises(ParamsError, match=r"4 steps after stages\.1 for clips of 8 frames"):
-        with_branches(after="stages.1")
+        with_branches(branch_after="stages.1")
     by_frames = create_model("resnet10_tiny.avg", num_classes=2, in_channels=3, task="clip")
     with pytest.raises(ParamsError, match="choose a chain of layers, such as r3d_tiny"):
         layers_until(by_frames, "stem")
