@@ -20,7 +20,8 @@ from kineflow.data.preprocessing import ClipPixels, Preprocessing
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.layout import use_channels_last
 from kineflow.models.registry import create_model
-from kineflow.training.loop import epoch_batches, fit
+from kineflow.training.batches import epoch_batches
+from kineflow.training.loop import fit
 from kineflow.training.objectives import Classification
 from kineflow.training.precision import autocast, choose_precision
 from kineflow.training.recipe import Precision, Recipe, make_optimizer

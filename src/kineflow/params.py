@@ -268,6 +268,18 @@ class FinetuneParams(Section):
         return self
 
 
+class SelfSupervisionParams(Section):
+    """What a stream's model learns from the training clips themselves, beside their labels or before them."""
+
+    direction_weight: NonNegativeFloat  # of the loss of the arrow of time, trained beside classification; 0: none
+    tracking_weight: NonNegativeFloat  # of the loss of tracking by cycles, trained beside classification; 0: none
+    patch_fraction: Annotated[float, Field(gt=0, lt=1)]  # side of the tracked patch, of the image's
+    num_past: PositiveInt  # steps into the past
+    gap: PositiveInt  # frames of the clip from one step to the next
+    branch_after: str  # the backbone's layer that the branches read, for example stages.0
+    pretrain_epochs: NonNegativeInt  # of contrastive training before classification; 0: none
+
+
 class StreamParams(Section):
     """One input stream and its model."""
 
@@ -286,6 +298,7 @@ class StreamParams(Section):
     lr: PositiveFloat
     dropout: Fraction
     finetune: FinetuneParams | None  # null: the whole model trains from the first epoch on, at one rate
+    self_supervision: SelfSupervisionParams | None  # null: labels alone
 
     @model_validator(mode="after")
     def _padding_is_of_dense_clips(self) -> Self:
@@ -299,6 +312,8 @@ class StreamParams(Section):
             return self
         if self.weights is None:
             raise ValueError("finetune needs weights to start from; without, every part must train: write null")
+        if self.self_supervision is not None:
+            raise ValueError("finetune and self_supervision exclude each other; write null for one")
         if self.finetune.head_epochs >= self.epochs:
             raise ValueError(f"finetune.head_epochs are some of the {self.epochs} epochs, and must be fewer")
         return self
@@ -348,18 +363,31 @@ class TrainParams(Section):
     """The training loop and its resources."""
 
     batch_size: PositiveInt
-    optimizer: Literal["sgd", "adamw"]
+    accumulation: PositiveInt  # batches of a step; the last step of an epoch may have fewer
+    lr_batch_size: PositiveInt | None  # the streams' lr are for steps of so many clips, and scale; null: as they stand
+    optimizer: Literal["sgd", "adam", "adamw", "swats"]
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)]  # of Adam and what is made of it
     weight_decay: NonNegativeFloat
-    schedule: Literal["constant", "cosine"]
+    schedule: Literal["constant", "linear", "cosine", "plateau"]
+    plateau_patience: PositiveInt  # validations without a better one before the rate falls; schedule: plateau
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)]  # by which it falls
     warmup_fraction: Fraction
+    sampler: Literal["each_once", "balanced", "square_root"]  # which clips an epoch draws
     class_weights: Literal["none", "balanced"]  # of the loss; balanced: inverse to how often a class is shown
+    focal_gamma: NonNegativeFloat  # above 0: what the model is sure of already counts less in the loss
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     grad_clip_norm: PositiveFloat | None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None
     eval_every: PositiveInt  # epochs
-    select: Literal["best", "last"]  # which epoch's weights a fold keeps, by its validation loss
+    select: Literal["best", "last"]  # which epoch's weights a fold keeps, by what is watched
+    watch: Literal["loss", "accuracy", "macro_f1", "average_precision", "top1_top3"]  # on the validation clips
+    watch_classes: list[str] | None  # that F1 and average precision are the mean of; null: all
+    early_stop: PositiveInt | None  # validations without a better one that end a fold's training; null: never
+    batch_norm: Literal["batch", "frozen", "precise"]
     num_views: PositiveInt  # test-time windows whose probabilities are averaged
-    precision: Literal["auto", "fp32", "bf16"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    compile: bool  # by torch.compile
+    recompute: bool  # activations inside the backbone's blocks, to save memory
     threads_per_fold: PositiveInt
     workers_per_fold: PositiveInt  # data-parallel; above 1 by Ray Train
     gpus_per_fold: NonNegativeFloat  # used when there is a GPU

@@ -31,7 +31,11 @@ NEGATIVES = {"label": None, "ratio": 1.0, "within": [], "min_distance_sec": 0.0,
     [
         ("train", {"batchsize": 3}, "train.batchsize: unknown key"),
         ("train", {"batch_size": "12"}, "train.batch_size: input should be a valid integer (given: '12')"),
-        ("train", {"optimizer": "adam"}, "train.optimizer: input should be 'sgd' or 'adamw' (given: 'adam')"),
+        (
+            "train",
+            {"optimizer": "lion"},
+            "train.optimizer: input should be 'sgd', 'adam', 'adamw' or 'swats' (given: 'lion')",
+        ),
         ("frames", {"short_side_px": 64}, "frames: give either height_px and width_px, or short_side_px"),
         ("splits", {"kind": "official"}, "splits: kind: official and test: official go together"),
         ("clips", {"window_sec": 2.0}, "clips.window_sec is for task frame"),

@@ -114,6 +114,18 @@ class Batch(NamedTuple):
     positions: np.ndarray
     num_frames: np.ndarray  # of each sample before padding
 
+    def rows(self, rows: np.ndarray) -> "Batch":
+        """Some of the samples."""
+        targets = None if self.targets is None else self.targets[rows]
+        return Batch(
+            self.pixels_BTHWC[rows],
+            self.scale_BC[rows],
+            self.shift_BC[rows],
+            targets,
+            self.positions[rows],
+            self.num_frames[rows],
+        )
+
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples; shorter ones are padded at the end with their last frame, and their targets with nan."""

@@ -15,10 +15,12 @@ class Prediction(NamedTuple):
     Attributes:
         logits: before softmax or sigmoid; logits_BK for the clip task, logits_BTK for the frame task.
         features: what the head read; features_BD or features_BTD.
+        extra_loss: in training, what branches beside the classification add to the loss; a scalar.
     """
 
     logits: Tensor
     features: Tensor
+    extra_loss: Tensor | None = None
 
 
 class VideoClassifier(nn.Module):

@@ -6,7 +6,7 @@ Outs, in `models/<stream>/`: `folds/<k>/` and `release/` (bundles), `oof.parquet
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median_low
@@ -24,6 +24,7 @@ from kineflow.data.negatives import negative_starts
 from kineflow.data.preprocessing import Augment, Preprocessing, Stream, decode_px
 from kineflow.data.probabilities import to_logits, to_probs
 from kineflow.data.readers import StreamStore
+from kineflow.errors import ParamsError
 from kineflow.models.describe import describe_model
 from kineflow.models.registry import check_padded
 from kineflow.params import Params, StreamParams, TrainParams, as_json
@@ -42,6 +43,7 @@ from kineflow.training.job import Job, ObjectiveConfig
 from kineflow.training.model_config import ModelConfig
 from kineflow.training.precision import choose_device, choose_precision
 from kineflow.training.recipe import Recipe
+from kineflow.training.self_supervision.config import SelfSupervision
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.pose_store import PoseReader
@@ -220,6 +222,7 @@ def plan(
             augment=Augment(**train.augment.model_dump()),
             recipe=_recipe(
                 train,
+                classes=dataset.classes,
                 epochs=epochs,
                 lr=config.lr,
                 seed=params.seed * 1000 + fold,
@@ -229,6 +232,7 @@ def plan(
             fold=fold,
             gpus=train.gpus_per_fold,
             workers=train.workers_per_fold,
+            self_supervision=_self_supervision(config, name),
             objective=objective_of(fold),
         )
         for fold in dataset.folds
@@ -254,9 +258,38 @@ def _num_frames(params: Params, config: StreamParams) -> int:
     return num_window_frames(params.clips.window_sec, fps=params.frames.fps)
 
 
+def _self_supervision(config: StreamParams, name: str) -> SelfSupervision | None:
+    """Of a stream; the student has its teacher instead."""
+    given = config.self_supervision
+    return None if given is None or name == "student" else SelfSupervision(**given.model_dump())
+
+
+def _indices(names: Sequence[str] | None, classes: Sequence[str]) -> tuple[int, ...] | None:
+    """Where the classes of `train.watch_classes` are among the model's.
+
+    Raises:
+        ParamsError: one of them is not there.
+    """
+    if names is None:
+        return None
+    unknown = sorted(set(names) - set(classes))
+    if unknown:
+        raise ParamsError(f"train.watch_classes: {unknown[0]!r} is no class; there are {', '.join(classes)}")
+    return tuple(sorted(classes.index(name) for name in names))
+
+
 def _recipe(
-    train: TrainParams, *, epochs: int, lr: float, seed: int, precision: Any, finetune: Finetune | None
+    train: TrainParams,
+    *,
+    classes: Sequence[str],
+    epochs: int,
+    lr: float,
+    seed: int,
+    precision: Any,
+    finetune: Finetune | None,
 ) -> Recipe:
+    if train.lr_batch_size is not None:
+        lr = lr * train.batch_size * train.accumulation / train.lr_batch_size
     return Recipe(
         epochs=epochs,
         batch_size=train.batch_size,
@@ -270,6 +303,17 @@ def _recipe(
         ema_decay=train.ema_decay,
         eval_every=train.eval_every,
         select=train.select,
+        betas=(train.betas[0], train.betas[1]),
+        accumulation=train.accumulation,
+        plateau_patience=train.plateau_patience,
+        plateau_factor=train.plateau_factor,
+        watch=train.watch,
+        watch_classes=_indices(train.watch_classes, classes),
+        early_stop=train.early_stop,
+        sampler=train.sampler,
+        batch_norm=train.batch_norm,
+        compile=train.compile,
+        recompute=train.recompute,
         seed=seed,
         precision=precision,
         threads=train.threads_per_fold,
@@ -438,4 +482,5 @@ def _result(folder: Path) -> dict[str, Any]:
 
 def classification_of(params: Params) -> Callable[[int], ObjectiveConfig]:
     """The plain classification objective for every fold."""
-    return lambda fold: ObjectiveConfig(params.train.label_smoothing, params.train.class_weights)
+    train = params.train
+    return lambda fold: ObjectiveConfig(train.label_smoothing, train.class_weights, train.focal_gamma)

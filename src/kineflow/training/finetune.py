@@ -17,7 +17,7 @@ from torch import nn
 from kineflow.errors import ParamsError
 from kineflow.models.blocks import Block, backbone_blocks
 
-Optimizer = Literal["sgd", "adamw"]
+Optimizer = Literal["sgd", "adam", "adamw", "swats"]
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ def train_jobs(
         _run_parallel(pending, home, cache, resources, say)
     for key in keys:  # a driver may have been killed between a result and the removal of its scraps
         (home / "progress" / f"{key}.json").unlink(missing_ok=True)
-        (home / "checkpoints" / f"{key}.pt").unlink(missing_ok=True)
+        for name in (f"{key}.pt", f"{key}.pretrain.pt"):
+            (home / "checkpoints" / name).unlink(missing_ok=True)
     return {key: results.path(key) for key in keys}, len(keys) - len(pending)
 
 

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,6 +21,7 @@ from kineflow.data.open_videos import OpenVideos, plan_cache
 from kineflow.data.preprocessing import Augment, Preprocessing, estimate_flow_scale
 from kineflow.data.probabilities import Labels, to_logits
 from kineflow.data.readers import StreamStore
+from kineflow.models.classifier import VideoClassifier
 from kineflow.models.describe import describe_model
 from kineflow.store import ResultStore, digest, file_sha256, is_not_empty
 from kineflow.tables import LOGITS, write_table
@@ -30,7 +32,12 @@ from kineflow.training.model_config import ModelConfig
 from kineflow.training.objectives import Classification, Objective, balanced_weights
 from kineflow.training.precision import choose_device
 from kineflow.training.recipe import Recipe
+from kineflow.training.recompute import recompute_activations
 from kineflow.training.scoring import predict_probs
+from kineflow.training.self_supervision.branches import ClassifierWithBranches
+from kineflow.training.self_supervision.config import SelfSupervision
+from kineflow.training.self_supervision.contrastive import pretrain
+from kineflow.training.self_supervision.direction import reverse_time
 
 CODE = (
     "kineflow.models",
@@ -58,6 +65,7 @@ class ObjectiveConfig:
 
     label_smoothing: float
     class_weights: ClassWeights = "none"
+    focal_gamma: float = 0.0
     code: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -66,7 +74,7 @@ class ObjectiveConfig:
 
     def make(self, job: "Job", preprocessing: Preprocessing, device: torch.device, cache: DecodedCache) -> Objective:
         """The objective of `job`, whose inputs are made by `preprocessing`."""
-        return classification(job, self.label_smoothing, self.class_weights)
+        return classification(job, self.label_smoothing, self.class_weights, self.focal_gamma)
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ class Job:
         fold: -1 for the release model.
         gpus: of a GPU, if there is one.
         workers: data-parallel processes, each of which normalises its own share of a batch.
+        self_supervision: what is learned from the training clips beside their labels; None for nothing.
     """
 
     name: str
@@ -101,6 +110,7 @@ class Job:
     fold: int
     gpus: float = 1.0
     workers: int = 1
+    self_supervision: SelfSupervision | None = None
     objective: Any = field(default_factory=lambda: ObjectiveConfig(0.0))
 
     @property
@@ -122,6 +132,7 @@ class Job:
             fold=self.fold,
             device=choose_device(self.gpus).type,
             workers=self.workers,
+            self_supervision=None if self.self_supervision is None else asdict(self.self_supervision),
             code=code_digest(*CODE, *self.objective.code),
             libraries={name: version(name) for name in LIBRARIES},
         )
@@ -143,13 +154,15 @@ class Job:
         return described.macs * len(self.train)
 
 
-def classification(job: Job, label_smoothing: float, class_weights: ClassWeights) -> Classification:
+def classification(
+    job: Job, label_smoothing: float, class_weights: ClassWeights, focal_gamma: float = 0.0
+) -> Classification:
     """The classification loss of `job`; balanced weights come from its training clips alone."""
     if class_weights == "none":
-        return Classification(job.labels, label_smoothing)
+        return Classification(job.labels, label_smoothing, focal_gamma=focal_gamma)
     targets = [item.target for item in job.train]
     weights = balanced_weights(targets, labels=job.labels, num_classes=len(job.classes))
-    return Classification(job.labels, label_smoothing, weights)
+    return Classification(job.labels, label_smoothing, weights, focal_gamma)
 
 
 def run_job(
@@ -180,11 +193,16 @@ def run_job(
     preprocessing = with_flow_scale(job.preprocessing, job.train, videos)
     model = job.model.build(job.recipe.seed).to(device)
     started = time.monotonic()
+    if job.recipe.recompute:
+        recompute_activations(model)
+    train_set = ClipDataset(job.train, videos, preprocessing, job.augment, job.recipe.seed)
+    pretrained = checkpoints / f"{key}.pretrain.pt"
+    trained = _with_self_supervision(model, job, train_set, device, pretrained, wrap, shard)
     checkpoint = checkpoints / f"{key}.pt"
     fitted = fit(
-        model,
+        trained,
         job.objective.make(job, preprocessing, device, cache),
-        ClipDataset(job.train, videos, preprocessing, job.augment, job.recipe.seed),
+        train_set,
         ClipDataset(job.val, videos, preprocessing) if job.val else None,
         job.recipe,
         device=device,
@@ -194,11 +212,44 @@ def run_job(
         shard=shard,
     )
     if shard is None or shard.rank == 0:
-        model.load_state_dict(fitted.state)
+        trained.load_state_dict(fitted.state)
+        fitted = replace(fitted, state={name: value.cpu() for name, value in model.state_dict().items()})
         scored = ClipDataset([*job.val, *job.test], videos, preprocessing)
         with results.writing(key) as folder:
             folder.mkdir()
             _write_result(folder, job, model, fitted, scored, device, seconds=time.monotonic() - started)
+
+
+def _with_self_supervision(
+    model: VideoClassifier,
+    job: Job,
+    train_set: ClipDataset,
+    device: torch.device,
+    checkpoint: Path,
+    wrap: Callable[[nn.Module], nn.Module] | None,
+    shard: Shard | None,
+) -> nn.Module:
+    """What is trained in place of `model`, which it holds and has trained before where the job wants that."""
+    config = job.self_supervision
+    if config is None:
+        return model
+    if config.pretrain_epochs:
+        pretrain(
+            model,
+            train_set,
+            job.recipe,
+            labels=job.labels,
+            epochs=config.pretrain_epochs,
+            device=device,
+            checkpoint=checkpoint,
+            wrap=wrap,
+            shard=shard,
+        )
+    if not config.has_branches:
+        return model
+    reverse = partial(reverse_time, is_flow=job.preprocessing.stream == "flow")
+    on_cpu = model.cpu()  # where the branches learn the shapes of the maps
+    return ClassifierWithBranches(on_cpu, config, input_CTHW=job.input_CTHW, reverse=reverse).to(device)
 
 
 def result_store(home: Path) -> ResultStore:

@@ -4,6 +4,7 @@ Everything random follows from the recipe's seed, the epoch and a clip's positio
 killed and resumed ends with the same weights as one that was not (same machine, threads and precision).
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -19,12 +20,14 @@ from kineflow.data.dataset import Batch, ClipDataset, collate, prefetch, without
 from kineflow.data.probabilities import Labels
 from kineflow.errors import ParamsError
 from kineflow.models.classifier import Prediction
+from kineflow.training.batch_norm import batch_norms, measure_batch_norm
+from kineflow.training.batches import epoch_batches
 from kineflow.training.checkpoint import load_checkpoint, save_checkpoint
 from kineflow.training.finetune import Phase, frozen_modules
 from kineflow.training.inputs import clip_lengths, model_input
 from kineflow.training.objectives import Objective
 from kineflow.training.precision import autocast
-from kineflow.training.recipe import Recipe, learning_rate, make_optimizer
+from kineflow.training.recipe import Recipe, is_stopped_early, learning_rate, make_optimizer, plateau_scale
 from kineflow.training.scoring import predict_probs, validation_scores
 
 
@@ -87,18 +90,25 @@ def fit(
     """
     shard = shard or Shard()
     torch.manual_seed(recipe.seed)
-    run = _Run(model, recipe, val_set is not None and recipe.select == "best")
+    run = _Run(model, recipe, val_set is not None and recipe.select == "best", device)
     run.restore(checkpoint)
     trained: nn.Module | None = None
     for epoch in range(run.next_epoch, recipe.epochs):
+        if is_stopped_early(run.watched, recipe):  # before it was killed
+            break
         if run.enter(epoch) or trained is None:
             trained = None  # with the hooks that it has on what trained before
             trained = wrap(model) if wrap else model
-        batches = epoch_batches(len(train_set), recipe, epoch)
+            if recipe.compile:
+                trained = torch.compile(trained)  # type: ignore[assignment]
+        batches = epoch_batches(len(train_set), recipe, epoch, targets=[item.target for item in train_set.items])
         train_loss = _train_epoch(trained, run, objective, train_set, batches, epoch, device, shard)
         last = epoch + 1 == recipe.epochs
         scores = (math.nan, math.nan)
-        if val_set is not None and (last or (epoch + 1) % recipe.eval_every == 0):
+        looks = last or (epoch + 1) % recipe.eval_every == 0
+        if recipe.batch_norm == "precise" and looks:
+            measure_batch_norm(run.averaged, train_set, recipe, device)
+        if val_set is not None and looks:
             scores = _validate(run.averaged, val_set, objective.labels, recipe, device)
         result = EpochResult(epoch, run.lr, train_loss, *scores)
         run.finish(result)
@@ -107,34 +117,30 @@ def fit(
                 run.save(checkpoint)
             if on_epoch is not None:
                 on_epoch(result)
+        if is_stopped_early(run.watched, recipe):
+            break
     return FitResult(run.best_state, run.best_epoch, run.curves)
-
-
-def epoch_batches(num_clips: int, recipe: Recipe, epoch: int) -> list[list[int]]:
-    """The positions of each batch of an epoch: a permutation by seed and epoch; a last batch of one joins another."""
-    order = np.random.default_rng([recipe.seed, epoch]).permutation(num_clips).tolist()
-    batches = [order[first : first + recipe.batch_size] for first in range(0, num_clips, recipe.batch_size)]
-    if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm needs two
-        batches[-2:] = [batches[-2] + batches[-1]]
-    return batches
 
 
 class _Run:
     """What changes while training: optimizer, averaged weights, the best weights so far, the curves."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, select_best: bool) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, select_best: bool, device: torch.device) -> None:
         self.model = model
         self.recipe = recipe
         self.select_best = select_best
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.phase: Phase | None = None
         self.enter(0)
+        self.plateau = 1.0
+        self.num_pieces = 1
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.averaged = deepcopy(model) if recipe.ema_decay is not None else model
         self.step = 0
         self.lr = recipe.lr
         self.next_epoch = 0
         self.curves: list[EpochResult] = []
-        self.best_loss = math.inf
+        self.best_loss = math.inf  # or what is watched instead, signed so that less is better
         self.best_epoch = 0
         self.best_state: dict[str, torch.Tensor] = {}
 
@@ -151,26 +157,53 @@ class _Run:
         self.optimizer = make_optimizer(self.model, self.recipe, epoch=epoch)
         return True
 
+    @property
+    def watched(self) -> list[float]:
+        """What each epoch was judged by, signed so that less is better; nan where it was not."""
+        if self.recipe.watch == "loss":
+            return [result.val_loss for result in self.curves]
+        return [-result.val_metric for result in self.curves]
+
+    def split_batches(self, num_clips: int) -> bool:
+        """Take batches in twice as many pieces from now on, since memory is short; false where that cannot be.
+
+        Batch norm then sees each piece by itself.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.num_pieces >= num_clips:
+            return False
+        self.num_pieces *= 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return True
+
     def train_mode(self, model: nn.Module) -> None:
         """Put `model` into training mode, but for what is frozen: batch norm there keeps its running statistics."""
         model.train()
-        for module in self.frozen:
+        frozen = self.frozen if self.recipe.batch_norm != "frozen" else [*self.frozen, *batch_norms(model)]
+        for module in frozen:
             module.eval()
 
-    def update(self, num_batches: int) -> None:
-        """One optimizer step of an epoch of `num_batches`, after the gradients are there."""
+    def update(self, num_steps: int) -> None:
+        """One optimizer step of an epoch of `num_steps`, after the gradients are there."""
         phase = self.phase
         assert phase is not None
-        self.lr = learning_rate(
-            self.step - phase.first_epoch * num_batches,
-            num_steps=phase.num_epochs * num_batches,
+        self.lr = self.plateau * learning_rate(
+            self.step - phase.first_epoch * num_steps,
+            num_steps=phase.num_epochs * num_steps,
             recipe=replace(self.recipe, lr=phase.lr),
         )
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * group["lr_factor"]
+        if self.recipe.precision == "fp16":
+            self.scaler.unscale_(self.optimizer)
         if self.recipe.grad_clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip_norm)
-        self.optimizer.step()
+        if self.recipe.precision == "fp16":
+            self.scaler.step(self.optimizer)  # leaves a step out where fp16 overflowed, and scales less from then on
+            self.scaler.update()
+        else:
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         if self.recipe.ema_decay is not None:
@@ -188,9 +221,11 @@ class _Run:
         """Keep the epoch's result, and its weights if they are the ones to keep."""
         self.curves.append(result)
         self.next_epoch = result.epoch + 1
-        better = result.val_loss < self.best_loss
+        self.plateau = plateau_scale(self.watched, self.recipe)
+        judged = self.watched[-1]
+        better = judged < self.best_loss
         if better or not self.select_best or not self.best_state:
-            self.best_loss = result.val_loss if better else self.best_loss
+            self.best_loss = judged if better else self.best_loss
             self.best_epoch = self.next_epoch
             self.best_state = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
 
@@ -201,6 +236,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "scaler": self.scaler.state_dict(),
             "step": self.step,
             "curves": [asdict(result) for result in self.curves],
             "best": {"loss": self.best_loss, "epoch": self.best_epoch, "state": self.best_state},
@@ -220,7 +256,9 @@ class _Run:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
         self.step = state["step"]
         self.curves = [EpochResult(**values) for values in state["curves"]]
+        self.scaler.load_state_dict(state["scaler"])
         self.next_epoch = len(self.curves)
+        self.plateau = plateau_scale(self.watched, self.recipe)
         best = state["best"]
         self.best_loss, self.best_epoch, self.best_state = best["loss"], best["epoch"], best["state"]
 
@@ -240,21 +278,53 @@ def _train_epoch(
 
     run.train_mode(model)
     mine = [batch[shard.rank :: shard.world_size] or batch[:1] for batch in batches]
-    total = 0.0
-    for whole, batch in zip(batches, prefetch(make, mine, depth=_loader_threads(device)), strict=True):
-        clips_BCTHW = model_input(batch, train_set.preprocessing, device)
-        with autocast(device, run.recipe.precision):
-            prediction: Prediction = model(clips_BCTHW, clip_lengths(batch, train_set.preprocessing, device))
-        loss = objective(prediction, batch, epoch=epoch)
-        if not torch.isfinite(loss):
-            text = f"training diverged: the loss is {loss.item()} in epoch {epoch + 1}"
+    made = prefetch(make, mine, depth=_loader_threads(device))
+    num_together, total = run.recipe.accumulation, 0.0
+    for first in range(0, len(batches), num_together):
+        wholes = batches[first : first + num_together]
+        num_clips = sum(len(whole) for whole in wholes)
+        # data-parallel gradients are averaged over processes: weigh each by its share of the step
+        shares = [len(whole[shard.rank :: shard.world_size]) * shard.world_size / num_clips for whole in wholes]
+        step = list(zip(itertools.islice(made, len(wholes)), shares, strict=True))
+        while True:
+            try:
+                losses = [_backward(model, run, objective, train_set, *part, epoch, device) for part in step]
+                break
+            except torch.OutOfMemoryError:
+                if shard.world_size > 1 or not run.split_batches(max(len(batch.positions) for batch, _ in step)):
+                    raise
+        if not all(map(math.isfinite, losses)):
+            text = f"training diverged: the loss is {max(losses)} in epoch {epoch + 1}"
             raise ParamsError(f"{text}; lower the stream's lr or train.grad_clip_norm")
-        # data-parallel gradients are averaged over processes: weigh each by its share of the batch
-        share = len(whole[shard.rank :: shard.world_size]) * shard.world_size / len(whole)
-        (loss * share).backward()
-        run.update(len(batches))
-        total += float(loss.detach()) * len(whole)
+        total += sum(loss * len(whole) for loss, whole in zip(losses, wholes, strict=True))
+        run.update(math.ceil(len(batches) / num_together))
     return total / sum(len(batch) for batch in batches)
+
+
+def _backward(
+    model: nn.Module,
+    run: _Run,
+    objective: Objective,
+    train_set: ClipDataset,
+    batch: Batch,
+    share: float,
+    epoch: int,
+    device: torch.device,
+) -> float:
+    """Add the gradient of a batch, times `share`, in as many pieces as the device has room for; its mean loss."""
+    total, num_clips = 0.0, len(batch.positions)
+    for rows in np.array_split(np.arange(num_clips), min(run.num_pieces, num_clips)):
+        piece = batch if len(rows) == num_clips else batch.rows(rows)
+        clips_BCTHW = model_input(piece, train_set.preprocessing, device)
+        with autocast(device, run.recipe.precision):
+            prediction: Prediction = model(clips_BCTHW, clip_lengths(piece, train_set.preprocessing, device))
+        loss = objective(prediction, piece, epoch=epoch)
+        if prediction.extra_loss is not None:
+            loss = loss + prediction.extra_loss
+        weight = len(rows) / num_clips
+        run.scaler.scale(loss * (share * weight)).backward()
+        total += float(loss.detach()) * weight
+    return total
 
 
 def _validate(
@@ -264,7 +334,8 @@ def _validate(
     probs = predict_probs(
         model, fixed, labels=labels, batch_size=recipe.batch_size, device=device, precision=recipe.precision
     )
-    return validation_scores(probs, fixed, labels=labels)
+    metric = None if recipe.watch == "loss" else recipe.watch
+    return validation_scores(probs, fixed, labels=labels, metric=metric, classes=recipe.watch_classes)
 
 
 def _loader_threads(device: torch.device) -> int:

@@ -34,11 +34,19 @@ class Classification:
         labels: whether the classes exclude each other.
         label_smoothing: of exclusive classes on task clip: moves this much of the target's probability to all classes.
         weights: of the targets, see `balanced_weights`; None counts each alike.
+        focal_gamma: above 0, what the model is sure of already counts less (see `focal`).
     """
 
-    def __init__(self, labels: Labels, label_smoothing: float = 0.0, weights: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        labels: Labels,
+        label_smoothing: float = 0.0,
+        weights: np.ndarray | None = None,
+        focal_gamma: float = 0.0,
+    ) -> None:
         self.labels = labels
         self.label_smoothing = label_smoothing
+        self.focal_gamma = focal_gamma
         self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float32)
 
     def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
@@ -47,42 +55,61 @@ class Classification:
         logits = prediction.logits.float()
         weights = None if self.weights is None else self.weights.to(logits.device)
         if self.labels == "independent":
-            return masked_binary_cross_entropy(logits, targets, weights)
+            return masked_binary_cross_entropy(logits, targets, weights, self.focal_gamma)
         if logits.ndim == 3:
-            return masked_cross_entropy(logits, targets, weights)
-        if weights is None:
+            return masked_cross_entropy(logits, targets, weights, self.focal_gamma)
+        if weights is None and not self.focal_gamma:
             return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        losses = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, reduction="none")
-        return (losses * weights[targets]).mean()
+        losses_B = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, reduction="none")
+        if self.focal_gamma:
+            of_class_B = logits.softmax(dim=-1).gather(1, targets[:, None])[:, 0]
+            losses_B = focal(losses_B, of_class_B, self.focal_gamma)
+        return (losses_B if weights is None else losses_B * weights[targets]).mean()
 
 
-def masked_cross_entropy(logits_BTK: Tensor, targets_BTK: Tensor, weights_K: Tensor | None = None) -> Tensor:
+def focal(losses: Tensor, probs: Tensor, gamma: float) -> Tensor:
+    """The losses times (1 - p)^gamma, p the probability of what is true.
+
+    Source: Lin et al., Focal loss for dense object detection, ICCV 2017, equation 4.
+    """
+    return losses * (1 - probs).clamp(min=0) ** gamma if gamma else losses
+
+
+def masked_cross_entropy(
+    logits_BTK: Tensor, targets_BTK: Tensor, weights_K: Tensor | None = None, focal_gamma: float = 0.0
+) -> Tensor:
     """Mean cross-entropy over the labelled frames; zero if there is none.
 
     Args:
         logits_BTK: float32, before the softmax.
         targets_BTK: 1 for the class of a labelled frame, 0 for the others; nan for all of an unlabelled one.
         weights_K: of the frames of each class.
+        focal_gamma: see `focal`.
     """
     labelled_BT = ~torch.isnan(targets_BTK).any(dim=-1)
     classes_N = targets_BTK[labelled_BT].argmax(dim=-1)
     losses_N = F.cross_entropy(logits_BTK[labelled_BT], classes_N, reduction="none")
+    losses_N = focal(losses_N, (-losses_N).exp(), focal_gamma)
     if weights_K is not None:
         losses_N = losses_N * weights_K[classes_N]
     return losses_N.sum() / labelled_BT.sum().clamp(min=1)
 
 
-def masked_binary_cross_entropy(logits: Tensor, targets: Tensor, weights_2K: Tensor | None = None) -> Tensor:
+def masked_binary_cross_entropy(
+    logits: Tensor, targets: Tensor, weights_2K: Tensor | None = None, focal_gamma: float = 0.0
+) -> Tensor:
     """Mean binary cross-entropy over the entries whose target is not nan; zero if there is none.
 
     Args:
         logits: float32 (..., K), before the sigmoid; of clips (B, K) or of frames (B, T, K).
         targets: of the same shape; 0, 1 or nan.
         weights_2K: of negative (row 0) and positive entries (row 1) of each class.
+        focal_gamma: see `focal`.
     """
     labelled = ~torch.isnan(targets)
     targets = torch.nan_to_num(targets)
     losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    losses = focal(losses, (-losses).exp(), focal_gamma)
     if weights_2K is not None:
         losses = losses * torch.where(targets > 0.5, weights_2K[1], weights_2K[0])
     return (losses * labelled).sum() / labelled.sum().clamp(min=1)

@@ -15,7 +15,7 @@ def choose_device(gpus: float) -> torch.device:
     return torch.device("cuda") if gpus > 0 and torch.cuda.is_available() else torch.device("cpu")
 
 
-def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> tuple[Precision, str]:
+def choose_precision(wanted: Literal["auto"] | Precision, device: torch.device) -> tuple[Precision, str]:
     """The precision to train in, and why.
 
     `auto` takes bf16 where the device multiplies it in hardware: GPUs that say so, CPUs with AMX or AVX512-BF16.
@@ -36,7 +36,8 @@ def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.devi
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Run matrix products and convolutions in `precision`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
 
 
 def _cpu_flags() -> set[str]:

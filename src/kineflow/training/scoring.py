@@ -1,6 +1,6 @@
 """Probabilities of a model over a data set: the one way that training, evaluation and prediction ask a model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import NEAR_CERTAIN, Labels, mean_by_row, to_probs
 from kineflow.training.inputs import clip_lengths, model_input
 from kineflow.training.precision import autocast
-from kineflow.training.recipe import Precision
+from kineflow.training.recipe import Metric, Precision
 
 
 def predict_probs(
@@ -75,34 +75,62 @@ def _view_probs(
     return [frame_probs[:num_frames] for frame_probs, num_frames in frames_of]
 
 
-def validation_scores(probs: list[np.ndarray], dataset: ClipDataset, *, labels: Labels) -> tuple[float, float]:
-    """Mean log loss, and top-1 accuracy of exclusive classes or macro-F1 over independent ones.
+def validation_scores(
+    probs: list[np.ndarray],
+    dataset: ClipDataset,
+    *,
+    labels: Labels,
+    metric: Metric | None = None,
+    classes: Sequence[int] | None = None,
+) -> tuple[float, float]:
+    """Mean log loss, and a score of which more is better.
 
     A frame that several windows hold is judged once, by its mean probabilities. Unlabelled entries do not count; both
-    scores are nan without any labelled entry.
+    are nan without any labelled entry.
+
+    Args:
+        metric: None: top-1 accuracy of exclusive classes, macro-F1 over independent ones.
+        classes: indices of those that F1 and average precision are the mean of; None: all. Classes that no labelled
+            entry shows are left out of it.
     """
     probs_NK, truth_NK = _rows_to_judge(probs, dataset)
+    labelled_NK = ~np.isnan(truth_NK)
     if labels == "exclusive":
-        labelled_N = np.isfinite(truth_NK).all(axis=1)
-        if not labelled_N.any():
-            return float("nan"), float("nan")
-        probs_NK, classes_N = probs_NK[labelled_N], truth_NK[labelled_N].argmax(axis=1)
-        of_class_N = np.clip(probs_NK[np.arange(len(classes_N)), classes_N], NEAR_CERTAIN, 1)
-        return float(-np.log(of_class_N).mean()), float((probs_NK.argmax(axis=1) == classes_N).mean())
-    from sklearn.metrics import f1_score  # costs a second, so only where it is used
-
-    probs_NK = np.clip(probs_NK, NEAR_CERTAIN, 1 - NEAR_CERTAIN)
-    labelled = ~np.isnan(truth_NK)
-    if not labelled.any():
+        labelled_N = labelled_NK.all(axis=1)
+        probs_NK, truth_NK, labelled_NK = probs_NK[labelled_N], truth_NK[labelled_N], labelled_NK[labelled_N]
+    if not labelled_NK.any():
         return float("nan"), float("nan")
-    truth = np.nan_to_num(truth_NK)
-    losses = -(truth * np.log(probs_NK) + (1 - truth) * np.log(1 - probs_NK))
-    scores = [
-        f1_score(truth[rows, k], probs_NK[rows, k] > 0.5, zero_division=0.0)
-        for k, rows in enumerate(labelled.T)
-        if truth[rows, k].any()
-    ]
-    return float(losses[labelled].mean()), float(np.mean(scores)) if scores else float("nan")
+    truth_NK = np.nan_to_num(truth_NK)
+    chosen = range(truth_NK.shape[1]) if classes is None else classes
+    metric = metric or ("accuracy" if labels == "exclusive" else "macro_f1")
+    if labels == "exclusive":
+        of_class_N = np.clip(probs_NK[truth_NK == 1], NEAR_CERTAIN, 1)
+        loss = float(-np.log(of_class_N).mean())
+        judged_NK = np.eye(probs_NK.shape[1], dtype=bool)[probs_NK.argmax(axis=1)]
+    else:
+        clipped_NK = np.clip(probs_NK, NEAR_CERTAIN, 1 - NEAR_CERTAIN)
+        losses_NK = -(truth_NK * np.log(clipped_NK) + (1 - truth_NK) * np.log(1 - clipped_NK))
+        loss, judged_NK = float(losses_NK[labelled_NK].mean()), clipped_NK > 0.5
+    if metric in ("accuracy", "top1_top3"):
+        return loss, _top(probs_NK, truth_NK, 1) + (_top(probs_NK, truth_NK, 3) if metric == "top1_top3" else 0.0)
+    from sklearn.metrics import average_precision_score, f1_score  # costs a second, so only where it is used
+
+    scores = []
+    for k in chosen:
+        rows = labelled_NK[:, k]
+        if not truth_NK[rows, k].any():
+            continue
+        if metric == "macro_f1":
+            scores.append(f1_score(truth_NK[rows, k], judged_NK[rows, k], zero_division=0.0))
+        else:
+            scores.append(average_precision_score(truth_NK[rows, k], probs_NK[rows, k]))
+    return loss, float(np.mean(scores)) if scores else float("nan")
+
+
+def _top(probs_NK: np.ndarray, truth_NK: np.ndarray, k: int) -> float:
+    """The share of rows whose class is among the `k` of the highest probabilities; the first of equals wins."""
+    best_NK = np.argsort(-probs_NK, axis=1, kind="stable")[:, :k]
+    return float(np.take_along_axis(truth_NK, best_NK, axis=1).any(axis=1).mean())
 
 
 def _rows_to_judge(probs: list[np.ndarray], dataset: ClipDataset) -> tuple[np.ndarray, np.ndarray]:

@@ -13,8 +13,9 @@ from kineflow.data.probabilities import to_logits
 from kineflow.data.readers import DecodedImages
 from kineflow.errors import ParamsError
 from kineflow.models.registry import create_model
+from kineflow.training.batches import epoch_batches
 from kineflow.training.inputs import model_input
-from kineflow.training.loop import EpochResult, Shard, epoch_batches, fit
+from kineflow.training.loop import EpochResult, Shard, fit
 from kineflow.training.objectives import Classification, masked_binary_cross_entropy
 from kineflow.training.recipe import Recipe, learning_rate
 from kineflow.training.scoring import predict_probs, validation_scores

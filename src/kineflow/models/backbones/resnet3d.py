@@ -1,5 +1,6 @@
 """Small 3D residual networks, for little data and CPUs."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -50,30 +51,25 @@ class BasicBlock3d(nn.Module):
         return activated
 
 
-class SmallResNet3d(nn.Module):
-    """A 3x5x5 stem, then one basic block for each width."""
+class SmallResNet3d(nn.Sequential):
+    """A 3x5x5 stem, then one basic block for each width: clips_BCTHW to (B, D, T', H', W'), D the last width."""
 
     def __init__(self, *, in_channels: int, widths: Sequence[int], stem_stride_px: int, keep_frames: bool) -> None:
-        super().__init__()
         stem_stride = (1, stem_stride_px, stem_stride_px)
-        self.stem = nn.Sequential(
+        stem = nn.Sequential(
             nn.Conv3d(in_channels, widths[0], (3, 5, 5), stride=stem_stride, padding=(1, 2, 2), bias=False),
             nn.BatchNorm3d(widths[0]),
             nn.ReLU(inplace=True),
         )
         later_stride = (1, 2, 2) if keep_frames else (2, 2, 2)
-        self.stages = nn.Sequential(
+        stages = nn.Sequential(
             *(
                 BasicBlock3d(widths[max(i - 1, 0)], width, stride_THW=(1, 1, 1) if i == 0 else later_stride)
                 for i, width in enumerate(widths)
             )
         )
+        super().__init__(OrderedDict(stem=stem, stages=stages))
         initialise_convolutions(self)
-
-    def forward(self, clips_BCTHW: Tensor) -> Tensor:
-        """Return activations (B, D, T', H', W'), D the last width."""
-        activations: Tensor = self.stages(self.stem(clips_BCTHW))
-        return activations
 
 
 def _build_small(in_channels: int, task: Task, options: Options) -> nn.Module:

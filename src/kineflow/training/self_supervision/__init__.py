@@ -1,0 +1,1 @@
+"""What a network learns from the videos themselves, beside their labels or before them."""

@@ -1,0 +1,137 @@
+"""A classifier in training, with branches that learn from the videos themselves and share its first layers."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kineflow.errors import ParamsError
+from kineflow.models.classifier import Prediction, VideoClassifier
+from kineflow.training.self_supervision.config import SelfSupervision
+from kineflow.training.self_supervision.direction import DirectionBranch, direction_loss
+from kineflow.training.self_supervision.tracking import TrackingBranch, TrackingRule
+
+
+class ClassifierWithBranches(nn.Module):
+    """Answers as its classifier; in training the prediction carries the loss of the branches too.
+
+    Args:
+        classifier: what is kept when the training is over.
+        config: which branches there are.
+        input_CTHW: shape of one clip.
+        reverse: a clip played backwards, which depends on what its channels are.
+
+    Raises:
+        ParamsError: the backbone has no such layer in a chain of layers, or the clips are too short to track.
+    """
+
+    def __init__(
+        self,
+        classifier: VideoClassifier,
+        config: SelfSupervision,
+        *,
+        input_CTHW: tuple[int, int, int, int],
+        reverse: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.config = config
+        self.reverse = reverse
+        self._trunk = layers_until(classifier, config.branch_after)
+        with torch.no_grad():
+            maps_BDTHW = self._encode(torch.randn(2, *input_CTHW))
+        _, channels, num_steps, height, width = maps_BDTHW.shape
+        self.direction = DirectionBranch(channels) if config.direction_weight > 0 else None
+        self.tracking: TrackingBranch | None = None
+        if config.tracking_weight > 0:
+            num_frames, rule = input_CTHW[1], TrackingRule(config.patch_fraction, config.num_past, config.gap)
+            if num_steps != num_frames or num_frames < rule.min_frames:
+                raise ParamsError(
+                    f"tracking goes back {rule.num_past} times {rule.gap} frames, but {classifier.name} has "
+                    f"{num_steps} steps after {config.branch_after} for clips of {num_frames} frames: track fewer or "
+                    f"nearer frames, or branch off before the frames are strided over"
+                )
+            self.tracking = TrackingBranch(rule, maps_HW=(height, width))
+
+    def forward(self, clips_BCTHW: Tensor, num_frames_B: Tensor | None = None) -> Prediction:
+        """As `VideoClassifier.forward`; `extra_loss` is the weighted sum of the branches', in training only."""
+        if not self.training:
+            prediction: Prediction = self.classifier(clips_BCTHW, num_frames_B)
+            return prediction
+        with _captured(self._trunk[-1]) as captured:
+            prediction = self.classifier(clips_BCTHW, num_frames_B)
+        maps_BDTHW = captured[0]
+        extra = prediction.logits.new_zeros((), dtype=torch.float32)
+        if self.direction is not None:
+            extra = extra + self.config.direction_weight * self._direction_loss(clips_BCTHW, maps_BDTHW)
+        if self.tracking is not None:
+            tracked = self.tracking(clips_BCTHW, maps_BDTHW, self._encode)
+            extra = extra + self.config.tracking_weight * tracked
+        return prediction._replace(extra_loss=extra)
+
+    def _encode(self, clips_BCTHW: Tensor) -> Tensor:
+        with _running_statistics_kept(self._trunk):
+            return _maps_of(self._trunk, clips_BCTHW)
+
+    def _direction_loss(self, clips_BCTHW: Tensor, maps_BDTHW: Tensor) -> Tensor:
+        """Every other clip is shown backwards; the others as they are."""
+        assert self.direction is not None
+        backwards = self._encode(self.reverse(clips_BCTHW[1::2])) if len(clips_BCTHW) > 1 else maps_BDTHW[:0]
+        maps = torch.cat([maps_BDTHW[::2], backwards])
+        logits = self.direction(maps)
+        num_forward = len(maps_BDTHW[::2])
+        return direction_loss(logits[:num_forward], logits[num_forward:])
+
+
+def layers_until(classifier: VideoClassifier, after: str) -> list[nn.Module]:
+    """The layers that a clip passes up to the one named `after`, that one included.
+
+    Raises:
+        ParamsError: the backbone is no chain of layers down to that name.
+    """
+    network: Any = getattr(classifier.backbone, "network", None)
+    layers: list[nn.Module] = []
+    for part in after.split("."):
+        if not isinstance(network, nn.Sequential) or part not in dict(network.named_children()):
+            known = [name for name, _ in network.named_children()] if isinstance(network, nn.Sequential) else []
+            advice = f"known are {', '.join(known)}" if known else "choose a chain of layers, such as r3d_tiny"
+            raise ParamsError(f"{classifier.name} has no layer {after!r} that a branch could follow: {advice}")
+        children = dict(network.named_children())
+        names = list(children)
+        layers.extend(children[name] for name in names[: names.index(part)])
+        network = children[part]
+    return [*layers, network]
+
+
+def _maps_of(layers: list[nn.Module], clips_BCTHW: Tensor) -> Tensor:
+    maps_BDTHW = clips_BCTHW
+    for layer in layers:
+        maps_BDTHW = layer(maps_BDTHW)
+    return maps_BDTHW
+
+
+@contextmanager
+def _captured(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """What `layer` returns while the context holds."""
+    outputs: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _running_statistics_kept(layers: list[nn.Module]) -> Iterator[None]:
+    """Batch norms do not learn the statistics, which are those of clips as they are classified."""
+    norms = [module for layer in layers for module in layer.modules() if isinstance(module, nn.BatchNorm3d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

@@ -1,0 +1,83 @@
+"""Self-supervision as a job does it: before and beside the classification, resumed, and gone from what is kept."""
+
+import pandas as pd
+import pytest
+import torch
+
+from kineflow.models.registry import create_model
+from kineflow.training.loop import fit
+from kineflow.training.self_supervision.branches import ClassifierWithBranches
+from kineflow.training.self_supervision.config import SelfSupervision
+from kineflow.training.self_supervision.contrastive import pretrain
+from kineflow.training.self_supervision.direction import reverse_time
+from tests.unit.training.test_loop import CPU, CROSS_ENTROPY, moving_left_or_right, recipe
+
+BOTH = SelfSupervision(
+    direction_weight=2.0,
+    tracking_weight=25.0,
+    patch_fraction=0.5,
+    num_past=1,
+    gap=2,
+    branch_after="stages.0",
+    pretrain_epochs=0,
+)
+
+
+def classifier() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return create_model("r3d_mini.avg", num_classes=2, in_channels=2, task="clip")
+
+
+def with_branches() -> ClassifierWithBranches:
+    return ClassifierWithBranches(
+        classifier(), BOTH, input_CTHW=(2, 4, 12, 12), reverse=lambda clips: reverse_time(clips, is_flow=True)
+    )
+
+
+class StoppedError(Exception):
+    """As a kill between two epochs."""
+
+
+def stop_after_first(result) -> None:
+    if result.epoch == 0:
+        raise StoppedError
+
+
+def test_killed_and_resumed_branches_end_with_the_same_weights(tmp_path) -> None:
+    clips, given = moving_left_or_right(8), recipe(epochs=3, ema_decay=0.9)
+    whole = fit(with_branches(), CROSS_ENTROPY, clips, clips, given, device=CPU)
+    path = tmp_path / "state.pt"
+    with pytest.raises(StoppedError):
+        fit(
+            with_branches(),
+            CROSS_ENTROPY,
+            clips,
+            clips,
+            given,
+            device=CPU,
+            checkpoint=path,
+            on_epoch=stop_after_first,
+        )
+    resumed = fit(with_branches(), CROSS_ENTROPY, clips, clips, given, device=CPU, checkpoint=path)
+    assert all(torch.equal(whole.state[name], resumed.state[name]) for name in whole.state)
+    plain = fit(classifier(), CROSS_ENTROPY, clips, clips, given, device=CPU)
+    assert whole.curves[0].train_loss != plain.curves[0].train_loss  # the branches' losses are in it
+
+
+def test_pretraining_changes_all_but_the_last_layer_and_is_done_once(tmp_path) -> None:
+    clips, path = moving_left_or_right(8), tmp_path / "pretrain.pt"
+
+    def trained() -> dict[str, torch.Tensor]:
+        network = classifier()
+        pretrain(network, clips, recipe(epochs=9), labels="exclusive", epochs=2, device=CPU, checkpoint=path)
+        assert all(parameter.requires_grad for parameter in network.parameters())
+        return network.state_dict()
+
+    first, before = trained(), classifier().state_dict()
+    changed = {name for name in first if not torch.equal(first[name], before[name])}
+    assert {name for name in first if name.startswith("head.")}.isdisjoint(changed)
+    assert {name for name in first if name.startswith("backbone.") and name.endswith("weight")} <= changed
+    written = path.stat().st_mtime_ns
+    again = trained()
+    assert all(torch.equal(first[name], again[name]) for name in first) and path.stat().st_mtime_ns == written
+    assert len(pd.DataFrame(torch.load(path, weights_only=True)["curves"])) == 2

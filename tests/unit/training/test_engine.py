@@ -1,0 +1,202 @@
+"""What a recipe can ask of the loop: each against a plain loop, a formula or another library."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import average_precision_score
+
+from kineflow.data.dataset import collate
+from kineflow.models.registry import create_model
+from kineflow.training.batch_norm import batch_norms, measure_batch_norm
+from kineflow.training.batches import epoch_batches, sampling_weights
+from kineflow.training.inputs import model_input
+from kineflow.training.loop import fit
+from kineflow.training.objectives import Classification, focal, masked_binary_cross_entropy, masked_cross_entropy
+from kineflow.training.recipe import is_stopped_early, learning_rate, plateau_scale
+from kineflow.training.recompute import recompute_activations
+from tests.unit.training.test_loop import CPU, CROSS_ENTROPY, moving_left_or_right, recipe
+
+NAN = math.nan
+
+
+def model(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return create_model("r3d_mini.avg", num_classes=2, in_channels=2, task="clip")
+
+
+def without_norms(seed: int = 0) -> torch.nn.Module:
+    """Of which a batch in two halves and a whole one mean the same."""
+    network = model(seed)
+    for norm in batch_norms(network):
+        norm.eval()
+        norm.train = lambda mode=True, norm=norm: norm  # type: ignore[method-assign, misc, assignment]
+    return network
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float) -> bool:
+    return all(torch.allclose(one[name], other[name], atol=tolerance) for name in one)
+
+
+def test_two_batches_of_a_step_are_one_of_twice_the_size_and_the_last_part_is_kept() -> None:
+    clips = moving_left_or_right(10)  # batches of 2: two steps of two batches, and one of a single batch
+    whole = fit(
+        without_norms(), CROSS_ENTROPY, clips, None, recipe(batch_size=4, epochs=1, optimizer="sgd"), device=CPU
+    )
+    halves = fit(
+        without_norms(),
+        CROSS_ENTROPY,
+        clips,
+        None,
+        recipe(batch_size=2, accumulation=2, epochs=1, optimizer="sgd"),
+        device=CPU,
+    )
+    assert equal(whole.state, halves.state, 1e-6)
+    assert whole.curves[0].lr == pytest.approx(halves.curves[0].lr)  # as many steps
+
+
+def test_a_batch_that_memory_has_no_room_for_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips, asked = moving_left_or_right(8), list[int]()
+    short_of_memory = without_norms()
+    forward = short_of_memory.forward
+
+    def refuse_large(clips_BCTHW: torch.Tensor, *others: object) -> object:
+        asked.append(len(clips_BCTHW))
+        if len(clips_BCTHW) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return forward(clips_BCTHW, *others)
+
+    monkeypatch.setattr(short_of_memory, "forward", refuse_large)
+    given = recipe(batch_size=8, epochs=2, optimizer="sgd")
+    pieces = fit(short_of_memory, CROSS_ENTROPY, clips, None, given, device=CPU)
+    assert asked == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]  # halved until it fits, and so from then on
+    assert equal(pieces.state, fit(without_norms(), CROSS_ENTROPY, clips, None, given, device=CPU).state, 1e-6)
+
+    def refuse_all(*inputs: object) -> object:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(short_of_memory, "forward", refuse_all)
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(short_of_memory, CROSS_ENTROPY, clips, None, given, device=CPU)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "swats"])
+def test_every_optimizer_learns_and_goes_on_from_its_checkpoint(optimizer: str, tmp_path) -> None:
+    clips = moving_left_or_right(12)
+    given = recipe(optimizer=optimizer, epochs=4, lr=0.02)
+    whole = fit(model(), CROSS_ENTROPY, clips, None, given, device=CPU)
+    path = tmp_path / "state.pt"
+
+    class KilledError(Exception):
+        pass
+
+    def kill(result) -> None:
+        if result.epoch == 1:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fit(model(), CROSS_ENTROPY, clips, None, given, device=CPU, checkpoint=path, on_epoch=kill)
+    resumed = fit(model(), CROSS_ENTROPY, clips, None, given, device=CPU, checkpoint=path)
+    assert whole.curves[-1].train_loss < whole.curves[0].train_loss
+    assert all(torch.equal(whole.state[name], resumed.state[name]) for name in whole.state)
+
+
+def test_schedules_by_hand() -> None:
+    line = recipe(schedule="linear", warmup_fraction=0.2, lr=1.0)
+    assert [learning_rate(step, num_steps=10, recipe=line) for step in (0, 1, 2, 6, 9)] == [0.5, 1, 1, 0.5, 0.125]
+    plateau = recipe(schedule="plateau", plateau_patience=2, plateau_factor=0.5, warmup_fraction=0.0)
+    assert learning_rate(7, num_steps=10, recipe=plateau) == plateau.lr
+    losses = [3.0, 2.0, NAN, 2.5, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert [plateau_scale(losses[:n], plateau) for n in range(11)] == [1, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
+    assert plateau_scale(losses, replace(plateau, schedule="cosine")) == 1
+
+
+def test_training_ends_where_nothing_gets_better() -> None:
+    patient = recipe(early_stop=2)
+    stopped = [is_stopped_early([3.0, 2.0, NAN, 2.5, 2.0, 1.9][:n], patient) for n in range(7)]
+    assert stopped == [False, False, False, False, False, True, False]
+    assert not is_stopped_early([1.0] * 9, recipe())
+    clips = moving_left_or_right(8)
+    given = recipe(epochs=9, early_stop=1, lr=1e-9, watch="accuracy", select="best")
+    assert len(fit(model(), CROSS_ENTROPY, clips, clips, given, device=CPU).curves) == 2
+
+
+def test_drawn_clips_show_every_class_alike() -> None:
+    targets = [0] * 90 + [1] * 9 + [2]
+    assert sampling_weights(targets, power=1.0)[[0, 90, 99]] == pytest.approx([1 / 270, 1 / 27, 1 / 3])
+    by_root = sampling_weights(targets, power=0.5)
+    assert by_root[99] / by_root[0] == pytest.approx(90**0.5)
+    rare_frame = np.array([[1, 0], [1, 1]], np.float32)
+    several = [rare_frame[:1], rare_frame, np.array([NAN, 0], np.float32)]
+    assert sampling_weights(several, power=1.0) == pytest.approx([0.2, 0.4, 0.4])  # class 0 twice, 1 once, none once
+    drawn = epoch_batches(100, recipe(sampler="balanced", batch_size=100), 0, targets=targets)
+    shown = np.bincount([targets[position] for position in drawn[0]], minlength=3)
+    assert len(drawn[0]) == 100 and shown.min() > 15
+    assert drawn == epoch_batches(100, recipe(sampler="balanced", batch_size=100), 0, targets=targets)
+    assert drawn != epoch_batches(100, recipe(sampler="balanced", batch_size=100), 1, targets=targets)
+
+
+def test_precise_statistics_are_those_of_all_training_clips() -> None:
+    clips, network = moving_left_or_right(8, augment=None), model()
+    measure_batch_norm(network, clips, recipe(batch_size=8), CPU)
+    batch = collate([clips.sample(index, epoch=0) for index in range(8)])
+    seen = network.get_submodule("backbone.network.stem.0")(model_input(batch, clips.preprocessing, CPU))
+    norm = network.get_submodule("backbone.network.stem.1")
+    torch.testing.assert_close(norm.running_mean, seen.mean(dim=(0, 2, 3, 4)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(norm.running_var, seen.var(dim=(0, 2, 3, 4)), atol=1e-5, rtol=1e-3)
+    assert norm.momentum == 0.1 and network.training
+
+
+def test_frozen_statistics_stay_as_they_were() -> None:
+    clips, network = moving_left_or_right(8), model()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = fit(network, CROSS_ENTROPY, clips, None, recipe(batch_norm="frozen"), device=CPU).state
+    same = {name for name in state if torch.equal(state[name], before[name])}
+    assert {name for name in state if "running" in name or "tracked" in name} == same
+
+
+def test_recomputed_activations_change_nothing() -> None:
+    clips, lean = moving_left_or_right(8), model()
+    recompute_activations(lean)
+    plain = fit(model(), CROSS_ENTROPY, clips, None, recipe(epochs=2), device=CPU)
+    found = fit(lean, CROSS_ENTROPY, clips, None, recipe(epochs=2), device=CPU)
+    kept = [name for name in plain.state if not name.endswith("num_batches_tracked")]
+    assert list(plain.state) == list(found.state)
+    assert equal({name: plain.state[name] for name in kept}, found.state, 1e-5)
+
+
+def test_the_focal_loss_is_its_formula() -> None:
+    logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.5, 0.0]])
+    probs = logits.softmax(dim=1)[[0, 1], [0, 2]]
+    by_hand = -((1 - probs) ** 2 * probs.log()).mean()
+    one_hot = F.one_hot(torch.tensor([0, 2]), 3).float()
+    torch.testing.assert_close(masked_cross_entropy(logits[None], one_hot[None], focal_gamma=2.0), by_hand)
+    of_both = torch.where(one_hot == 1, logits.sigmoid(), 1 - logits.sigmoid())
+    expected = -((1 - of_both) ** 2 * of_both.log()).mean()
+    torch.testing.assert_close(masked_binary_cross_entropy(logits, one_hot, focal_gamma=2.0), expected)
+    assert torch.equal(focal(probs, probs, 0.0), probs)
+    clips = moving_left_or_right(8)
+    assert fit(model(), Classification("exclusive", focal_gamma=2.0), clips, None, recipe(), device=CPU).curves
+
+
+def test_fp16_scales_its_loss_and_learns() -> None:
+    clips = moving_left_or_right(12)
+    curves = fit(model(), CROSS_ENTROPY, clips, None, recipe(precision="fp16", epochs=6, lr=0.02), device=CPU).curves
+    assert curves[-1].train_loss < curves[0].train_loss
+
+
+def test_average_precision_is_sklearns() -> None:
+    from kineflow.training.scoring import validation_scores
+
+    clips = moving_left_or_right(6)
+    probs_NK = np.random.default_rng(0).dirichlet([1, 1], size=6)
+    truth = np.array([item.target for item in clips.items])
+    expected = [average_precision_score(truth == k, probs_NK[:, k]) for k in range(2)]
+    _, both = validation_scores(list(probs_NK), clips, labels="exclusive", metric="average_precision")
+    _, second = validation_scores(list(probs_NK), clips, labels="exclusive", metric="average_precision", classes=[1])
+    assert both == pytest.approx(np.mean(expected)) and second == pytest.approx(expected[1])
+    _, tops = validation_scores(list(probs_NK), clips, labels="exclusive", metric="top1_top3")
+    assert tops == pytest.approx((probs_NK.argmax(axis=1) == truth).mean() + 1.0)
