@@ -25,14 +25,12 @@ from kineflow.data.preprocessing import (
     FLOW_CLAMP,
     RGB_MEAN,
     RGB_STD,
-    Augment,
     Preprocessing,
-    View,
     decode_px,
-    draw_view,
-    segment_borders,
 )
 from kineflow.data.readers import StreamStore
+from kineflow.data.sampling import segment_borders
+from kineflow.data.views import Augment, View, draw_view
 from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
 from kineflow.training.inputs import model_input
 from kineflow.video.extract import FrameSize, extract_frames
@@ -43,7 +41,7 @@ from kineflow.video.frame_store import FrameReader
 FPS, SHORT_SIDE_PX, SIZE_PX = 30, 256, 112
 NUM_FRAMES, STRIDE = 16, 2
 NUM_VIDEOS, CLIPS_PER_VIDEO, BATCH_SIZE = 4, 4, 8
-AUGMENT = Augment(flip=True, crop_scale_min=0.875, brightness=0.0, amplitude=0.0, time_jitter=0.0)
+AUGMENT = Augment(flip=True, crop_scale_min=0.875)
 RULE = FlowRule("dis_fast", bound_px=8.0)
 CPU = torch.device("cpu")
 RGB = Preprocessing(
@@ -57,8 +55,8 @@ RGB = Preprocessing(
     frame_stride=STRIDE,
     height_px=SIZE_PX,
     width_px=SIZE_PX,
-    decode_height_px=decode_px(SIZE_PX, crop_scale_min=AUGMENT.crop_scale_min),
-    decode_width_px=decode_px(SIZE_PX, crop_scale_min=AUGMENT.crop_scale_min),
+    decode_height_px=decode_px(SIZE_PX, smallest_crop=AUGMENT.smallest_crop),
+    decode_width_px=decode_px(SIZE_PX, smallest_crop=AUGMENT.smallest_crop),
     subtract_background=False,
     flow_scale_px=1.0,
     num_views=1,
@@ -180,7 +178,7 @@ def _compare_clips(label: str, clips: ClipDataset, root: Path, interpolation: in
 
     def ours() -> None:
         for index in range(len(clips)):
-            clips.fixed_views(index)
+            list(clips.fixed_views(index))
 
     def reference() -> None:
         for item in clips.items:

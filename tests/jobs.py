@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from kineflow.data.dataset import ClipItem
-from kineflow.data.preprocessing import Augment, Preprocessing
+from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.readers import StreamStore
+from kineflow.data.views import Augment
 from kineflow.training.job import Job, ObjectiveConfig
 from kineflow.training.model_config import ModelConfig
 from kineflow.training.recipe import Recipe
@@ -77,7 +78,7 @@ def make_job(root: Path, *, epochs: int, fold: int = 0) -> Job:
         val=items[8:],
         test=[],
         preprocessing=preprocessing,
-        augment=Augment(flip=False, crop_scale_min=1.0, brightness=0.0, amplitude=0.0, time_jitter=0.0),
+        augment=Augment(),
         recipe=recipe,
         fold=fold,
         gpus=0.0,

@@ -11,23 +11,20 @@ from kineflow.data.preprocessing import (
     FLOW_CLAMP,
     RGB_MEAN,
     RGB_STD,
-    Augment,
     Preprocessing,
-    View,
     clip_pixels,
     decode_px,
-    draw_view,
     estimate_flow_scale,
-    segment_borders,
 )
-from kineflow.data.preprocessing import test_view as fixed_view
 from kineflow.data.readers import DecodedImages
+from kineflow.data.sampling import segment_borders
+from kineflow.data.views import Augment, View, draw_view, fixed_views
 from kineflow.errors import DataError
 from kineflow.training.inputs import model_input
 from kineflow.video.flow_store import FlowRule
 
 RULE = FlowRule("dis_fast", bound_px=127 / 8)  # a step of the codes is an eighth of a pixel
-AUGMENT = Augment(flip=True, crop_scale_min=0.6, brightness=0.2, amplitude=0.3, time_jitter=0.2)
+AUGMENT = Augment(flip=True, crop_scale_min=0.6, brightness=0.2, contrast=0.2, amplitude=0.3, time_jitter=0.2)
 
 
 def make(**changes) -> Preprocessing:
@@ -99,7 +96,7 @@ def test_dense_sampling_is_centred_and_loops_when_short(stop, stride, expected):
 
 def test_dense_views_run_from_the_first_to_the_last_position():
     preprocessing = make(sampling="dense", num_views=3)
-    views = [shown(clip_tensor(numbered_frames(24), 0, 24, preprocessing, fixed_view(v, 3))) for v in range(3)]
+    views = [shown(clip_tensor(numbered_frames(24), 0, 24, preprocessing, view)) for view in fixed_views(3)]
     assert [view[0] for view in views] == [0, 10, 20]
 
 
@@ -294,10 +291,10 @@ def test_features_pass_as_they_are():
 
 
 def test_images_are_decoded_so_large_that_the_smallest_crop_has_the_pixels():
-    assert decode_px(112, crop_scale_min=0.875) == 128
-    assert decode_px(24, crop_scale_min=0.9) == 27
-    assert decode_px(63, crop_scale_min=0.9) == 70  # 63 / 0.9 is a little more than 70 in floating point
-    assert decode_px(112, crop_scale_min=1.0) == 112
+    assert decode_px(112, smallest_crop=0.875) == 128
+    assert decode_px(24, smallest_crop=0.9) == 27
+    assert decode_px(63, smallest_crop=0.9) == 70  # 63 / 0.9 is a little more than 70 in floating point
+    assert decode_px(112, smallest_crop=1.0) == 112
 
 
 def test_how_many_images_a_view_reads():
@@ -308,7 +305,7 @@ def test_how_many_images_a_view_reads():
 
 
 def test_a_view_without_augmentation_is_the_whole_clip():
-    nothing = Augment(flip=False, crop_scale_min=1.0, brightness=0.0, amplitude=0.0, time_jitter=0.0)
+    nothing = Augment()
     view = draw_view(np.random.default_rng(0), nothing)
     assert (view.start, view.length, view.crop, view.gain, view.amplitude) == (0, 1, (0, 0, 1, 1), 1, 1)
 

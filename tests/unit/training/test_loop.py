@@ -8,9 +8,10 @@ import torch.nn.functional as F
 
 from kineflow.data.dataset import ClipDataset, ClipItem, collate
 from kineflow.data.open_videos import OpenVideos
-from kineflow.data.preprocessing import Augment, Preprocessing
+from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import to_logits
 from kineflow.data.readers import DecodedImages
+from kineflow.data.views import Augment
 from kineflow.errors import ParamsError
 from kineflow.models.registry import create_model
 from kineflow.training.inputs import model_input
