@@ -327,6 +327,10 @@ def test_an_empty_clip_is_an_error():
 def test_json_round_trip_and_other_versions():
     preprocessing = make(stream="flow", flow={"bound_px": 8.0})
     assert Preprocessing.from_json(preprocessing.to_json(), where="a") == preprocessing
+    of_version_4 = preprocessing.to_json() | {"schema_version": 4}
+    for later in ("input", "crops", "crop_scale"):
+        del of_version_4[later]
+    assert Preprocessing.from_json(of_version_4, where="a") == preprocessing
     for version in (3, 99):  # 3 decoded images whole
         with pytest.raises(DataError, match=f"version {version} "):
             Preprocessing.from_json(preprocessing.to_json() | {"schema_version": version}, where="a")
