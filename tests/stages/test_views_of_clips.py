@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from kineflow.cli import app
 from kineflow.data.probabilities import to_probs
+from kineflow.errors import ParamsError
 from kineflow.inference.predict import label_videos
 from kineflow.stages import STAGES, paths
 from kineflow.tables import LOGITS, VIDEOS, read_table
@@ -36,6 +39,13 @@ def test_many_views_score_alike_in_training_and_in_prediction(workspace: Path, m
     change_params(workspace, **dense, **short, **views, **difference)
     change_params(workspace, **{f"train__augment__{key}": value for key, value in AUGMENT.items()})
     run_stages(monkeypatch, BEFORE_EVALUATION)
+    for stream in ("rgb", "flow"):
+        done = CliRunner().invoke(
+            app, ["contact-sheet", "--as-trained", stream, "--columns", "2", "--out", "sheet.png"]
+        )
+        assert done.exit_code == 0 and "drawn: sheet.png, 6 of 6 classes in 2 epochs" in done.output, done.output
+    refused = CliRunner().invoke(app, ["contact-sheet", "--as-trained", "pose"])
+    assert isinstance(refused.exception, ParamsError) and "streams.pose is off" in str(refused.exception)
     streams = list(json.loads(paths.METRICS.read_text())["test"])
     assert {"rgb", "flow"} < set(streams)
     uri_of = read_table(paths.VIDEOS, VIDEOS).set_index("video_id")["uri"]
