@@ -42,6 +42,7 @@ FPS, SHORT_SIDE_PX, SIZE_PX = 30, 256, 112
 NUM_FRAMES, STRIDE = 16, 2
 NUM_VIDEOS, CLIPS_PER_VIDEO, BATCH_SIZE = 4, 4, 8
 AUGMENT = Augment(flip=True, crop_scale_min=0.875)
+VARIED = replace(AUGMENT, rotation_deg=20.0, zoom=0.1, shift=0.1, saturation=0.3, hue=0.1)
 RULE = FlowRule("dis_fast", bound_px=8.0)
 CPU = torch.device("cpu")
 RGB = Preprocessing(
@@ -72,6 +73,7 @@ def main() -> list[Comparison]:
         root = Path(name)
         items = make_stores(root)
         rgb, cached = dataset(root, RGB, items), dataset(root, RGB, items, cache_bytes=10**9)
+        varied = replace(cached, augment=VARIED)
         return [
             _compare_clips("clip, store / imread, area resize", rgb, root, cv2.INTER_AREA),
             _compare_clips("clip, store / imread, bilinear resize", rgb, root, cv2.INTER_LINEAR),
@@ -79,6 +81,7 @@ def main() -> list[Comparison]:
             _compare_clips("clip, cache / imread, bilinear resize", cached, root, cv2.INTER_LINEAR),
             _compare_batches("batch, store / torchvision v2", rgb, root),
             _compare_batches("batch, cache / torchvision v2", cached, root),
+            _compare_batches("batch, cache, turned and coloured / torchvision v2", varied, root),
             _compare_batches("batch, store, 2 workers / torchvision v2, 1", rgb, root, num_workers=2),
             _compare_batches("batch, cache, 2 workers / torchvision v2, 1", cached, root, num_workers=2),
             _compare_flow("flow clip, store / imread + cv2", dataset(root, FLOW, items), root),
@@ -134,6 +137,7 @@ def clip_by_hand(folder: Path, item: ClipItem, interpolation: int) -> np.ndarray
 def clip_by_torchvision(reader: FrameReader, item: ClipItem, view: View) -> Tensor:
     """The same view of a clip by torchvision's v2 functions, frame by frame; float32 (3, T, H, W)."""
     declare_missing_torchvision_ops()
+    from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as tv
 
     frames: list[Tensor] = []
@@ -143,6 +147,12 @@ def clip_by_torchvision(reader: FrameReader, item: ClipItem, view: View) -> Tens
         frame_CHW = tv.resized_crop(frame_CHW, *_box(frame_HWC, view), [SIZE_PX, SIZE_PX], antialias=True)
         if view.flip:
             frame_CHW = tv.horizontal_flip(frame_CHW)
+        if view.is_moved:
+            shift = [round(part * SIZE_PX) for part in view.shift[::-1]]
+            bilinear = InterpolationMode.BILINEAR
+            frame_CHW = tv.affine(frame_CHW, view.turn_deg, shift, view.zoom, [0.0, 0.0], interpolation=bilinear)
+        if view.saturation != 1:
+            frame_CHW = tv.adjust_hue(tv.adjust_saturation(frame_CHW, view.saturation), view.hue)
         frame_CHW = tv.to_dtype(frame_CHW, torch.float32, scale=True)
         frames.append(tv.normalize(frame_CHW, [RGB_MEAN] * 3, [RGB_STD] * 3))
     return torch.stack(frames, dim=1)
@@ -170,7 +180,8 @@ def flow_by_hand(folder: Path, item: ClipItem, view: View, num_flows: int) -> np
 
 def view_of(clips: ClipDataset, index: int) -> View:
     """The random view that `clips` draws of a clip in epoch 0."""
-    return draw_view(np.random.default_rng([clips.seed, 0, index]), AUGMENT)
+    assert clips.augment is not None
+    return draw_view(np.random.default_rng([clips.seed, 0, index]), clips.augment)
 
 
 def _compare_clips(label: str, clips: ClipDataset, root: Path, interpolation: int) -> Comparison:

@@ -112,6 +112,19 @@ def test_a_shift_by_whole_pixels_leaves_nothing_behind():
     assert np.abs(shifted[:, :, :6]).max() < 1e-4 and np.abs(shifted[:, :, :, -3:]).max() < 1e-4
 
 
+def test_a_warp_is_the_affine_of_torchvision_where_pixels_are_square():
+    declare_missing_torchvision_ops()
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import affine
+
+    view = View(turn_deg=-33, zoom=0.8, shift=(3 / 24, -2 / 24), crop=(0.1, 0.2, 0.7, 0.7))
+    plain = torch.from_numpy(tensor(random_images(height=40, width=40), made(), View(crop=view.crop)))
+    bilinear = InterpolationMode.BILINEAR
+    theirs = affine(plain.transpose(0, 1), view.turn_deg, [-2, 3], view.zoom, [0.0, 0.0], interpolation=bilinear)
+    ours = tensor(random_images(height=40, width=40), made(), view)
+    np.testing.assert_allclose(ours, theirs.transpose(0, 1).numpy(), atol=2e-3)
+
+
 @pytest.mark.parametrize("stream", ["rgb", "pose"])
 def test_an_image_is_turned_in_its_own_pixels(stream):
     # a plane of light 60 x 90 px, for a tensor of 30 x 20: turned, zoomed, shifted, it is another plane

@@ -42,6 +42,26 @@ def test_probabilities_are_averaged_over_windows_and_crops(batch_size: int) -> N
         np.testing.assert_allclose(found, np.mean(one_by_one, axis=0), atol=1e-6)
 
 
+def test_crops_of_a_window_are_averaged_frame_by_frame() -> None:
+    images = DecodedImages(np.random.default_rng(0).integers(0, 256, (9, 30, 40, 3), np.uint8))
+    size = {"height_px": 24, "width_px": 24, "num_frames": 5, "decode_height_px": 24, "decode_width_px": 24}
+    three = replace(dataset("frame", []).preprocessing, num_views=2, crops="three", crop_scale=0.8, **size)
+    torch.manual_seed(0)
+    model = create_model("resnet10_tiny.tcn", num_classes=3, in_channels=3, task="frame").eval()
+    clips = ClipDataset([ClipItem("c", "v", 1, 6, None), ClipItem("d", "v", 6, 9, None)], {"v": images}, three)  # type: ignore[arg-type]
+    cpu = torch.device("cpu")
+    probs = predict_probs(model, clips, labels="independent", batch_size=2, device=cpu, precision="fp32")
+    for item, found in zip(clips.items, probs, strict=True):
+        views = list(fixed_views(1, "three", 0.8))
+        pixels = [clip_pixels(images, item.start, item.stop, three, view) for view in views]
+        with torch.no_grad():
+            of_views = [model(model_input(collate([Sample(clip, 0, 0)]), three, cpu)).logits for clip in pixels]
+        assert len(of_views) == 3 and found.shape == (item.stop - item.start, 3)
+        np.testing.assert_allclose(
+            found, np.mean([logits[0].sigmoid().numpy() for logits in of_views], axis=0), atol=1e-6
+        )
+
+
 def dataset(task: str, items: list[ClipItem]) -> ClipDataset:
     preprocessing = Preprocessing(
         task=task,  # type: ignore[arg-type]
