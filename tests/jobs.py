@@ -16,7 +16,9 @@ NUM_VIDEOS, NUM_FRAMES, FEATURE_DIM = 12, 20, 8
 
 
 def make_store(root: Path) -> StreamStore:
-    """Features whose first two values, summed over time, are the two behaviours."""
+    """Features whose first two values, summed over time, are the two behaviours; written once."""
+    if (root / "index.tsv").exists():  # a process beside this one may be reading them
+        return StreamStore.of("embedding", root)
     rng = np.random.default_rng(0)
     root.mkdir(parents=True, exist_ok=True)
     lines = ["video_id\tkey\tnum_frames"]
