@@ -26,14 +26,12 @@ from kineflow.data.preprocessing import (
     FLOW_CLAMP,
     RGB_MEAN,
     RGB_STD,
-    Augment,
     Preprocessing,
-    View,
     decode_px,
-    draw_view,
-    segment_borders,
 )
 from kineflow.data.readers import StreamStore
+from kineflow.data.sampling import segment_borders
+from kineflow.data.views import Augment, View, draw_view
 from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
 from kineflow.training.inputs import model_input
 from kineflow.video.extract import FrameSize, extract_frames
@@ -44,7 +42,8 @@ from kineflow.video.frame_store import FrameReader
 FPS, SHORT_SIDE_PX, SIZE_PX = 30, 256, 112
 NUM_FRAMES, STRIDE = 16, 2
 NUM_VIDEOS, CLIPS_PER_VIDEO, BATCH_SIZE = 4, 4, 8
-AUGMENT = Augment(flip=True, crop_scale_min=0.875, brightness=0.0, amplitude=0.0, time_jitter=0.0)
+AUGMENT = Augment(flip=True, crop_scale_min=0.875)
+VARIED = replace(AUGMENT, rotation_deg=20.0, zoom=0.1, shift=0.1, saturation=0.3, hue=0.1)
 RULE = FlowRule("dis_fast", bound_px=8.0)
 CPU = torch.device("cpu")
 RGB = Preprocessing(
@@ -58,8 +57,8 @@ RGB = Preprocessing(
     frame_stride=STRIDE,
     height_px=SIZE_PX,
     width_px=SIZE_PX,
-    decode_height_px=decode_px(SIZE_PX, crop_scale_min=AUGMENT.crop_scale_min),
-    decode_width_px=decode_px(SIZE_PX, crop_scale_min=AUGMENT.crop_scale_min),
+    decode_height_px=decode_px(SIZE_PX, smallest_crop=AUGMENT.smallest_crop),
+    decode_width_px=decode_px(SIZE_PX, smallest_crop=AUGMENT.smallest_crop),
     subtract_background=False,
     flow_scale_px=1.0,
     num_views=1,
@@ -75,6 +74,7 @@ def main() -> list[Comparison]:
         root = Path(name)
         items = make_stores(root)
         rgb, cached = dataset(root, RGB, items), dataset(root, RGB, items, cache_bytes=10**9)
+        varied = replace(cached, augment=VARIED)
         return [
             _compare_clips("clip, store / imread, area resize", rgb, root, cv2.INTER_AREA),
             _compare_clips("clip, store / imread, bilinear resize", rgb, root, cv2.INTER_LINEAR),
@@ -82,6 +82,7 @@ def main() -> list[Comparison]:
             _compare_clips("clip, cache / imread, bilinear resize", cached, root, cv2.INTER_LINEAR),
             _compare_batches("batch, store / torchvision v2", rgb, root),
             _compare_batches("batch, cache / torchvision v2", cached, root),
+            _compare_batches("batch, cache, turned and coloured / torchvision v2", varied, root),
             _compare_batches("batch, store, 2 workers / torchvision v2, 1", rgb, root, num_workers=2),
             _compare_batches("batch, cache, 2 workers / torchvision v2, 1", cached, root, num_workers=2),
             _compare_batches("batch, store, 2 workers / torchvision v2, 2", rgb, root, num_workers=2, num_theirs=2),
@@ -138,6 +139,7 @@ def clip_by_hand(folder: Path, item: ClipItem, interpolation: int) -> np.ndarray
 def clip_by_torchvision(reader: FrameReader, item: ClipItem, view: View) -> Tensor:
     """The same view of a clip by torchvision's v2 functions, frame by frame; float32 (3, T, H, W)."""
     declare_missing_torchvision_ops()
+    from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as tv
 
     frames: list[Tensor] = []
@@ -147,6 +149,12 @@ def clip_by_torchvision(reader: FrameReader, item: ClipItem, view: View) -> Tens
         frame_CHW = tv.resized_crop(frame_CHW, *_box(frame_HWC, view), [SIZE_PX, SIZE_PX], antialias=True)
         if view.flip:
             frame_CHW = tv.horizontal_flip(frame_CHW)
+        if view.is_moved:
+            shift = [round(part * SIZE_PX) for part in view.shift[::-1]]
+            bilinear = InterpolationMode.BILINEAR
+            frame_CHW = tv.affine(frame_CHW, view.turn_deg, shift, view.zoom, [0.0, 0.0], interpolation=bilinear)
+        if view.saturation != 1:
+            frame_CHW = tv.adjust_hue(tv.adjust_saturation(frame_CHW, view.saturation), view.hue)
         frame_CHW = tv.to_dtype(frame_CHW, torch.float32, scale=True)
         frames.append(tv.normalize(frame_CHW, [RGB_MEAN] * 3, [RGB_STD] * 3))
     return torch.stack(frames, dim=1)
@@ -174,7 +182,8 @@ def flow_by_hand(folder: Path, item: ClipItem, view: View, num_flows: int) -> np
 
 def view_of(clips: ClipDataset, index: int) -> View:
     """The random view that `clips` draws of a clip in epoch 0."""
-    return draw_view(np.random.default_rng([clips.seed, 0, index]), AUGMENT)
+    assert clips.augment is not None
+    return draw_view(np.random.default_rng([clips.seed, 0, index]), clips.augment)
 
 
 def _compare_clips(label: str, clips: ClipDataset, root: Path, interpolation: int) -> Comparison:
@@ -182,7 +191,7 @@ def _compare_clips(label: str, clips: ClipDataset, root: Path, interpolation: in
 
     def ours() -> None:
         for index in range(len(clips)):
-            clips.fixed_views(index)
+            list(clips.fixed_views(index))
 
     def reference() -> None:
         for item in clips.items:

@@ -4,7 +4,7 @@ Seconds are those of the processor on one thread, so that a busy machine does no
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.loading import RGB
 from benchmarks.timing import Comparison, compare
-from kineflow.data.dataset import ClipDataset, Sample
+from kineflow.data.dataset import Batch, ClipDataset, Sample, collate
 from kineflow.data.preprocessing import ClipPixels, Preprocessing
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.layout import use_channels_last
@@ -46,8 +46,11 @@ class PremadeClips:
     def __len__(self) -> int:
         return len(self.tensors)
 
-    def sample(self, index: int, *, epoch: int) -> Sample:
-        """Clip `index`, the same in every epoch."""
+    def batch(self, indices: Sequence[int], *, epoch: int) -> Batch:
+        """Some clips, the same in every epoch."""
+        return collate([self._sample(index) for index in indices])
+
+    def _sample(self, index: int) -> Sample:
         clip_CTHW = self.tensors[index]
         nothing = np.ones(len(clip_CTHW), np.float32), np.zeros(len(clip_CTHW), np.float32)
         return Sample(ClipPixels(np.moveaxis(clip_CTHW, 0, -1), *nothing), self.targets[index], index)

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from kineflow.data.dataset import ClipItem
-from kineflow.data.preprocessing import Augment, Preprocessing
+from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.readers import StreamStore
+from kineflow.data.views import Augment
 from kineflow.training.job import Job, ObjectiveConfig
 from kineflow.training.model_config import ModelConfig
 from kineflow.training.recipe import Recipe
@@ -15,7 +16,9 @@ NUM_VIDEOS, NUM_FRAMES, FEATURE_DIM = 12, 20, 8
 
 
 def make_store(root: Path) -> StreamStore:
-    """Features whose first two values, summed over time, are the two behaviours."""
+    """Features whose first two values, summed over time, are the two behaviours; written once."""
+    if (root / "index.tsv").exists():  # a process beside this one may be reading them
+        return StreamStore.of("embedding", root)
     rng = np.random.default_rng(0)
     root.mkdir(parents=True, exist_ok=True)
     lines = ["video_id\tkey\tnum_frames"]
@@ -77,7 +80,7 @@ def make_job(root: Path, *, epochs: int, fold: int = 0) -> Job:
         val=items[8:],
         test=[],
         preprocessing=preprocessing,
-        augment=Augment(flip=False, crop_scale_min=1.0, brightness=0.0, amplitude=0.0, time_jitter=0.0),
+        augment=Augment(),
         recipe=recipe,
         fold=fold,
         gpus=0.0,

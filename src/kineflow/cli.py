@@ -156,17 +156,33 @@ def contact_sheet(
     columns: Annotated[int, typer.Option(min=1, help="groups of a page")] = 5,
     rows: Annotated[int, typer.Option(min=1, help="classes of a page")] = 10,
     max_pages: Annotated[int, typer.Option(min=1, help="pages; what is beyond is left out")] = 20,
+    as_trained: Annotated[
+        str | None, typer.Option(metavar="STREAM", help="clips as its network is shown them, a column an epoch")
+    ] = None,
 ) -> None:
     """Draw a clip of every class and group, to be looked at before training.
 
     Example: kineflow contact-sheet
 
     Example: kineflow contact-sheet --videos ~/rats --annotations ~/rats/events.csv --out rats.png
+
+    Example: kineflow contact-sheet --as-trained rgb --out rgb.png
     """
     from kineflow.errors import ParamsError
     from kineflow.params import load_params
     from kineflow.setup.contact_sheet import draw_contact_sheet
 
+    if as_trained is not None:
+        from kineflow.params import STREAM_NAMES
+        from kineflow.setup.training_sheet import draw_training_sheet
+        from kineflow.stages.training_clips import training_clips
+
+        if as_trained not in STREAM_NAMES:
+            raise ParamsError(f"--as-trained {as_trained}: no stream; known: {', '.join(STREAM_NAMES)}")
+        clips, classes = training_clips(load_params(Path("params.yaml")), as_trained)
+        num = draw_training_sheet(clips, classes, out, num_frames=frames, num_epochs=columns, max_rows=rows)
+        print(f"drawn: {out}, {num} of {len(classes)} classes in {columns} epochs")
+        return
     if (videos is None) != (annotations is None):
         raise ParamsError("--videos and --annotations belong together; give both, or neither for those of params.yaml")
     if videos is None or annotations is None:

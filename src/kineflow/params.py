@@ -22,6 +22,7 @@ from pydantic import (
 from kineflow.errors import ParamsError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Scale = Annotated[float, Field(gt=0, le=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 StreamName = Literal["rgb", "flow", "pose"]
@@ -293,6 +294,7 @@ class StreamParams(Section):
     short_clips: Literal["loop", "pad"]  # their frames again, or padding that the model leaves out
     height_px: PositiveInt  # model input
     width_px: PositiveInt
+    input: Literal["stored", "difference"]  # rgb: frames, or what each differs by from the next
     subtract_background: bool  # rgb from a camera that does not move: only what moves is seen
     epochs: PositiveInt
     lr: PositiveFloat
@@ -344,6 +346,8 @@ class StreamsParams(Section):
         for name in STREAM_NAMES:
             if name != "rgb" and self[name].subtract_background:
                 raise ValueError(f"{name}.subtract_background is for rgb; {name} has no background")
+            if name != "rgb" and self[name].input == "difference":
+                raise ValueError(f"{name}.input: difference is for rgb; write stored")
             if name != "rgb" and self[name].enabled and self[name].model.startswith("embedding."):
                 raise ValueError(f"{name}.model: embedding.* is for rgb; embeddings are of frames")
         return self
@@ -353,10 +357,28 @@ class AugmentParams(Section):
     """Random changes of a training clip; each is constant over the clip."""
 
     flip: bool  # horizontal; negates x of the flow. Off where left and right are classes
-    crop_scale_min: Annotated[float, Field(gt=0, le=1)]  # smallest side of a crop, as a fraction
-    brightness: NonNegativeFloat  # rgb: offset and gain within +- this fraction
+    crop_scale_min: Scale | None  # crops anywhere: the smallest side, as a fraction of the image; 1: the whole image
+    crop_scales: Annotated[list[Scale], Field(min_length=1)] | None  # instead: multi-scale crops at 13 places
+    rotation_deg: Annotated[float, Field(ge=0, le=180)]  # within +- this angle
+    zoom: NonNegativeFloat  # times e^+-this
+    shift: Fraction  # within +- this fraction of the crop, down and to the right
+    brightness: NonNegativeFloat  # rgb: offset within +- this fraction
+    contrast: Fraction  # rgb: gain around the middle, within 1 +- this
+    saturation: Fraction  # rgb: distance from grey, times 1 +- this
+    hue: Annotated[float, Field(ge=0, le=0.5)]  # rgb: within +- this fraction of the colour circle
     amplitude: NonNegativeFloat  # flow: times e^+-this
     time_jitter: Fraction  # of a segment, or of the free room of a dense clip
+    segment_frame: Literal["middle", "random"]  # rgb, pose: which frame of a segment
+    mixup: NonNegativeFloat  # both parameters of the beta distribution of the share; 0 for none
+    cutmix: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def _one_kind_of_crop(self) -> Self:
+        if (self.crop_scale_min is None) == (self.crop_scales is None):
+            raise ValueError("give either crop_scale_min or crop_scales, and null for the other")
+        if self.crop_scales is not None and self.crop_scales != sorted(set(self.crop_scales), reverse=True):
+            raise ValueError("crop_scales must fall, as [1.0, 0.875, 0.75, 0.66]")
+        return self
 
 
 class TrainParams(Section):
@@ -384,7 +406,9 @@ class TrainParams(Section):
     watch_classes: list[str] | None  # that F1 and average precision are the mean of; null: all
     early_stop: PositiveInt | None  # validations without a better one that end a fold's training; null: never
     batch_norm: Literal["batch", "frozen", "precise"]
-    num_views: PositiveInt  # test-time windows whose probabilities are averaged
+    num_views: PositiveInt | Literal["all"]  # test-time windows in time whose probabilities are averaged
+    crops: Literal["whole", "center", "three", "ten"]  # of each window; their probabilities are averaged too
+    crop_scale: Scale | None  # of these crops, as a fraction of the largest of the input's shape; null for whole
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     compile: bool  # by torch.compile
     recompute: bool  # activations inside the backbone's blocks, to save memory
@@ -394,6 +418,12 @@ class TrainParams(Section):
     max_failures: NonNegativeInt  # restarts of a fold whose worker dies
     cache_gb: NonNegativeFloat  # of decoded videos on disk; 0 for none
     augment: AugmentParams
+
+    @model_validator(mode="after")
+    def _crops_have_a_size(self) -> Self:
+        if (self.crops == "whole") != (self.crop_scale is None):
+            raise ValueError(f"crops: {self.crops} wants crop_scale {'null' if self.crops == 'whole' else 'given'}")
+        return self
 
 
 class DistillParams(Section):
@@ -499,6 +529,22 @@ class Params(Section):
             raise ValueError("streams.rgb.finetune.head_epochs must be fewer than distill.epochs too")
         if uses_embeddings and self.distill.enabled:
             raise ValueError("distill.enabled needs a student that sees pixels, not streams.rgb.model: embedding.*")
+        if uses_embeddings and (self.train.crops != "whole" or self.train.augment.cutmix > 0):
+            raise ValueError("streams.rgb.model: embedding.* has no image: wants train.crops: whole and cutmix: 0")
+        return self
+
+    @model_validator(mode="after")
+    def _views_that_there_are(self) -> Self:
+        rgb = self.streams.rgb
+        sparse = [name for name in self.streams.enabled if self.streams[name].sampling != "dense"]
+        if self.train.num_views == "all" and (sparse or self.task == "frame"):
+            raise ValueError("train.num_views: all is for task clip, with sampling: dense in every enabled stream")
+        if rgb.input == "difference" and rgb.subtract_background:
+            raise ValueError("streams.rgb.input: difference leaves no background; write subtract_background: false")
+        if rgb.input == "difference" and self.task == "clip" and rgb.num_frames == 1:
+            raise ValueError("streams.rgb.input: difference needs a num_frames above 1")
+        if rgb.input == "difference" and rgb.model.startswith("embedding."):
+            raise ValueError("streams.rgb.input: difference needs a model that sees pixels, not embedding.*")
         return self
 
 

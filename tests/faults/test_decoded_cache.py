@@ -16,8 +16,8 @@ import torch
 
 from kineflow.data.dataset import ClipItem
 from kineflow.data.decoded_cache import DecodedCache
-from kineflow.data.preprocessing import Augment
 from kineflow.data.readers import StreamStore
+from kineflow.data.views import Augment
 from kineflow.training.job import Job, result_store, run_job
 from kineflow.training.model_config import ModelConfig
 from tests.jobs import make_job

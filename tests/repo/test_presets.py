@@ -54,6 +54,10 @@ NEGATIVES = {"label": None, "ratio": 1.0, "within": [], "min_distance_sec": 0.0,
         ("pose", {"source": "keypointrcnn", "path": "keypoints"}, "pose: path is for source: files"),
         ("pose", {"limbs": [["nose", "spine", "tail"]]}, "pose.limbs.0: list should have at most 2 items"),
         ("pose", {"line_width": 0.0}, "pose.line_width: input should be greater than 0"),
+        ("train", {"crops": "ten"}, "train: crops: ten wants crop_scale given"),
+        ("train", {"crop_scale": 0.875}, "train: crops: whole wants crop_scale null"),
+        ("train", {"num_views": "all"}, "train.num_views: all is for task clip, with sampling: dense in every"),
+        ("train", {"num_views": 0}, "train.num_views"),
         ("release", {"stream": "depth"}, "release.stream: input should be"),
     ],
 )
@@ -152,6 +156,40 @@ def test_a_stream_is_finetuned_from_weights_in_some_of_its_epochs(stream, finetu
     assert message in str(caught.value)
     values["streams"]["rgb"] |= {"weights": "a.pt", "epochs": 30, "finetune": FINETUNE, "short_clips": "loop"}
     assert parse_params(values, where="params.yaml").streams.rgb.finetune is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crop_scales": [1.0, 0.875]}, "train.augment: give either crop_scale_min or crop_scales, and null"),
+        ({"crop_scale_min": None}, "train.augment: give either crop_scale_min or crop_scales"),
+        ({"crop_scale_min": None, "crop_scales": [0.75, 1.0]}, "train.augment: crop_scales must fall"),
+        ({"crop_scale_min": None, "crop_scales": []}, "train.augment.crop_scales: list should have at least 1 item"),
+        ({"hue": 0.6}, "train.augment.hue: input should be less than or equal to 0.5"),
+        ({"mixup": -0.2}, "train.augment.mixup: input should be greater than or equal to 0"),
+    ],
+)
+def test_ranges_of_augmentation_are_held(change, message):
+    values = sample()
+    values["train"]["augment"] |= change
+    with pytest.raises(ParamsError) as caught:
+        parse_params(values, where="params.yaml")
+    assert message in str(caught.value)
+
+
+def test_differences_are_of_rgb_frames_that_keep_their_background():
+    values = sample()
+    values["streams"]["rgb"]["input"] = "difference"
+    with pytest.raises(ParamsError, match=r"streams\.rgb\.input: difference leaves no background"):
+        parse_params(values, where="params.yaml")
+    values["streams"]["rgb"]["subtract_background"] = False
+    assert parse_params(values, where="params.yaml").streams.rgb.input == "difference"
+    values["streams"]["rgb"]["num_frames"] = 1
+    with pytest.raises(ParamsError, match=r"streams\.rgb\.input: difference needs a num_frames above 1"):
+        parse_params(values, where="params.yaml")
+    values["streams"]["flow"]["input"] = "difference"
+    with pytest.raises(ParamsError, match=r"streams: flow\.input: difference is for rgb"):
+        parse_params(values, where="params.yaml")
 
 
 def test_a_missing_key_is_named():

@@ -47,7 +47,7 @@ def test_clips_by_hand_are_the_pixels_of_the_store(stores: tuple[Path, list]) ->
     root, items = stores
     clips = loading.dataset(root, loading.RGB, items)
     for index in (0, len(items) - 1):
-        ours = clips.fixed_views(index)[0].clip.pixels_THWC
+        ours = next(clips.fixed_views(index)).clip.pixels_THWC
         folder = root / "images" / "rgb" / items[index].video_id
         by_hand = loading.clip_by_hand(folder, items[index], cv2.INTER_AREA)
         assert ours.shape == by_hand.shape == (16, 112, 112, 3)

@@ -9,10 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from kineflow.data.event_clips import Span
+from kineflow.data.mixing import Mixing, draw_mixing
 from kineflow.data.negatives import redrawn_start
 from kineflow.data.open_videos import OpenVideos
-from kineflow.data.preprocessing import Augment, ClipPixels, Preprocessing, View, clip_pixels, draw_view, test_view
+from kineflow.data.preprocessing import ClipPixels, Images, Preprocessing, clip_pixels
 from kineflow.data.readers import RememberedImages
+from kineflow.data.views import Augment, View, draw_view
 
 
 @dataclass(frozen=True)
@@ -80,23 +82,43 @@ class ClipDataset:
         clip = clip_pixels(self.videos[item.video_id], item.start, item.stop, self.preprocessing, view)
         return Sample(clip, item.target, index)
 
-    def fixed_views(self, index: int) -> list[Sample]:
-        """Every test-time view of clip `index`; a window of task frame has one."""
+    def batch(self, indices: Sequence[int], *, epoch: int) -> "Batch":
+        """Training views of some clips, mixed with one another where `augment` says so.
+
+        How they are mixed is drawn from the seed, the epoch and the first index, which no other batch begins with.
+        """
+        batch = collate([self.sample(index, epoch=epoch) for index in indices])
+        if self.augment is None:
+            return batch
+        _, _, height, width, _ = batch.pixels_BTHWC.shape
+        rng = np.random.default_rng([self.seed, epoch, indices[0], 1])
+        return batch._replace(mixing=draw_mixing(rng, self.augment, height_px=height, width_px=width))
+
+    def fixed_views(self, index: int) -> Iterator[Sample]:
+        """Every test-time view of clip `index`, one after the other; each of its images is read once."""
         item = self.items[index]
-        num_views = self.preprocessing.num_views if self.preprocessing.task == "clip" else 1
-        images = self.videos[item.video_id]
-        if num_views > 1:
+        images: Images = self.videos[item.video_id]
+        views = list(self.preprocessing.test_views(item.stop - item.start))
+        if len(views) > 1:
             images = RememberedImages(images)
-        views = [test_view(view, num_views) for view in range(num_views)]
-        clips = [clip_pixels(images, item.start, item.stop, self.preprocessing, view) for view in views]
-        return [Sample(clip, item.target, index) for clip in clips]
+        for view in views:
+            clip = clip_pixels(images, item.start, item.stop, self.preprocessing, view)
+            yield Sample(clip, item.target, index)
 
 
-def num_reads(items: Iterable[ClipItem], preprocessing: Preprocessing, *, looks: int) -> Counter[str]:
-    """By video_id, how many images `looks` views of each of the clips read."""
+def num_reads(
+    items: Iterable[ClipItem], preprocessing: Preprocessing, *, looks: int, in_test: bool = False
+) -> Counter[str]:
+    """By video_id, how many images `looks` looks at each of the clips read.
+
+    Args:
+        in_test: a look is all test-time windows of a clip, not one view.
+    """
     reads: Counter[str] = Counter()
     for item in items:
-        reads[item.video_id] += looks * preprocessing.num_images(item.stop - item.start)
+        num_frames = item.stop - item.start
+        num_windows = preprocessing.num_windows(num_frames) if in_test else 1
+        reads[item.video_id] += looks * num_windows * preprocessing.num_images(num_frames)
     return reads
 
 
@@ -113,18 +135,14 @@ class Batch(NamedTuple):
     targets: np.ndarray | None
     positions: np.ndarray
     num_frames: np.ndarray  # of each sample before padding
+    matrix_BCC: np.ndarray | None = None
+    warp_B23: np.ndarray | None = None
+    mixing: Mixing | None = None
 
     def rows(self, rows: np.ndarray) -> "Batch":
-        """Some of the samples."""
-        targets = None if self.targets is None else self.targets[rows]
-        return Batch(
-            self.pixels_BTHWC[rows],
-            self.scale_BC[rows],
-            self.shift_BC[rows],
-            targets,
-            self.positions[rows],
-            self.num_frames[rows],
-        )
+        """Some of the samples, mixed among themselves where the batch is mixed."""
+        arrays = {name: values for name, values in self._asdict().items() if isinstance(values, np.ndarray)}
+        return self._replace(**{name: values[rows] for name, values in arrays.items()})
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -150,7 +168,18 @@ def collate(samples: Sequence[Sample]) -> Batch:
         targets,
         np.array([sample.position for sample in samples]),
         lengths,
+        _stack_some([sample.clip.matrix_CC for sample in samples]),
+        _stack_some([sample.clip.warp_23 for sample in samples]),
     )
+
+
+def _stack_some(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """None where there is none; among others a sample without one gets ones on the diagonal, which change nothing."""
+    found = next((array for array in arrays if array is not None), None)
+    if found is None:
+        return None
+    nothing = np.eye(*found.shape, dtype=found.dtype)
+    return np.stack([nothing if array is None else array for array in arrays])
 
 
 def _pad_frames(pixels_THWC: np.ndarray, num_frames: int) -> np.ndarray:

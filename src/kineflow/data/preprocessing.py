@@ -1,34 +1,35 @@
 """What turns a stored video into the tensor that a model sees: one value, saved with every model.
 
 Training, evaluation and prediction all call `clip_pixels` with the same `Preprocessing`; only the `View` differs:
-a test-time view is fixed, a training view is drawn at random. A view is drawn once and can be applied to several
-streams of the same clip, so that a teacher and its student look at the same place at the same time.
+a test-time view is fixed, a training view is drawn at random.
 
-Which pixels a view shows is settled here, in integers; what they are worth is a linear rule that goes with them and
-is applied to whole batches on the device (`kineflow.training.inputs`).
+Which pixels a view shows is settled here, in integers; what they are worth, and how the image is turned, zoomed and
+shifted, goes with them as a few numbers and is applied to whole batches on the device (`kineflow.training.inputs`).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import cv2
 import numpy as np
 
+from kineflow.data.sampling import dense_frames, every_frame, segment_frames, segment_spans
+from kineflow.data.views import Box, Crops, View, crop_box, fixed_views
 from kineflow.errors import DataError
 from kineflow.schema import FileSchema
 from kineflow.video.dct_scale import WHOLE
 from kineflow.video.flow_store import FlowRule
 
 Stream = Literal["rgb", "flow", "pose", "embedding"]
-SCHEMA = FileSchema(  # 3 decoded images whole and did not say how large; 4 looped every short clip
+SCHEMA = FileSchema(  # 3 decoded images whole and did not say how large; 4 knew neither padding, crops nor differences
     "preprocessing", version=5, oldest=4, remedy="train it again, or load it with the Kineflow that made it"
 )
 RGB_MEAN, RGB_STD = 0.45, 0.225  # of 0..1 values, for every channel
 FLOW_CLAMP = 6.0  # in units of flow_scale_px
 CODE_PARTS = 256  # flow pixels are counted in this part of a step of the stored 8-bit codes
-TEST_WINDOW = 0.85  # of a clip, where it is looked at in several views
+GREY_OF_RGB = np.array([0.299, 0.587, 0.114])  # luma, BT.601
 
 
 class Images(Protocol):
@@ -65,11 +66,15 @@ class Preprocessing:
         decode_height_px, decode_width_px: what images are decoded to at least, see `decode_px`.
         subtract_background: rgb: take the mean image over the tensor's time away, so that what does not move vanishes.
         flow_scale_px: divides flow, in pixels of the tensor; the standard deviation over the training clips.
-        num_views: test-time views whose probabilities are averaged.
+        num_views: test-time windows in time whose probabilities are averaged; `all`: as many clips of dense sampling as
+            fit without overlap, at least one.
         pose: for stream pose, the `rule` that skeletons were found and drawn by, the `path` of the files of keypoints
             and the `weights`.
         short_clips: what a clip with fewer frames than dense sampling wants becomes: its frames again from the first
             (`loop`), or a shorter tensor, whose length the model is told (`pad`; task frame is told of every window).
+        input: the images as they are stored; or what each differs by from the next, the last as the one before it (as
+            the last frame of a video has the flow of the one before).
+        crops: that test-time views look at in each window in time, see `fixed_views`. crop_scale: their size.
     """
 
     task: Literal["clip", "frame"]
@@ -86,9 +91,12 @@ class Preprocessing:
     decode_width_px: int
     subtract_background: bool
     flow_scale_px: float
-    num_views: int
+    num_views: int | Literal["all"]
     pose: dict[str, Any] | None = None
     short_clips: Literal["loop", "pad"] = "loop"
+    input: Literal["stored", "difference"] = "stored"
+    crops: Crops = "whole"
+    crop_scale: float = 1.0
     schema_version: int = SCHEMA.version
 
     @property
@@ -98,7 +106,7 @@ class Preprocessing:
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """Least and largest value of the tensor, before any background is subtracted."""
+        """Least and largest value of the tensor, before a background or the image before is subtracted."""
         if self.stream == "flow":
             return -FLOW_CLAMP, FLOW_CLAMP
         if self.stream == "pose":
@@ -116,6 +124,18 @@ class Preprocessing:
             return self.num_frames
         return min(self.num_frames, math.ceil(num_frames / self.frame_stride))
 
+    def test_views(self, num_frames: int) -> Iterator[View]:
+        """How a clip of `num_frames` is looked at when it is judged."""
+        return fixed_views(self.num_windows(num_frames), self.crops, self.crop_scale)
+
+    def num_windows(self, num_frames: int) -> int:
+        """At how many windows in time a clip of `num_frames` is looked at; a window of task frame is one."""
+        if self.task == "frame":
+            return 1
+        if self.num_views == "all":
+            return max(1, num_frames // (self.num_frames * self.frame_stride))
+        return self.num_views
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)
@@ -131,78 +151,13 @@ class Preprocessing:
         return cls(**values | {"schema_version": SCHEMA.version})  # version 4 does as the defaults do
 
 
-@dataclass(frozen=True)
-class Augment:
-    """Ranges of the random changes of a training view; see `AugmentParams`."""
-
-    flip: bool
-    crop_scale_min: float
-    brightness: float
-    amplitude: float
-    time_jitter: float
-
-
-@dataclass(frozen=True)
-class View:
-    """How one clip is looked at once: fractions of its time and of its image.
-
-    Args:
-        start: first instant, as a fraction of the clip.
-        length: of the window, as a fraction of the clip.
-        jitter_seed: seeds the shift of segment borders; None leaves them where they are.
-        jitter: largest shift, as a fraction of a segment.
-        crop: top, left, height, width as fractions of the image.
-        flip: mirror left and right (x of the flow changes its sign).
-        gain: of rgb values around the middle. offset: added to them (0..1 scale).
-        amplitude: multiplies flow.
-    """
-
-    start: float = 0.0
-    length: float = 1.0
-    jitter_seed: int | None = None
-    jitter: float = 0.0
-    crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    flip: bool = False
-    gain: float = 1.0
-    offset: float = 0.0
-    amplitude: float = 1.0
-
-
-def test_view(view: int, num_views: int) -> View:
-    """View `view` of the `num_views` that a clip is judged by: one sees all of it, several see windows of it."""
-    if num_views == 1:
-        return View()
-    return View(start=(1 - TEST_WINDOW) * view / (num_views - 1), length=TEST_WINDOW)
-
-
-def draw_view(rng: np.random.Generator, augment: Augment) -> View:
-    """A random training view."""
-    length = 1.0 - augment.time_jitter * rng.random()
-    start = (1.0 - length) * rng.random()
-    scale = augment.crop_scale_min + (1.0 - augment.crop_scale_min) * rng.random()
-    aspect = float(np.exp(rng.uniform(-0.2, 0.2))) if augment.crop_scale_min < 1 else 1.0
-    height, width = min(1.0, scale * aspect), min(1.0, scale / aspect)
-    top, left = (1.0 - height) * rng.random(), (1.0 - width) * rng.random()
-    return View(
-        start=start,
-        length=length,
-        jitter_seed=int(rng.integers(2**31)),
-        jitter=augment.time_jitter,
-        crop=(top, left, height, width),
-        flip=augment.flip and bool(rng.random() < 0.5),
-        gain=1.0 + augment.brightness * rng.uniform(-1, 1),
-        offset=augment.brightness * rng.uniform(-1, 1),
-        amplitude=float(np.exp(augment.amplitude * rng.uniform(-1, 1))),
-    )
-
-
-def decode_px(size_px: int, *, crop_scale_min: float) -> int:
+def decode_px(size_px: int, *, smallest_crop: float) -> int:
     """Pixels that images must keep in one direction, for a tensor of `size_px` there.
 
     The smallest square crop then still has the tensor's pixels (a random aspect may take up to a fifth of one side
     more), and no larger image is decoded, cached or resized than that takes.
     """
-    return math.ceil(round(size_px / crop_scale_min, 6))
+    return math.ceil(round(size_px / smallest_crop, 6))
 
 
 class ClipPixels(NamedTuple):
@@ -210,12 +165,17 @@ class ClipPixels(NamedTuple):
 
     Args:
         pixels_THWC: rgb, pose: uint8. flow: int16, zero where nothing moves. embedding: float32, the tensor as it is.
-        scale_C, shift_C: float32; the tensor is pixels * scale + shift, kept inside `Preprocessing.value_range`.
+        scale_C, shift_C, matrix_CC: float32; the tensor is (pixels * scale) @ matrix + shift, kept inside
+            `Preprocessing.value_range`. Without a matrix channels keep to themselves.
+        warp_23: float32, where in the pixels each place of the tensor is found, both (x, y) from -1 to 1 between the
+            outer edges; what is outside is 0. None: at its own place.
     """
 
     pixels_THWC: np.ndarray
     scale_C: np.ndarray
     shift_C: np.ndarray
+    matrix_CC: np.ndarray | None = None
+    warp_23: np.ndarray | None = None
 
 
 def clip_pixels(images: Images, start: int, stop: int, preprocessing: Preprocessing, view: View) -> ClipPixels:
@@ -230,78 +190,31 @@ def clip_pixels(images: Images, start: int, stop: int, preprocessing: Preprocess
     if not 0 <= start < stop:
         raise DataError(f"the clip [{start}, {stop}) is empty")
     if preprocessing.stream == "embedding":
-        features_THWC = np.stack([images[index] for index in _every_frame(len(images), start, stop)])
+        features_THWC = np.stack([images[index] for index in every_frame(len(images), start, stop)])
         num_features = features_THWC.shape[-1]
         return ClipPixels(
             features_THWC.astype(np.float32), np.ones(num_features, np.float32), np.zeros(num_features, np.float32)
         )
+    clip = (len(images), start, stop)
     if preprocessing.task == "frame":
-        indices = _every_frame(len(images), start, stop)
+        indices = every_frame(*clip)
     elif preprocessing.sampling == "dense":
+        length, stride = preprocessing.num_frames, preprocessing.frame_stride
         num_shown = preprocessing.num_shown(min(stop, len(images)) - start)
-        indices = _dense(len(images), start, stop, preprocessing, view)[: max(1, num_shown)]
+        indices = dense_frames(*clip, view, num_frames=length, stride=stride)[: max(1, num_shown)]
     elif preprocessing.stream == "flow":
-        return _flow_pixels(images, _segments(len(images), start, stop, preprocessing, view), preprocessing, view)
+        segments = segment_spans(*clip, view, num_segments=preprocessing.num_frames)
+        return _flow_pixels(images, segments, preprocessing, view)
     else:
-        indices = _segment_middles(len(images), start, stop, preprocessing, view)
+        indices = segment_frames(*clip, view, num_segments=preprocessing.num_frames)
     if preprocessing.stream == "flow":
         return _flow_pixels(images, [range(index, index + 1) for index in indices], preprocessing, view)
     return _image_pixels(images, indices, preprocessing, view)
 
 
-def segment_borders(start: float, stop: float, num_segments: int, view: View) -> np.ndarray:
-    """Borders (num_segments + 1, rising) of equal segments of the view's window in [start, stop).
-
-    Inner and outer borders are shifted at random by up to `view.jitter` of a segment, and stay inside the clip.
-    """
-    length = (stop - start) * view.length
-    first = start + (stop - start) * view.start
-    borders = first + np.linspace(0.0, length, num_segments + 1)
-    if view.jitter_seed is not None and view.jitter > 0:
-        shift = np.random.default_rng(view.jitter_seed).uniform(-0.5, 0.5, len(borders)) * view.jitter
-        borders = borders + shift * (length / num_segments)
-    return np.clip(borders, start, stop)
-
-
-def _every_frame(available: int, start: int, stop: int) -> list[int]:
-    # the last frame of a video has no flow of its own: it takes the one before
-    return [min(index, available - 1) for index in range(start, stop)]
-
-
-def _dense(available: int, start: int, stop: int, preprocessing: Preprocessing, view: View) -> list[int]:
-    stop = min(stop, available)
-    span = preprocessing.num_frames * preprocessing.frame_stride
-    free = max(0, (stop - start) - span)
-    centred = view.jitter_seed is None and view.length == 1.0
-    position = 0.5 if centred else view.start / (1.0 - view.length) if view.length < 1.0 else 0.0
-    first, length = round(free * position), max(1, stop - start)
-    steps = range(preprocessing.num_frames)
-    return [start + (first + step * preprocessing.frame_stride) % length for step in steps]  # a short clip is looped
-
-
-def _segment_middles(available: int, start: int, stop: int, preprocessing: Preprocessing, view: View) -> list[int]:
-    start, stop = _inside(available, start, stop)
-    borders = segment_borders(start, stop, preprocessing.num_frames, view)
-    middles = np.floor((borders[:-1] + borders[1:]) / 2).astype(np.int64)
-    indices: list[int] = np.clip(middles, start, stop - 1).tolist()
-    return indices
-
-
-def _segments(available: int, start: int, stop: int, preprocessing: Preprocessing, view: View) -> list[range]:
-    start, stop = _inside(available, start, stop)
-    borders = segment_borders(start, stop, preprocessing.num_frames, view)
-    firsts = np.clip(np.floor(borders[:-1] + 0.5).astype(np.int64), start, stop - 1)
-    lasts = np.clip(np.floor(borders[1:] + 0.5).astype(np.int64), firsts + 1, stop)
-    return [range(first, last) for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True)]
-
-
-def _inside(available: int, start: int, stop: int) -> tuple[int, int]:
-    return min(start, available - 1), max(start + 1, min(stop, available))
-
-
 def _image_pixels(images: Images, indices: Iterable[int], preprocessing: Preprocessing, view: View) -> ClipPixels:
     shown = [images[index] for index in indices]
-    crop = _crop(shown[0].shape, view)
+    crop = _crop_of(shown[0], preprocessing, view)
     height, width = preprocessing.height_px, preprocessing.width_px
     pixels_THWC = np.empty((len(shown), height, width, shown[0].shape[2]), np.uint8)
     # the decoder of frames has smoothed already, so that only a large reduction needs the mean over areas
@@ -315,17 +228,17 @@ def _image_pixels(images: Images, indices: Iterable[int], preprocessing: Preproc
     num_channels = shown[0].shape[2]
     if preprocessing.stream == "pose":  # black, where nothing is, is zero; the light of the scene plays no part
         unit = np.full(num_channels, 1 / 255 / RGB_STD, np.float32)
-        return ClipPixels(pixels_THWC, unit, np.zeros(num_channels, np.float32))
+        return ClipPixels(pixels_THWC, unit, np.zeros(num_channels, np.float32), warp_23=_warp(crop, view))
     scale = np.full(num_channels, view.gain / 255 / RGB_STD, np.float32)
     shift = np.full(num_channels, (0.5 - 0.5 * view.gain + view.offset - RGB_MEAN) / RGB_STD, np.float32)
-    return ClipPixels(pixels_THWC, scale, shift)
+    return ClipPixels(pixels_THWC, scale, shift, _colour_matrix(view), _warp(crop, view))
 
 
 def _flow_pixels(images: Images, segments: list[range], preprocessing: Preprocessing, view: View) -> ClipPixels:
     """The mean displacement of each segment, in parts of a code, and what a part is worth."""
     assert preprocessing.flow is not None
     rule = FlowRule(**preprocessing.flow["rule"])
-    crop = _crop(images[segments[0].start].shape, view)
+    crop = _crop_of(images[segments[0].start], preprocessing, view)
     height, width = preprocessing.height_px, preprocessing.width_px
     shrinks = crop.rows >= height and crop.columns >= width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -341,27 +254,47 @@ def _flow_pixels(images: Images, segments: list[range], preprocessing: Preproces
     part = rule.bound_px / rule.steps / CODE_PARTS * (images.eighths / WHOLE)  # in pixels of the image as decoded
     factor = part * view.amplitude / preprocessing.flow_scale_px
     scale = [(-1 if view.flip else 1) * factor * width / crop.columns, factor * height / crop.rows]
-    return ClipPixels(pixels_THWC, np.array(scale, np.float32), np.zeros(2, np.float32))
+    matrix = None
+    if view.is_moved:  # vectors turn and grow with the image, in its own pixels and not in the tensor's
+        to_tensor = np.array([width / crop.columns, height / crop.rows])
+        matrix = (_turn(view) * to_tensor[:, None] / to_tensor).T.astype(np.float32)
+    return ClipPixels(pixels_THWC, np.array(scale, np.float32), np.zeros(2, np.float32), matrix, _warp(crop, view))
 
 
-@dataclass(frozen=True)
-class _Crop:
-    """A view's place in images of one size, in whole pixels."""
-
-    top: int
-    left: int
-    rows: int
-    columns: int
-
-    def of(self, image_HWC: np.ndarray) -> np.ndarray:
-        return image_HWC[self.top : self.top + self.rows, self.left : self.left + self.columns]
+def _crop_of(image_HWC: np.ndarray, preprocessing: Preprocessing, view: View) -> Box:
+    height, width, _ = image_HWC.shape
+    return crop_box(view, height, width, tensor_height=preprocessing.height_px, tensor_width=preprocessing.width_px)
 
 
-def _crop(shape_HWC: tuple[int, ...], view: View) -> _Crop:
-    height, width, _ = shape_HWC
-    top, left = round(view.crop[0] * height), round(view.crop[1] * width)
-    rows, columns = max(1, round(view.crop[2] * height)), max(1, round(view.crop[3] * width))
-    return _Crop(top, left, min(rows, height - top), min(columns, width - left))
+def _turn(view: View) -> np.ndarray:
+    """Where a vector (x, y) of the image points once it is turned and zoomed; float64 (2, 2)."""
+    angle = math.radians(view.turn_deg)
+    cos, sin = math.cos(angle), math.sin(angle)
+    return view.zoom * np.array([[cos, -sin], [sin, cos]])
+
+
+def _warp(crop: Box, view: View) -> np.ndarray | None:
+    """See `ClipPixels.warp_23`; right angles of the image stay right whatever shape the tensor has."""
+    if not view.is_moved:
+        return None
+    half = np.array([crop.columns / 2, crop.rows / 2])
+    back = np.linalg.inv(_turn(view)) * half / half[:, None]
+    down, right = view.shift
+    return np.column_stack([back, back @ [-2 * right, -2 * down]]).astype(np.float32)
+
+
+def _colour_matrix(view: View) -> np.ndarray | None:
+    """Turns the hue round the axis of greys, then moves colours away from grey or towards it; None where it would not.
+
+    A third of the circle makes green of red, blue of green and red of blue, as in HSV; greys stay as they are.
+    """
+    if view.saturation == 1 and view.hue == 0:
+        return None
+    cos, sin = math.cos(2 * math.pi * view.hue), math.sin(2 * math.pi * view.hue)
+    grey, side = (1 - cos) / 3, sin / math.sqrt(3)
+    hue = np.array([[0, -side, side], [side, 0, -side], [-side, side, 0]]) + grey + cos * np.eye(3)
+    saturate = view.saturation * np.eye(3) + (1 - view.saturation) * GREY_OF_RGB
+    return np.asarray((saturate @ hue).T, np.float32)
 
 
 def estimate_flow_scale(clips: Iterable[ClipPixels]) -> float:

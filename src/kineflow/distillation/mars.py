@@ -98,8 +98,9 @@ class Mars:
         self.device = device
 
     def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
-        """The mean loss of `batch`, whose clips the teacher sees in the same views."""
+        """The mean loss of `batch`, whose clips the teacher sees in the same views, mixed in the same way."""
         seen = collate([self.inputs.sample(int(position), epoch=epoch) for position in batch.positions])
+        seen = seen._replace(mixing=batch.mixing)
         with torch.no_grad(), autocast(self.device, self.precision):
             clips_BCTHW = model_input(seen, self.inputs.preprocessing, self.device)
             lengths_B = clip_lengths(seen, self.inputs.preprocessing, self.device)

@@ -17,10 +17,11 @@ INK, FAINT, PAPER, CELL = "#1b1f24", "#68707a", "#ffffff", "#eef0f2"
 
 @dataclass(frozen=True)
 class Strip:
-    """What a cell shows: the clip and its frames, none where it cannot be decoded."""
+    """What a cell shows: the clip and its frames, none where it cannot be decoded; and what its caption begins with."""
 
     event: Event
     frames: Sequence[Image.Image]
+    note: str = ""
 
 
 def draw_page(
@@ -54,6 +55,14 @@ def draw_page(
     return page
 
 
+def save_page(page: Image.Image, out: Path) -> None:
+    """Write a `.png`, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    page.save(partial, format="PNG")
+    partial.replace(out)
+
+
 def _draw_cell(
     page: Image.Image, pen: ImageDraw.ImageDraw, strip: Strip | None, corner: tuple[int, int], width_px: int
 ) -> None:
@@ -70,7 +79,7 @@ def _draw_cell(
             thumb.thumbnail(THUMB_PX)
             page.paste(thumb, (place_x + (THUMB_PX[0] - thumb.width) // 2, top + (THUMB_PX[1] - thumb.height) // 2))
     if strip is not None:
-        time = _times(strip.event)
+        time = strip.note + _times(strip.event)
         name = fit(strip.event.video_id, small, width_px - int(small.getlength(time)))
         pen.text((x, top + THUMB_PX[1] + 1), time + name, FAINT, font=small)
 

@@ -15,7 +15,7 @@ from kineflow.annotations.guess import choose_format
 from kineflow.annotations.locate import list_videos, local_annotations
 from kineflow.annotations.writers import states
 from kineflow.errors import DataError, DecodeError, ParamsError
-from kineflow.setup.contact_page import Strip, draw_page
+from kineflow.setup.contact_page import Strip, draw_page, save_page
 from kineflow.setup.convert import frame_times
 from kineflow.setup.survey import choose_group_rule
 from kineflow.store import home
@@ -85,7 +85,7 @@ def draw_contact_sheet(
         shown = {(label, group): cells[label, group] for label in some for group in others if (label, group) in cells}
         strips = {cell: Strip(event, _frames_of(videos, event, num_frames, notes)) for cell, event in shown.items()}
         path = out if len(blocks) == 1 else out.with_stem(f"{out.stem}-{number:02d}")
-        _save(draw_page(some, others, strips, num_frames=num_frames), path)
+        save_page(draw_page(some, others, strips, num_frames=num_frames), path)
         pages.append(path)
     return Sheet(tuple(pages), len(classes), len(groups), len(classes) * len(groups) - len(cells), tuple(notes))
 
@@ -99,13 +99,6 @@ def _events(found: Annotations, videos: str) -> list[Event]:
 
 def _parts(names: Sequence[str], size: int) -> list[Sequence[str]]:
     return [names[start : start + size] for start in range(0, len(names), size)]
-
-
-def _save(picture: Image.Image, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    picture.save(partial, format="PNG")
-    partial.replace(out)
 
 
 def _natural(name: str) -> tuple[int, str]:

@@ -21,13 +21,14 @@ from kineflow.data.event_clips import Span, class_events
 from kineflow.data.frame_labels import behaviours
 from kineflow.data.items import clip_classes, clip_items, window_items
 from kineflow.data.negatives import negative_starts
-from kineflow.data.preprocessing import Augment, Preprocessing, Stream, decode_px
+from kineflow.data.preprocessing import Preprocessing, Stream, decode_px
 from kineflow.data.probabilities import to_logits, to_probs
 from kineflow.data.readers import StreamStore
+from kineflow.data.views import Augment
 from kineflow.errors import ParamsError
 from kineflow.models.describe import describe_model
 from kineflow.models.registry import check_padded
-from kineflow.params import Params, StreamParams, TrainParams, as_json
+from kineflow.params import AugmentParams, Params, StreamParams, TrainParams, as_json
 from kineflow.stages import paths
 from kineflow.stages.clip_rules import negative_rule, not_classes
 from kineflow.stages.learned_labels import read_learned_labels
@@ -171,6 +172,8 @@ def plan(
     precision, why = choose_precision(train.precision, device)
     report.note(f"training {config.model} on {device.type} in {precision}: {why}")
     store = StreamStore.of(stream, paths.STORES[stream])
+    augment = _augment(train.augment)
+    smallest_crop = min(augment.smallest_crop, train.crop_scale or 1.0)
     preprocessing = Preprocessing(
         task=params.task,
         stream=stream,
@@ -183,12 +186,15 @@ def plan(
         frame_stride=config.frame_stride,
         height_px=config.height_px,
         width_px=config.width_px,
-        decode_height_px=decode_px(config.height_px, crop_scale_min=train.augment.crop_scale_min),
-        decode_width_px=decode_px(config.width_px, crop_scale_min=train.augment.crop_scale_min),
+        decode_height_px=decode_px(config.height_px, smallest_crop=smallest_crop),
+        decode_width_px=decode_px(config.width_px, smallest_crop=smallest_crop),
         subtract_background=config.subtract_background,
         flow_scale_px=1.0,
         num_views=train.num_views,
         short_clips=config.short_clips,
+        input=config.input,
+        crops=train.crops,
+        crop_scale=train.crop_scale or 1.0,
     )
     channels = preprocessing.num_channels or store.num_features
     if config.short_clips == "pad":
@@ -219,7 +225,7 @@ def plan(
             val=dataset.clips(fold, "val"),
             test=dataset.clips(RELEASE, "test") if ensemble else [],
             preprocessing=preprocessing,
-            augment=Augment(**train.augment.model_dump()),
+            augment=augment,
             recipe=_recipe(
                 train,
                 classes=dataset.classes,
@@ -237,6 +243,14 @@ def plan(
         )
         for fold in dataset.folds
     ]
+
+
+def _augment(ranges: AugmentParams) -> Augment:
+    values = as_json(ranges) | {"any_frame": ranges.segment_frame == "random"}
+    del values["segment_frame"]
+    values["crop_scale_min"] = 1.0 if ranges.crop_scale_min is None else ranges.crop_scale_min
+    values["crop_scales"] = tuple(ranges.crop_scales or ())
+    return Augment(**values)
 
 
 def _flow_of(store: StreamStore, params: Params) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from torch import nn
 from kineflow.data.dataset import ClipDataset, ClipItem, num_reads
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.data.open_videos import OpenVideos, plan_cache
-from kineflow.data.preprocessing import Augment, Preprocessing, estimate_flow_scale
+from kineflow.data.preprocessing import Preprocessing, estimate_flow_scale
 from kineflow.data.probabilities import Labels, to_logits
 from kineflow.data.readers import StreamStore
+from kineflow.data.views import Augment
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.describe import describe_model
 from kineflow.store import ResultStore, digest, file_sha256, is_not_empty
@@ -43,10 +44,13 @@ CODE = (
     "kineflow.models",
     "kineflow.training",
     "kineflow.data.dataset",
+    "kineflow.data.mixing",
     "kineflow.data.negatives",
     "kineflow.data.preprocessing",
     "kineflow.data.probabilities",
     "kineflow.data.readers",
+    "kineflow.data.sampling",
+    "kineflow.data.views",
     "kineflow.video.dct_scale",
 )
 RESULT_FILES = ("weights.pt", "logits.parquet", "result.json")
@@ -263,14 +267,10 @@ def _is_result(folder: Path) -> bool:
 
 def training_videos(job: Job, store: StreamStore, preprocessing: Preprocessing, cache: DecodedCache) -> OpenVideos:
     """The videos of `store` for the whole of `job`, and a plan for the cache by how often each will be read."""
-    recipe, views = job.recipe, preprocessing.num_views
-    reads: Counter[str] = Counter()
-    for items, looks in (
-        (job.train, recipe.epochs),
-        (job.val, views * (recipe.epochs // recipe.eval_every + 1)),
-        (job.test, views),
-    ):
-        reads.update(num_reads(items, preprocessing, looks=looks))
+    recipe = job.recipe
+    reads: Counter[str] = num_reads(job.train, preprocessing, looks=recipe.epochs)
+    reads += num_reads(job.val, preprocessing, looks=recipe.epochs // recipe.eval_every + 1, in_test=True)
+    reads += num_reads(job.test, preprocessing, looks=1, in_test=True)
     plan = plan_cache(cache, store, preprocessing, reads)
     return OpenVideos(lambda video_id: store.open(video_id, preprocessing), plan)
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kineflow.data.dataset import Batch, ClipDataset, collate, prefetch, without_augmentation
+from kineflow.data.dataset import Batch, ClipDataset, prefetch, without_augmentation
 from kineflow.data.probabilities import Labels
 from kineflow.errors import ParamsError
 from kineflow.models.classifier import Prediction
@@ -274,7 +274,7 @@ def _train_epoch(
     shard: Shard,
 ) -> float:
     def make(positions: Sequence[int]) -> Batch:
-        return collate([train_set.sample(position, epoch=epoch) for position in positions])
+        return train_set.batch(positions, epoch=epoch)
 
     run.train_mode(model)
     mine = [batch[shard.rank :: shard.world_size] or batch[:1] for batch in batches]

@@ -50,9 +50,20 @@ class Classification:
         self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float32)
 
     def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
-        """The mean loss of `batch`."""
+        """The mean loss of `batch`.
+
+        Where clips are mixed, the loss of either target counts by its share. As all these losses are linear in the
+        target, that is the loss of the mixed target, weights and smoothing included; unlabelled frames stay out of it.
+        """
         targets = torch.as_tensor(batch.targets, device=prediction.logits.device)
         logits = prediction.logits.float()
+        loss = self._mean_loss(logits, targets)
+        if batch.mixing is None:
+            return loss
+        share = batch.mixing.share
+        return share * loss + (1 - share) * self._mean_loss(logits, targets.roll(1, dims=0))
+
+    def _mean_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         weights = None if self.weights is None else self.weights.to(logits.device)
         if self.labels == "independent":
             return masked_binary_cross_entropy(logits, targets, weights, self.focal_gamma)

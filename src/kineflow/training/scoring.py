@@ -1,6 +1,7 @@
 """Probabilities of a model over a data set: the one way that training, evaluation and prediction ask a model."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ def predict_probs(
     device: torch.device,
     precision: Precision,
 ) -> list[np.ndarray]:
-    """Probabilities of every clip, averaged over its test-time views.
+    """Probabilities of every clip, averaged over its test-time views; a batch of views at a time is in memory.
 
     Args:
         labels: exclusive classes share one probability, independent ones have one each.
@@ -35,11 +36,15 @@ def predict_probs(
     model.eval()
     probs: list[np.ndarray] = [np.empty(0)] * len(dataset)
     for positions in _equal_batches(dataset, batch_size):
-        samples = [dataset.fixed_views(position) for position in positions]
-        batches = [collate(of_view) for of_view in zip(*samples, strict=True)]
-        views = [_view_probs(model, batch, dataset.preprocessing, labels, device, precision) for batch in batches]
-        for position, *of_clip in zip(positions, *views, strict=True):
-            probs[position] = np.mean(of_clip, axis=0)
+        of_clips: dict[int, list[np.ndarray]] = {position: [] for position in positions}
+        views = (sample for position in positions for sample in dataset.fixed_views(position))
+        while samples := list(islice(views, batch_size)):
+            batch = collate(samples)
+            seen = _view_probs(model, batch, dataset.preprocessing, labels, device, precision)
+            for sample, of_view in zip(samples, seen, strict=True):
+                of_clips[sample.position].append(of_view)
+        for position, of_views in of_clips.items():
+            probs[position] = np.mean(of_views, axis=0)
     model.train(was_training)
     return probs
 

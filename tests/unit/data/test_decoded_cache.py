@@ -14,9 +14,9 @@ import torch
 from kineflow.data.dataset import ClipDataset, ClipItem, collate, num_reads, prefetch
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.data.open_videos import OpenVideos, plan_cache
-from kineflow.data.preprocessing import Augment, clip_pixels
-from kineflow.data.preprocessing import test_view as fixed_view
+from kineflow.data.preprocessing import clip_pixels
 from kineflow.data.readers import DecodedImages, StreamStore
+from kineflow.data.views import Augment, fixed_views
 from kineflow.training.inputs import model_input
 from kineflow.video.frame_store import FrameReader
 from tests.unit.data.test_preprocessing import RULE, make
@@ -253,9 +253,9 @@ def test_several_views_of_a_clip_read_each_image_once(frames, monkeypatch, tmp_p
         return decode(self, item, eighths)
 
     monkeypatch.setattr(FrameReader, "read_scaled", counted)
-    together = clips.fixed_views(0)
+    together = list(clips.fixed_views(0))
     assert len(read) == len(set(read)) > 4
-    for view, sample in enumerate(together):
+    for view, sample in zip(fixed_views(4), together, strict=True):
         images = frames.open("v0", clips.preprocessing)
-        alone = clip_pixels(images, 0, NUM_FRAMES, clips.preprocessing, fixed_view(view, 4))
+        alone = clip_pixels(images, 0, NUM_FRAMES, clips.preprocessing, view)
         np.testing.assert_array_equal(sample.clip.pixels_THWC, alone.pixels_THWC)

@@ -11,23 +11,20 @@ from kineflow.data.preprocessing import (
     FLOW_CLAMP,
     RGB_MEAN,
     RGB_STD,
-    Augment,
     Preprocessing,
-    View,
     clip_pixels,
     decode_px,
-    draw_view,
     estimate_flow_scale,
-    segment_borders,
 )
-from kineflow.data.preprocessing import test_view as fixed_view
 from kineflow.data.readers import DecodedImages
+from kineflow.data.sampling import segment_borders
+from kineflow.data.views import Augment, View, draw_view, fixed_views
 from kineflow.errors import DataError
 from kineflow.training.inputs import model_input
 from kineflow.video.flow_store import FlowRule
 
 RULE = FlowRule("dis_fast", bound_px=127 / 8)  # a step of the codes is an eighth of a pixel
-AUGMENT = Augment(flip=True, crop_scale_min=0.6, brightness=0.2, amplitude=0.3, time_jitter=0.2)
+AUGMENT = Augment(flip=True, crop_scale_min=0.6, brightness=0.2, contrast=0.2, amplitude=0.3, time_jitter=0.2)
 
 
 def make(**changes) -> Preprocessing:
@@ -115,7 +112,7 @@ def test_what_version_4_says_is_read():
 
 def test_dense_views_run_from_the_first_to_the_last_position():
     preprocessing = make(sampling="dense", num_views=3)
-    views = [shown(clip_tensor(numbered_frames(24), 0, 24, preprocessing, fixed_view(v, 3))) for v in range(3)]
+    views = [shown(clip_tensor(numbered_frames(24), 0, 24, preprocessing, view)) for view in fixed_views(3)]
     assert [view[0] for view in views] == [0, 10, 20]
 
 
@@ -310,10 +307,10 @@ def test_features_pass_as_they_are():
 
 
 def test_images_are_decoded_so_large_that_the_smallest_crop_has_the_pixels():
-    assert decode_px(112, crop_scale_min=0.875) == 128
-    assert decode_px(24, crop_scale_min=0.9) == 27
-    assert decode_px(63, crop_scale_min=0.9) == 70  # 63 / 0.9 is a little more than 70 in floating point
-    assert decode_px(112, crop_scale_min=1.0) == 112
+    assert decode_px(112, smallest_crop=0.875) == 128
+    assert decode_px(24, smallest_crop=0.9) == 27
+    assert decode_px(63, smallest_crop=0.9) == 70  # 63 / 0.9 is a little more than 70 in floating point
+    assert decode_px(112, smallest_crop=1.0) == 112
 
 
 def test_how_many_images_a_view_reads():
@@ -324,7 +321,7 @@ def test_how_many_images_a_view_reads():
 
 
 def test_a_view_without_augmentation_is_the_whole_clip():
-    nothing = Augment(flip=False, crop_scale_min=1.0, brightness=0.0, amplitude=0.0, time_jitter=0.0)
+    nothing = Augment()
     view = draw_view(np.random.default_rng(0), nothing)
     assert (view.start, view.length, view.crop, view.gain, view.amplitude) == (0, 1, (0, 0, 1, 1), 1, 1)
 
@@ -346,6 +343,10 @@ def test_an_empty_clip_is_an_error():
 def test_json_round_trip_and_other_versions():
     preprocessing = make(stream="flow", flow={"bound_px": 8.0})
     assert Preprocessing.from_json(preprocessing.to_json(), where="a") == preprocessing
+    of_version_4 = preprocessing.to_json() | {"schema_version": 4}
+    for later in ("input", "crops", "crop_scale"):
+        del of_version_4[later]
+    assert Preprocessing.from_json(of_version_4, where="a") == preprocessing
     for version in (3, 99):  # 3 decoded images whole
         with pytest.raises(DataError, match=f"version {version} "):
             Preprocessing.from_json(preprocessing.to_json() | {"schema_version": version}, where="a")

@@ -67,5 +67,5 @@ def test_a_redrawn_negative_stays_where_the_rule_allows_it() -> None:
 def test_positives_and_fixed_views_stay_where_they_are() -> None:
     assert set(starts_by_epoch(1)) == {60}
     clips = dataset()
-    fixed = clips.fixed_views(0)[0]  # as validation, test and prediction see it
+    fixed = next(clips.fixed_views(0))  # as validation, test and prediction see it
     assert frames_seen(fixed, clips) == list(range(25, 35))

@@ -8,11 +8,13 @@ import torch.nn.functional as F
 
 from kineflow.data.dataset import ClipDataset, ClipItem, collate
 from kineflow.data.open_videos import OpenVideos
-from kineflow.data.preprocessing import Augment, Preprocessing
+from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import to_logits
 from kineflow.data.readers import DecodedImages
+from kineflow.data.views import Augment
 from kineflow.errors import ParamsError
 from kineflow.models.registry import create_model
+from kineflow.training import loop
 from kineflow.training.batches import epoch_batches
 from kineflow.training.inputs import model_input
 from kineflow.training.loop import EpochResult, Shard, fit
@@ -25,6 +27,16 @@ RULE = FlowRule("dis_fast", bound_px=4.0)
 CPU = torch.device("cpu")
 CROSS_ENTROPY = Classification("exclusive")
 AUGMENT = Augment(flip=False, crop_scale_min=0.8, brightness=0.1, amplitude=0.1, time_jitter=0.1)
+EVERYTHING = Augment(
+    crop_scales=(1.0, 0.875, 0.75),
+    rotation_deg=15,
+    zoom=0.1,
+    shift=0.1,
+    amplitude=0.1,
+    time_jitter=0.5,
+    mixup=0.3,
+    cutmix=1.0,
+)
 PREPROCESSING = Preprocessing(
     task="clip",
     stream="flow",
@@ -142,11 +154,13 @@ def test_same_weights_as_a_bare_pytorch_loop():
         assert torch.equal(value, fitted.state[name]), name
 
 
-@pytest.mark.parametrize("ema_decay", [None, 0.9])
-@pytest.mark.parametrize("select", ["best", "last"])
-def test_killed_and_resumed_gives_the_same_weights(tmp_path, ema_decay, select):
+@pytest.mark.parametrize(
+    ("ema_decay", "select", "augment"),
+    [(None, "best", AUGMENT), (0.9, "best", AUGMENT), (0.9, "last", AUGMENT), (None, "last", EVERYTHING)],
+)
+def test_killed_and_resumed_gives_the_same_weights(tmp_path, ema_decay, select, augment):
     chosen = recipe(epochs=4, ema_decay=ema_decay, select=select)
-    data = moving_left_or_right(10), moving_left_or_right(6, augment=None)
+    data = moving_left_or_right(10, augment=augment), moving_left_or_right(6, augment=None)
     whole = fit(small_model(), CROSS_ENTROPY, *data, chosen, device=CPU)
 
     class KilledError(Exception):
@@ -181,6 +195,33 @@ def test_killed_and_resumed_gives_the_same_weights(tmp_path, ema_decay, select):
     assert resumed.curves == whole.curves and resumed.best_epoch == whole.best_epoch
     for name, value in whole.state.items():
         assert torch.equal(value, resumed.state[name]), name
+
+
+def test_views_and_mixtures_do_not_depend_on_who_makes_them(monkeypatch):
+    def weights() -> dict[str, torch.Tensor]:
+        data = moving_left_or_right(10, augment=EVERYTHING)
+        return fit(small_model(), CROSS_ENTROPY, data, None, recipe(epochs=2), device=CPU).state
+
+    alone = weights()
+    monkeypatch.setattr(loop, "_loader_threads", lambda device: 3)
+    for name, value in weights().items():
+        assert torch.equal(value, alone[name]), name
+
+
+def test_mixtures_differ_between_batches_and_epochs():
+    data = moving_left_or_right(12, augment=EVERYTHING)
+    firsts = [(first, epoch) for first in range(6) for epoch in range(6)]
+    mixings = {key: data.batch([key[0], 11], epoch=key[1]).mixing for key in firsts}
+    assert len({(m.share, m.box) for m in mixings.values()}) > 30  # boxes in 12 x 12 pixels may be alike
+    assert {m.box is None for m in mixings.values()} == {True, False}
+    again = data.batch([3, 11], epoch=5).mixing
+    assert again == mixings[3, 5]
+
+
+def test_learns_from_mixed_and_moved_clips():
+    train_set, val_set = moving_left_or_right(16, augment=EVERYTHING), moving_left_or_right(8, augment=None)
+    result = fit(small_model(), CROSS_ENTROPY, train_set, val_set, recipe(epochs=12), device=CPU)
+    assert result.curves[-1].val_metric == 1.0
 
 
 def test_best_keeps_the_weights_of_the_lowest_validation_loss():

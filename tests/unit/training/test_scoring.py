@@ -1,14 +1,65 @@
 """What validation says of probabilities, by hand: both tasks, both kinds of labels, windows that overlap."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from kineflow.data.dataset import ClipDataset, ClipItem
+from kineflow.data.dataset import ClipDataset, ClipItem, Sample, collate
 from kineflow.data.open_videos import OpenVideos
-from kineflow.data.preprocessing import Preprocessing
-from kineflow.training.scoring import validation_scores
+from kineflow.data.preprocessing import Preprocessing, clip_pixels
+from kineflow.data.readers import DecodedImages
+from kineflow.data.views import fixed_views
+from kineflow.models.registry import create_model
+from kineflow.training.inputs import model_input
+from kineflow.training.scoring import predict_probs, validation_scores
 
 NA = np.nan
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_probabilities_are_averaged_over_windows_and_crops(batch_size: int) -> None:
+    lengths = (9, 20, 13)  # one, two and one clips of eight frames
+    rng = np.random.default_rng(0)
+    videos = {f"v{n}": DecodedImages(rng.integers(0, 256, (n, 30, 40, 3), np.uint8)) for n in lengths}
+    items = [ClipItem(f"c{n}", f"v{n}", 0, n, 0) for n in lengths]
+    size = {"height_px": 24, "width_px": 24, "num_frames": 8, "decode_height_px": 24, "decode_width_px": 24}
+    many = replace(dataset("clip", []).preprocessing, num_views="all", crops="ten", crop_scale=0.8, **size)
+    torch.manual_seed(0)
+    model = create_model("r3d_mini.avg", num_classes=3, in_channels=3, task="clip").eval()
+    clips = ClipDataset(items, OpenVideos(videos.__getitem__), many)
+    cpu = torch.device("cpu")
+    probs = predict_probs(model, clips, labels="exclusive", batch_size=batch_size, device=cpu, precision="fp32")
+    for item, found, num_windows in zip(items, probs, (1, 2, 1), strict=True):
+        one_by_one = []
+        for view in fixed_views(num_windows, "ten", 0.8):
+            clip = clip_pixels(videos[item.video_id], 0, item.stop, many, view)
+            with torch.no_grad():
+                logits = model(model_input(collate([Sample(clip, 0, 0)]), many, cpu)).logits
+            one_by_one.append(logits.softmax(1)[0].double().numpy())
+        assert len(one_by_one) == 10 * num_windows
+        np.testing.assert_allclose(found, np.mean(one_by_one, axis=0), atol=1e-6)
+
+
+def test_crops_of_a_window_are_averaged_frame_by_frame() -> None:
+    images = DecodedImages(np.random.default_rng(0).integers(0, 256, (9, 30, 40, 3), np.uint8))
+    size = {"height_px": 24, "width_px": 24, "num_frames": 5, "decode_height_px": 24, "decode_width_px": 24}
+    three = replace(dataset("frame", []).preprocessing, num_views=2, crops="three", crop_scale=0.8, **size)
+    torch.manual_seed(0)
+    model = create_model("resnet10_tiny.tcn", num_classes=3, in_channels=3, task="frame").eval()
+    clips = ClipDataset([ClipItem("c", "v", 1, 6, None), ClipItem("d", "v", 6, 9, None)], {"v": images}, three)  # type: ignore[arg-type]
+    cpu = torch.device("cpu")
+    probs = predict_probs(model, clips, labels="independent", batch_size=2, device=cpu, precision="fp32")
+    for item, found in zip(clips.items, probs, strict=True):
+        views = list(fixed_views(1, "three", 0.8))
+        pixels = [clip_pixels(images, item.start, item.stop, three, view) for view in views]
+        with torch.no_grad():
+            of_views = [model(model_input(collate([Sample(clip, 0, 0)]), three, cpu)).logits for clip in pixels]
+        assert len(of_views) == 3 and found.shape == (item.stop - item.start, 3)
+        np.testing.assert_allclose(
+            found, np.mean([logits[0].sigmoid().numpy() for logits in of_views], axis=0), atol=1e-6
+        )
 
 
 def dataset(task: str, items: list[ClipItem]) -> ClipDataset:
