@@ -294,7 +294,7 @@ class StreamParams(Section):
     short_clips: Literal["loop", "pad"]  # their frames again, or padding that the model leaves out
     height_px: PositiveInt  # model input
     width_px: PositiveInt
-    input: Literal["stored", "difference"]  # rgb: frames, or what each differs by from the next
+    input: Literal["stored", "difference", "orientation"]  # difference: of neighbouring frames, rgb; orientation: flow
     subtract_background: bool  # rgb from a camera that does not move: only what moves is seen
     epochs: PositiveInt
     lr: PositiveFloat
@@ -348,6 +348,8 @@ class StreamsParams(Section):
                 raise ValueError(f"{name}.subtract_background is for rgb; {name} has no background")
             if name != "rgb" and self[name].input == "difference":
                 raise ValueError(f"{name}.input: difference is for rgb; write stored")
+            if name != "flow" and self[name].input == "orientation":
+                raise ValueError(f"{name}.input: orientation is for flow; write stored")
             if name != "rgb" and self[name].enabled and self[name].model.startswith("embedding."):
                 raise ValueError(f"{name}.model: embedding.* is for rgb; embeddings are of frames")
         return self

@@ -23,11 +23,13 @@ from kineflow.video.dct_scale import WHOLE
 from kineflow.video.flow_store import FlowRule
 
 Stream = Literal["rgb", "flow", "pose", "embedding"]
+Input = Literal["stored", "difference", "orientation"]
 SCHEMA = FileSchema(  # 3 decoded images whole and did not say how large; 4 knew neither padding, crops nor differences
     "preprocessing", version=5, oldest=4, remedy="train it again, or load it with the Kineflow that made it"
 )
 RGB_MEAN, RGB_STD = 0.45, 0.225  # of 0..1 values, for every channel
 FLOW_CLAMP = 6.0  # in units of flow_scale_px
+ORIENTATION_CHANNELS, ORIENTATION_POOLING = 24, 2  # as kineflow.models.orientation counts, which needs torch
 CODE_PARTS = 256  # flow pixels are counted in this part of a step of the stored 8-bit codes
 GREY_OF_RGB = np.array([0.299, 0.587, 0.114])  # luma, BT.601
 
@@ -72,8 +74,9 @@ class Preprocessing:
             and the `weights`.
         short_clips: what a clip with fewer frames than dense sampling wants becomes: its frames again from the first
             (`loop`), or a shorter tensor, whose length the model is told (`pad`; task frame is told of every window).
-        input: the images as they are stored; or what each differs by from the next, the last as the one before it (as
-            the last frame of a video has the flow of the one before).
+        input: the images as they are stored; rgb: or what each differs by from the next, the last as the one before it
+            (as the last frame of a video has the flow of the one before); flow: or its channels of orientation, see
+            `kineflow.models.orientation`.
         crops: that test-time views look at in each window in time, see `fixed_views`. crop_scale: their size.
     """
 
@@ -94,7 +97,7 @@ class Preprocessing:
     num_views: int | Literal["all"]
     pose: dict[str, Any] | None = None
     short_clips: Literal["loop", "pad"] = "loop"
-    input: Literal["stored", "difference"] = "stored"
+    input: Input = "stored"
     crops: Crops = "whole"
     crop_scale: float = 1.0
     schema_version: int = SCHEMA.version
@@ -102,7 +105,16 @@ class Preprocessing:
     @property
     def num_channels(self) -> int:
         """Channels of the tensor (for embeddings, those of the stored features decide)."""
+        if self.input == "orientation":
+            return ORIENTATION_CHANNELS
         return {"rgb": 3, "flow": 2, "pose": 3, "embedding": 0}[self.stream]
+
+    @property
+    def model_size_px(self) -> tuple[int, int]:
+        """Height and width of what the model reads: the tensor's, or half of them where orientations are counted."""
+        if self.input == "orientation":
+            return self.height_px // ORIENTATION_POOLING, self.width_px // ORIENTATION_POOLING
+        return self.height_px, self.width_px
 
     @property
     def value_range(self) -> tuple[float, float]:

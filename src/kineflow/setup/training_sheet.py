@@ -8,7 +8,7 @@ from PIL import Image
 
 from kineflow.annotations import Event
 from kineflow.data.dataset import Batch, ClipDataset, ClipItem
-from kineflow.data.preprocessing import RGB_MEAN, RGB_STD, Preprocessing
+from kineflow.data.preprocessing import ORIENTATION_CHANNELS, RGB_MEAN, RGB_STD, Preprocessing
 from kineflow.errors import DataError, ParamsError
 from kineflow.setup.contact_page import THUMB_PX, Strip, draw_page, save_page
 from kineflow.training.inputs import model_input
@@ -78,7 +78,11 @@ def _mixture(batch: Batch, labels: list[str], row: int) -> str:
 def _pictures(values_CTHW: np.ndarray, preprocessing: Preprocessing) -> list[Image.Image]:
     """Values of a tensor as pictures: what was taken away is grey, flow in colours."""
     values_THWC = values_CTHW.transpose(1, 2, 3, 0)
-    if preprocessing.stream == "flow":
+    if preprocessing.input == "orientation":  # all directions of the flow itself, as light
+        moving_THW = values_THWC[..., : ORIENTATION_CHANNELS // 3].sum(axis=-1, keepdims=True)
+        full = max(1e-3, float(np.percentile(moving_THW, FULL_PERCENTILE)))
+        pictures = [np.uint8(np.clip(255 * image / full, 0, 255)).repeat(3, axis=-1) for image in moving_THW]
+    elif preprocessing.stream == "flow":
         full = max(1e-3, float(np.percentile(np.linalg.norm(values_THWC, axis=-1), FULL_PERCENTILE)))
         pictures = [flow_colours(np.ascontiguousarray(flow_HWC), full_px=full) for flow_HWC in values_THWC]
     else:

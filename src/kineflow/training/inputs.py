@@ -12,14 +12,16 @@ from torch import Tensor
 from kineflow.data.dataset import Batch
 from kineflow.data.mixing import Mixing
 from kineflow.data.preprocessing import Preprocessing
+from kineflow.models.orientation import orientation_channels
 
 
 def model_input(batch: Batch, preprocessing: Preprocessing, device: torch.device) -> Tensor:
     """The batch as float32 (B, C, T, H, W) on `device`, laid out as `use_channels_last` lays out the kernels.
 
     By the rule of each sample (see `ClipPixels`); then without its mean over time where the background is subtracted,
-    or as the difference from frame to frame, then moved by its warp, then mixed. Frames that pad a sample play no part
-    in its mean and its differences. Features are float already, and are mixed at most.
+    or as the difference from frame to frame, then moved by its warp, as orientations where those are wanted, then
+    mixed. Frames that pad a sample play no part in its mean and its differences. Features are float already, and are
+    mixed at most.
     """
     pixels_BTHWC = torch.from_numpy(batch.pixels_BTHWC).to(device, non_blocking=True)
     if not pixels_BTHWC.is_floating_point():
@@ -28,6 +30,8 @@ def model_input(batch: Batch, preprocessing: Preprocessing, device: torch.device
             pixels_BTHWC = _differences(pixels_BTHWC, batch.num_frames)
         if batch.warp_B23 is not None:
             pixels_BTHWC = _warped(pixels_BTHWC, torch.from_numpy(batch.warp_B23).to(device, non_blocking=True))
+    if preprocessing.input == "orientation":
+        pixels_BTHWC = orientation_channels(pixels_BTHWC.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
     if batch.mixing is not None:
         pixels_BTHWC = _mixed(pixels_BTHWC, batch.mixing)
     return pixels_BTHWC.permute(0, 4, 1, 2, 3).contiguous(memory_format=torch.channels_last_3d)

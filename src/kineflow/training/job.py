@@ -38,7 +38,7 @@ from kineflow.training.scoring import predict_probs
 from kineflow.training.self_supervision.branches import ClassifierWithBranches
 from kineflow.training.self_supervision.config import SelfSupervision
 from kineflow.training.self_supervision.contrastive import pretrain
-from kineflow.training.self_supervision.direction import reverse_time
+from kineflow.training.self_supervision.direction import Kind, reverse_time
 
 CODE = (
     "kineflow.models",
@@ -147,7 +147,7 @@ class Job:
         made = self.preprocessing
         if made.stream == "embedding":
             return (self.model.in_channels, made.num_frames, 1, 1)
-        return (self.model.in_channels, made.num_frames, made.height_px, made.width_px)
+        return (self.model.in_channels, made.num_frames, *made.model_size_px)
 
     @property
     def num_forward_macs(self) -> int:
@@ -251,7 +251,9 @@ def _with_self_supervision(
         )
     if not config.has_branches:
         return model
-    reverse = partial(reverse_time, is_flow=job.preprocessing.stream == "flow")
+    made = job.preprocessing
+    stored: Kind = "flow" if made.stream == "flow" else "image"
+    reverse = partial(reverse_time, kind=stored if made.input == "stored" else made.input)
     on_cpu = model.cpu()  # where the branches learn the shapes of the maps
     return ClassifierWithBranches(on_cpu, config, input_CTHW=job.input_CTHW, reverse=reverse).to(device)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from kineflow.models.orientation import GAIN, NUM_CHANNELS, NUM_DIRECTIONS, orientation_channels
+from kineflow.data import preprocessing
+from kineflow.models.orientation import GAIN, NUM_CHANNELS, NUM_DIRECTIONS, POOLING, orientation_channels
 
 
 def constant_flow(x: float, y: float, size: int = 4) -> torch.Tensor:
@@ -76,3 +77,8 @@ def test_derivatives_are_finite_and_right() -> None:
 def test_odd_sizes_lose_their_last_row_and_column(size: tuple[int, int]) -> None:
     height, width = size
     assert orientation_channels(torch.zeros(1, 2, 1, height, width)).shape[-2:] == (height // 2, width // 2)
+
+
+def test_what_the_data_say_of_it_without_torch_is_true() -> None:
+    assert preprocessing.ORIENTATION_CHANNELS == NUM_CHANNELS
+    assert preprocessing.ORIENTATION_POOLING == POOLING

@@ -4,6 +4,8 @@ Source: Pickup et al., Seeing the arrow of time, CVPR 2014; as an extra branch: 
 scratch, 3.5 and equation 3.4.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,8 +13,10 @@ from torch import Tensor, nn
 from kineflow.models.backbones.bottleneck3d import Stage, build_stage, cubic_middle
 from kineflow.models.backbones.clip_network import with_sound_gradients
 from kineflow.models.backbones.resnet2d import initialise_convolutions
+from kineflow.models.orientation import NUM_DIRECTIONS, NUM_FIELDS
 
 NUM_BLOCKS = 3
+Kind = Literal["image", "flow", "difference", "orientation"]
 
 
 class DirectionBranch(nn.Module):
@@ -37,10 +41,20 @@ class DirectionBranch(nn.Module):
         return logits_B1[:, 0].float()
 
 
-def reverse_time(clips_BCTHW: Tensor, *, is_flow: bool) -> Tensor:
-    """The clips played backwards: the frames in the opposite order, and flow with the opposite sign."""
+def reverse_time(clips_BCTHW: Tensor, *, kind: Kind) -> Tensor:
+    """The clips played backwards: the frames in the opposite order, and motion in the opposite direction.
+
+    Args:
+        kind: of the channels. Flow and differences change their sign; in each of the three fields of orientations,
+            opposite directions change places.
+    """
     backwards = clips_BCTHW.flip(2)
-    return -backwards if is_flow else backwards
+    if kind == "image":
+        return backwards
+    if kind == "orientation":
+        fields = backwards.unflatten(1, (NUM_FIELDS, NUM_DIRECTIONS))
+        return fields.roll(NUM_DIRECTIONS // 2, dims=2).flatten(1, 2)
+    return -backwards
 
 
 def direction_loss(logits_forward_N: Tensor, logits_backward_M: Tensor) -> Tensor:

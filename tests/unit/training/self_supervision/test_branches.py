@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kineflow.errors import ParamsError
+from kineflow.models.orientation import orientation_channels
 from kineflow.models.registry import create_model
 from kineflow.training.self_supervision.branches import ClassifierWithBranches, layers_until
 from kineflow.training.self_supervision.config import SelfSupervision
@@ -17,14 +18,20 @@ def with_branches(**changes: float | str) -> ClassifierWithBranches:
     values = {"direction_weight": 2.0, "tracking_weight": 25.0, "branch_after": "stages.0"} | changes
     config = SelfSupervision(patch_fraction=1 / 3, num_past=2, gap=2, pretrain_epochs=0, **values)  # type: ignore[arg-type]
     return ClassifierWithBranches(
-        classifier, config, input_CTHW=(3, 8, 24, 24), reverse=lambda clips: reverse_time(clips, is_flow=False)
+        classifier, config, input_CTHW=(3, 8, 24, 24), reverse=lambda clips: reverse_time(clips, kind="image")
     )
 
 
 def test_reversed_flow_changes_its_sign() -> None:
     clips = torch.arange(6.0).view(1, 2, 3, 1, 1)
-    assert reverse_time(clips, is_flow=False).flatten().tolist() == [2, 1, 0, 5, 4, 3]
-    assert reverse_time(clips, is_flow=True).flatten().tolist() == [-2, -1, 0, -5, -4, -3]
+    assert reverse_time(clips, kind="image").flatten().tolist() == [2, 1, 0, 5, 4, 3]
+    assert reverse_time(clips, kind="flow").flatten().tolist() == [-2, -1, 0, -5, -4, -3]
+
+
+def test_orientations_of_reversed_flow_are_reversed_orientations() -> None:
+    flow = torch.randn(2, 2, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    played_back = orientation_channels(reverse_time(flow, kind="flow"))
+    torch.testing.assert_close(reverse_time(orientation_channels(flow), kind="orientation"), played_back)
 
 
 def test_the_direction_loss_is_equation_3_4() -> None:
@@ -78,7 +85,7 @@ def test_the_branch_learns_the_arrow_of_time() -> None:
         sizes = 2 + torch.arange(8).view(1, 1, 8, 1, 1) * torch.rand(12, 1, 1, 1, 1)
         distance = (torch.arange(16).float() - 8).abs()
         clips = (distance.view(1, 1, 1, 16, 1) + distance.view(1, 1, 1, 1, 16) < sizes).float()
-        backwards = reverse_time(clips, is_flow=False)
+        backwards = reverse_time(clips, kind="image")
         forward_N, backward_N = branch(layer(clips)), branch(layer(backwards))
         loss = direction_loss(forward_N, backward_N)
         optimizer.zero_grad()

@@ -30,7 +30,7 @@ def classifier() -> torch.nn.Module:
 
 def with_branches() -> ClassifierWithBranches:
     return ClassifierWithBranches(
-        classifier(), BOTH, input_CTHW=(2, 4, 12, 12), reverse=lambda clips: reverse_time(clips, is_flow=True)
+        classifier(), BOTH, input_CTHW=(2, 4, 12, 12), reverse=lambda clips: reverse_time(clips, kind="flow")
     )
 
 
