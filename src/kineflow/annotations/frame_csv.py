@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kineflow.annotations.delimited import Row, read_rows, unique_header
-from kineflow.annotations.matching import UnknownVideoError, VideoIndex
+from kineflow.annotations.matching import AmbiguousVideoError, UnknownVideoError, VideoIndex
 from kineflow.annotations.model import Annotations, FrameTable, Problems
 from kineflow.errors import AnnotationError
 
@@ -52,13 +52,18 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
 
 
 def _find_video(index: VideoIndex, table: Path, root: Path) -> str:
-    """By its place in the folder where that mirrors the videos' folders, else by its bare name."""
-    if table != root:
-        try:
-            return index.find(table.relative_to(root).with_suffix("").as_posix())
-        except UnknownVideoError:
-            pass
-    return index.find(table.stem)
+    """By its place in the folder where that mirrors the videos' folders; else by its bare name, of a video in none."""
+    if table == root:
+        return index.find(table.stem)
+    try:
+        return index.find(table.relative_to(root).with_suffix("").as_posix())
+    except AmbiguousVideoError:
+        raise
+    except UnknownVideoError:
+        key = index.find(table.stem)
+        if "/" in key:
+            raise
+        return key
 
 
 def parse_table(path: Path, problems: Problems) -> FrameTable:

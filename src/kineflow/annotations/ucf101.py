@@ -10,9 +10,10 @@ Train lists hold `Class/v_Class_g08_c01.avi 1`, the number counting classes from
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kineflow.annotations.delimited import read_lines
+from kineflow.annotations.listed import find_any
 from kineflow.annotations.matching import UnknownVideoError, VideoIndex
 from kineflow.annotations.model import Annotations, Event, Problems
 from kineflow.errors import AnnotationError
@@ -54,7 +55,7 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
     keys: dict[str, ListedVideo] = {}
     for video in split.videos:
         try:
-            key = index.find(video.name)
+            key = find_any(index, (video.name, PurePosixPath(video.name).name))  # names say the class too
         except UnknownVideoError as err:
             problems.add(video.source, str(err))
             continue
