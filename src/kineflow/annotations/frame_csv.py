@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kineflow.annotations.delimited import Row, read_rows, unique_header
+from kineflow.annotations.folder import file_or_folder
 from kineflow.annotations.matching import AmbiguousVideoError, UnknownVideoError, VideoIndex
 from kineflow.annotations.model import Annotations, FrameTable, Problems
 from kineflow.errors import AnnotationError
@@ -122,12 +123,6 @@ def _contradiction(cells: np.ndarray, columns: np.ndarray, background: int | Non
 
 
 def _tables(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
+    if not path.exists():
         raise AnnotationError(f"{path}: the folder of per-frame tables is not there; correct data.annotations")
-    found = [item for item in path.rglob("*") if item.suffix.lower() in (".csv", ".tsv")]
-    tables = sorted(item for item in found if not item.name.startswith("."))
-    if not tables:
-        raise AnnotationError(f"{path}: holds no .csv or .tsv; put one table for each video there")
-    return tables
+    return file_or_folder(path, (".csv", ".tsv"), wanted="one table for each video")

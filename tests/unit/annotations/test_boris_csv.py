@@ -184,11 +184,24 @@ def test_aggregated_events(tmp_path: Path) -> None:
     assert times(found) == [("clips/a.mp4", "groom", 1.0, 2.5), ("clips/a.mp4", "bite", 3.0, None)]
 
 
-def test_a_folder_of_exports(tmp_path: Path) -> None:
+def test_a_folder_of_exports_with_its_subfolders(tmp_path: Path) -> None:
+    (tmp_path / "day2").mkdir()
     read(tmp_path, row_8("bite", "POINT", "1"), name="one.csv")
-    read(tmp_path, row_8("bite", "POINT", "2", media="b.mp4", source="b.mp4"), name="two.csv")
+    read(tmp_path / "day2", row_8("bite", "POINT", "2", id="o2", media="b.mp4", source="b.mp4"), name="one.csv")
     found = annotations.read("boris_csv", tmp_path, videos=VIDEOS)
-    assert times(found) == [("clips/a.mp4", "bite", 1.0, None), ("clips/b.mp4", "bite", 2.0, None)]
+    assert times(found) == [("clips/b.mp4", "bite", 2.0, None), ("clips/a.mp4", "bite", 1.0, None)]
+
+
+def test_a_video_has_one_observation(tmp_path: Path) -> None:
+    with pytest.raises(
+        AnnotationError, match=r"csv:3: clips/a\.mp4 is already in observation 'o1'; keep one of the two"
+    ):
+        read(tmp_path, row_8("bite", "POINT", "1"), row_8("bite", "POINT", "1.1", id="o2"))
+    (tmp_path / "both" / "anna").mkdir(parents=True)
+    read(tmp_path / "both", row_8("bite", "POINT", "1"))
+    read(tmp_path / "both" / "anna", row_8("bite", "POINT", "1.1"))
+    with pytest.raises(AnnotationError, match=r"a\.mp4 is already in observation 'o1' of anna/events\.csv; keep one"):
+        annotations.read("boris_csv", tmp_path / "both", videos=VIDEOS)
 
 
 @pytest.mark.parametrize(
