@@ -120,10 +120,12 @@ def _plain_clips() -> list[Change]:
 
 def _splits(found: Survey) -> tuple[int, list[Change]]:
     num_groups = len(found.group_sizes)
-    if found.official:
-        return 3, [
-            Change("splits.kind", "official", "the annotations state train and test"),
-            Change("splits.num_folds", 3, "validation comes out of the official train groups"),
+    if found.official_test is not None:
+        folds = min(3, found.official_groups)
+        sides = "test" if found.official_test == "test" else "val, and no test: val is tested on"
+        return folds, [
+            Change("splits.kind", "official", f"the annotations state train and {sides}"),
+            Change("splits.num_folds", folds, f"validation comes out of the {found.official_groups} other groups"),
             Change("splits.test", "official"),
             Change("splits.test_fraction", 0.0),
         ]

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -14,6 +14,7 @@ from kineflow.annotations.boris_csv import OBSERVATION
 from kineflow.annotations.groups import assign_groups
 from kineflow.annotations.locate import hash_files, list_videos, local_annotations
 from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames
+from kineflow.data.held_out import official_test_role
 from kineflow.errors import AnnotationError
 from kineflow.store import home
 from kineflow.tables import RESERVED_LABELS
@@ -41,7 +42,8 @@ class Survey:
         group_rule: as in data.group_from; `group_reason` says why it was chosen.
         whole_videos: whether each annotated video is one clip.
         shortest_event_sec, event_sec: of the labelled pieces, the shortest and the median.
-        official: whether the annotations state train and test.
+        official_test: `test` or `val`, the official role that is tested on; None: the annotations state no two sides.
+        official_groups: so many are left to train on then.
         quarantined: reason by key, of the videos that cannot be decoded.
         unannotated: keys of the videos that no annotation names.
         problems: what must be corrected before a run, with file and row.
@@ -64,7 +66,8 @@ class Survey:
     whole_videos: bool
     shortest_event_sec: float
     event_sec: float
-    official: bool
+    official_test: str | None
+    official_groups: int
     quarantined: Mapping[str, str]
     unannotated: Sequence[str]
     problems: Sequence[str] = field(default_factory=list)
@@ -158,6 +161,7 @@ def _summary(
     whole = all(per_video[key] == 1 and longest[key] >= 0.8 * durations.get(key, 0.0) for key in per_video)
     sizes = Counter(groups[key] for key in groups if key in annotated)
     problems = problems or _misfits(found, good, sizes, task, rule)  # without annotations they would mean nothing
+    tested, development, misfit = _official_sides(found, groups, annotated & set(good))
     label_groups = {label: len({groups[key] for key in keys if key in groups}) for label, keys in carriers.items()}
     return Survey(
         num_videos=len(probed),
@@ -176,11 +180,12 @@ def _summary(
         whole_videos=whole,
         shortest_event_sec=min(lengths, default=0.0),
         event_sec=median(lengths) if lengths else 0.0,
-        official=bool(found.roles),
+        official_test=tested,
+        official_groups=len(development),
         quarantined=quarantined,
         unannotated=sorted(set(probed) - annotated),
         problems=problems,
-        warnings=_warnings(counts, label_groups, rule, reason),
+        warnings=[*_warnings(counts, label_groups, rule, reason), *misfit],
     )
 
 
@@ -220,6 +225,27 @@ def _warnings(counts: Mapping[str, float], label_groups: Mapping[str, int], rule
         elif label_groups.get(label) == 1:
             warnings.append(f"{label} occurs in one group only; it cannot be cross-validated")
     return warnings
+
+
+def _official_sides(
+    found: Annotations, groups: Mapping[str, str], labelled: Set[str]
+) -> tuple[str | None, set[str], list[str]]:
+    """The official role that is tested on, the groups of the others, and why there is none where roles are stated."""
+    roles = {key: found.roles.get(key) for key in sorted(labelled)}
+    if not any(roles.values()):
+        return None, set(), []
+    unlisted = [key for key, role in roles.items() if not role]
+    tested = official_test_role(set(roles.values()))
+    development = {groups[key] for key, role in roles.items() if role != tested and key in groups}
+    if unlisted:
+        lack = f"{len(unlisted)} annotated videos have none ({unlisted[0]})"
+    elif tested not in roles.values():
+        lack = "none is test or val"
+    elif len(development) < 2:
+        lack = f"the other side of {tested} has {len(development)} groups, and validation needs one of two"
+    else:
+        return tested, development, []
+    return None, set(), [f"the official roles are not used: {lack}"]
 
 
 def _label_counts(
