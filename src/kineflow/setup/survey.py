@@ -41,7 +41,8 @@ class Survey:
         group_sizes: annotated videos by group.
         group_rule: as in data.group_from; `group_reason` says why it was chosen.
         whole_videos: whether each annotated video is one clip.
-        shortest_event_sec, event_sec: of the labelled pieces, the shortest and the median.
+        shortest_event_sec, event_sec: of the labelled pieces that last, the shortest and the median; 0 without any.
+        num_points: events that last no time.
         official_test: `test` or `val`, the official role that is tested on; None: the annotations state no two sides.
         official_groups: so many are left to train on then.
         quarantined: reason by key, of the videos that cannot be decoded.
@@ -66,6 +67,7 @@ class Survey:
     whole_videos: bool
     shortest_event_sec: float
     event_sec: float
+    num_points: int
     official_test: str | None
     official_groups: int
     quarantined: Mapping[str, str]
@@ -180,6 +182,7 @@ def _summary(
         whole_videos=whole,
         shortest_event_sec=min(lengths, default=0.0),
         event_sec=median(lengths) if lengths else 0.0,
+        num_points=sum(event.start_sec is not None and event.stop_sec is None for event in found.events),
         official_test=tested,
         official_groups=len(development),
         quarantined=quarantined,

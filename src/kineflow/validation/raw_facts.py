@@ -1,6 +1,6 @@
-"""Facts about the tables that `ingest` makes: one row for each video, event, labelled video, class, data set."""
+"""Facts about the tables that `ingest` makes: a row for each video, event, labelled video, label, class, data set."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 import pandas as pd
@@ -37,8 +37,8 @@ def raw_facts(
         subjects: the subjects that events may name; None: any.
         exclusive: sets of labels of which a subject shows at most one at a time.
     """
-    labelling = events if class_events is None else class_events
-    labelling = labelling if point_events else labelling[_whole_or_state(labelling)]
+    of_classes = events if class_events is None else class_events
+    labelling = of_classes if point_events else of_classes[_whole_or_state(of_classes)]
     ok_ids = set(videos.loc[videos["status"] == "ok", "video_id"])
     if task == "clip":
         classes = class_facts(labelling[labelling["video_id"].isin(ok_ids)], videos)
@@ -48,6 +48,7 @@ def raw_facts(
         "videos": video_facts(videos, labelling if task == "clip" else frame_labels, near_copies, fps=fps),
         "events": event_facts(events, videos, subjects=subjects, exclusive=exclusive),
         "labelled_videos": labelled_video_facts(frame_labels, videos, exclusive=exclusive),
+        "labels": label_facts(of_classes, labelling[labelling["video_id"].isin(ok_ids)], ok_ids),
         "classes": classes,
         "data_set": data_set_facts(videos, classes),
     }
@@ -191,6 +192,23 @@ def labelled_video_facts(
             ],
         }
     ).reset_index(drop=True)
+
+
+def label_facts(events: pd.DataFrame, labelling: pd.DataFrame, ok_ids: Set[str]) -> pd.DataFrame:
+    """One row for each label of `events` whose label is a class; `without_clip` says why none of them makes a clip.
+
+    Args:
+        events: those whose label is a class.
+        labelling: those of them that clips are made of.
+        ok_ids: videos that can be decoded.
+    """
+    learnt = set(labelling["label"])
+    rows = []
+    for label, of_label in events.groupby("label"):
+        points = int(of_label["video_id"].isin(ok_ids).sum())
+        words = f"{points} point events" if points else f"{len(of_label)} events of videos that cannot be decoded"
+        rows.append((f"label {label}", None if label in learnt else words))
+    return pd.DataFrame(rows, columns=["item", "without_clip"], dtype="object")
 
 
 def class_facts(events: pd.DataFrame, videos: pd.DataFrame) -> pd.DataFrame:
