@@ -5,6 +5,7 @@ from collections.abc import Sequence, Set
 import numpy as np
 import pandas as pd
 
+from kineflow.annotations.timing import seconds_outside
 from kineflow.data.clips import extracted_frame_counts
 from kineflow.data.frame_labels import behaviours
 from kineflow.validation.exclusive_states import frames_with_several, overlapping_states
@@ -125,9 +126,9 @@ def event_facts(
 ) -> pd.DataFrame:
     """One row for each event, with how far it reaches out of its video and how long it is.
 
-    `outside_sec` and `overlap` allow for one frame, as annotation tools round; `outside_sec` and `length_sec` are null
-    for whole-video events and for events of quarantined or unknown videos, `length_sec` for point events. `subject` is
-    null for events without one, and for all where any subject is allowed.
+    `outside_sec` is by the rule of `ingest`; `overlap` allows for one frame. `outside_sec`, `length_sec` are null for
+    whole-video events and for events of quarantined or unknown videos, `length_sec` for point events. `subject` is null
+    for events without one, and for all where any subject is allowed.
     """
     known = videos.set_index("video_id")
     ids = events["video_id"]
@@ -135,7 +136,15 @@ def event_facts(
     one_frame = duration / ids.map(known["num_frames"]).astype("float64").clip(lower=1)
     start, stop = events["start_sec"].astype("float64"), events["stop_sec"].astype("float64")
     usable = ids.map(known["status"]).eq("ok") & ~(start.isna() & stop.isna())
-    outside = np.maximum(-start.fillna(np.inf), stop.fillna(start) - duration - one_frame).clip(lower=0)
+    outside = pd.Series(
+        seconds_outside(
+            start.fillna(np.inf).to_numpy(),
+            stop.fillna(start).to_numpy(),
+            duration_sec=duration.to_numpy(),
+            frame_sec=one_frame.to_numpy(),
+        ),
+        index=events.index,
+    )
     named = events["subject"].fillna("") != ""
     subject = events["subject"].isin(list(subjects or ())).map({True: "known", False: "unknown"})
     frame_sec = (known["duration_sec"] / known["num_frames"].clip(lower=1)).astype("float64").fillna(0.0)

@@ -1,12 +1,15 @@
 """Each rule of the gate `raw` against tables that break it, and nothing else."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from kineflow.errors import GateError, ParamsError
+from kineflow.annotations import Event
+from kineflow.annotations.timing import check_times
+from kineflow.errors import AnnotationError, GateError, ParamsError
 from kineflow.tables import EVENTS, FRAME_LABELS, NEAR_COPIES, VIDEOS, read_table, write_table
 from kineflow.validation.catalogue import (
     MAX_QUARANTINED_FRACTION,
@@ -284,6 +287,22 @@ def test_an_event_may_reach_one_frame_out_of_its_video(tmp_path: Path) -> None:
     tables = good_tables()
     add_event("v0.mp4", "rest", 0.5, 2.09)(tables)
     assert check("clip", tables, tmp_path).failures == ()
+
+
+@pytest.mark.parametrize(
+    ("start_sec", "stop_sec", "inside"),
+    [(-0.0003, 1.0, True), (-0.0006, 1.0, False), (0.5, 2.1003, True), (0.5, 2.1006, False), (2.1003, None, True)],
+)
+def test_ingest_and_the_gate_have_one_rule_of_what_is_inside(
+    start_sec: float, stop_sec: float | None, inside: bool, tmp_path: Path
+) -> None:
+    tables = good_tables()  # 2 s of 0.1 s a frame
+    add_event("v0.mp4", "rest", start_sec, NA if stop_sec is None else stop_sec)(tables)
+    broken = {found.rule.name for found in check("clip", tables, tmp_path).failures}
+    assert broken == (set() if inside else {"event_inside_video"})
+    event = Event("v0.mp4", "rest", start_sec, stop_sec, "", "clips.csv:99")
+    with nullcontext() if inside else pytest.raises(AnnotationError, match=r"clips\.csv:99: rest (starts|is) at"):
+        check_times([event], {"v0.mp4": 2.0}, {"v0.mp4": 0.1})
 
 
 def test_events_of_quarantined_videos_are_not_judged(tmp_path: Path) -> None:
