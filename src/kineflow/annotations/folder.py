@@ -7,9 +7,9 @@ from kineflow.errors import AnnotationError
 
 
 def files_inside(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files with these suffixes (lower case) in a folder and below, sorted; hidden ones are none of them."""
+    """Files with these suffixes (lower case) in a folder and below, sorted; what is hidden is left out."""
     found = (item for item in folder.rglob("*") if item.suffix.lower() in suffixes and item.is_file())
-    return sorted(item for item in found if not item.name.startswith("."))
+    return sorted(item for item in found if not any(part[0] == "." for part in item.relative_to(folder).parts))
 
 
 def file_or_folder(path: Path, suffixes: Sequence[str], *, wanted: str) -> list[Path]:

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kineflow.annotations.model import Event, FrameTable, Problems
+from kineflow.annotations.model import MAX_SHOWN, Event, FrameTable, Problems
 
 # Annotation programs write times in ms, so a frame's own time may have been rounded up or down by half of one.
 ROUNDING_SEC = 0.0005
@@ -74,16 +74,44 @@ def label_frames(
     """
     values_NK = np.zeros((len(timestamps_sec), len(behaviours)), np.int8)
     column = {name: k for k, name in enumerate(behaviours)}
-    shifted_N = timestamps_sec + ROUNDING_SEC + 1e-9
     for event in events:
         if event.start_sec is not None and event.stop_sec is not None and event.label in column:
-            inside_N = (shifted_N >= event.start_sec) & (shifted_N < event.stop_sec)
+            inside_N = frames_inside(event.start_sec, event.stop_sec, timestamps_sec)
             values_NK[inside_N, column[event.label]] = 1
     return values_NK
 
 
+def frames_inside(start_sec: float, stop_sec: float, timestamps_sec: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Bool (N,): the frames at which a state holds; none where it lies between two."""
+    shifted_N = timestamps_sec + ROUNDING_SEC + 1e-9
+    return (shifted_N >= start_sec) & (shifted_N < stop_sec)
+
+
+def row_differences(tables: Mapping[str, FrameTable], num_frames: Mapping[str, int]) -> list[str]:
+    """What `fit_frame_tables` does to tables that have a row too many or too few, two notes at most.
+
+    Args:
+        tables: by video.
+        num_frames: decoded, by video.
+    """
+    longer = [key for key, table in tables.items() if key in num_frames and len(table.values) == num_frames[key] + 1]
+    shorter = [key for key, table in tables.items() if key in num_frames and len(table.values) == num_frames[key] - 1]
+    notes = []
+    for keys, have, done in (
+        (longer, "a row more than their videos have frames", "the last row of each is left out"),
+        (shorter, "a row less than their videos have frames", "the last frame of each is unlabelled"),
+    ):
+        if keys:
+            named = ", ".join(tables[key].source for key in keys[:MAX_SHOWN])
+            notes.append(f"{len(keys)} tables have {have}, and {done}: {named}{', ...' * (len(keys) > MAX_SHOWN)}")
+    return notes
+
+
 def fit_frame_tables(tables: Mapping[str, FrameTable], num_frames: Mapping[str, int]) -> dict[str, NDArray[np.int8]]:
-    """The values of per-frame tables, one row for each decoded frame; a last row that is missing is unlabelled (-1).
+    """The values of per-frame tables, one row for each decoded frame.
+
+    Some programs write a row more or less than there are frames: a last row too many is left out, and a last frame
+    without a row is unlabelled (-1). `row_differences` says where.
 
     Args:
         tables: by video; those of videos without a count are left out.

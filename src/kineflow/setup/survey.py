@@ -13,7 +13,7 @@ from kineflow.annotations import Annotations, Format, MalformedAnnotationsError
 from kineflow.annotations.boris_csv import OBSERVATION
 from kineflow.annotations.groups import assign_groups
 from kineflow.annotations.locate import hash_files, list_videos, local_annotations
-from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames
+from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames, row_differences
 from kineflow.data.held_out import official_test_role
 from kineflow.errors import AnnotationError
 from kineflow.store import home
@@ -153,6 +153,7 @@ def _summary(
     problems: list[str],
 ) -> Survey:
     durations = {key: float(info.values["duration_sec"]) for key, info in good.items()}
+    frames = {key: int(info.values["num_frames"]) for key, info in good.items()}
     aspects = [info.values["width"] / info.values["height"] for info in good.values()]
     annotated = {event.video_id for event in found.events} | set(found.frame_tables)
     counts, carriers = _label_counts(found, good, task)
@@ -188,7 +189,11 @@ def _summary(
         quarantined=quarantined,
         unannotated=sorted(set(probed) - annotated),
         problems=problems,
-        warnings=[*_warnings(counts, label_groups, rule, reason), *misfit],
+        warnings=[
+            *_warnings(counts, label_groups, rule, reason),
+            *misfit,
+            *row_differences(found.frame_tables, frames),
+        ],
     )
 
 
