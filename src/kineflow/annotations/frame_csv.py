@@ -11,7 +11,7 @@ import numpy as np
 
 from kineflow.annotations.delimited import Row, read_rows, unique_header
 from kineflow.annotations.folder import file_or_folder
-from kineflow.annotations.matching import AmbiguousVideoError, UnknownVideoError, VideoIndex
+from kineflow.annotations.matching import UnknownVideoError, VideoIndex
 from kineflow.annotations.model import Annotations, FrameTable, Problems
 from kineflow.errors import AnnotationError
 
@@ -58,8 +58,6 @@ def _find_video(index: VideoIndex, table: Path, root: Path) -> str:
         return index.find(table.stem)
     try:
         return index.find(table.relative_to(root).with_suffix("").as_posix())
-    except AmbiguousVideoError:
-        raise
     except UnknownVideoError:
         key = index.find(table.stem)
         if "/" in key:

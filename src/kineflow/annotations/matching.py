@@ -28,15 +28,17 @@ class VideoIndex:
 
     A name matches a key if it is the key's end, folder by folder, or if the key is its end: annotations written on
     another machine hold absolute paths, those written beside the videos hold bare names. Failing that, the same without
-    the extension. A relative path starts at the source or above it, so it never means a video at the top of the source:
-    the same name in another folder is another video. Two candidates, or two names for one video of which neither is the
-    other's end, are an error, never a choice.
+    the extension. The same name in another folder is another video: where the source has folders, a relative path with
+    one never means a video at its top; where it has none, all relative paths must name one folder, the source itself.
+    Two candidates, or two names for one video of which neither is the other's end, are an error, never a choice.
     """
 
     def __init__(self, videos: Sequence[str]) -> None:
         self._videos = videos
         self._found: dict[str, str] = {}  # files name a video in thousands of rows
         self._named: dict[str, str] = {}
+        self._is_flat = not any("/" in key for key in videos)
+        self._in_folder: str | None = None  # the first relative path with a folder that a flat source took
         self._hints_left = MAX_HINTS
         self._whole, self._whole_stems = dict[str, list[str]](), dict[str, list[str]]()
         self._ends, self._stem_ends = dict[str, list[str]](), dict[str, list[str]]()
@@ -55,7 +57,7 @@ class VideoIndex:
 
         Raises:
             UnknownVideoError: no video has it.
-            AmbiguousVideoError: several have it, or its video was named by another path before.
+            AmbiguousVideoError: several have it, or it contradicts a name before.
         """
         if name not in self._found:
             key = self._search(name)
@@ -64,9 +66,19 @@ class VideoIndex:
                 raise AmbiguousVideoError(
                     f"{name!r} and {first!r} are two paths, and {key} could be either; write the path under the source"
                 )
+            self._keep_to_one_folder(name, key)
             self._named[key] = max(first, name, key=lambda known: len(_normalised(known).split("/")))
             self._found[name] = key
         return self._found[name]
+
+    def _keep_to_one_folder(self, name: str, key: str) -> None:
+        folder = PurePosixPath(_normalised(name)).parent
+        if "/" in key or folder == PurePosixPath(".") or _is_absolute(_normalised(name)):
+            return
+        first = self._in_folder = self._in_folder or name
+        if PurePosixPath(_normalised(first)).parent != folder:
+            text = f"{name!r} and {first!r} are in two folders, and {key} in none"
+            raise AmbiguousVideoError(f"{text}; let the source be the folder above, or write paths under the source")
 
     def _search(self, name: str) -> str:
         plain = _normalised(name)
@@ -89,7 +101,7 @@ class VideoIndex:
     def _within(self, plain: str, whole: Mapping[str, list[str]]) -> list[str]:
         """The keys that are the end of a path, the longest of them."""
         for end in _path_ends(plain):
-            if end in whole and ("/" in end or end == plain or _is_absolute(plain)):
+            if end in whole and ("/" in end or end == plain or self._is_flat or _is_absolute(plain)):
                 return whole[end]
         return []
 

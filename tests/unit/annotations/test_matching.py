@@ -69,6 +69,17 @@ def test_two_paths_that_differ_are_never_one_video(names: list[str], refused: st
         index.find(refused)
 
 
+def test_a_flat_source_is_one_folder() -> None:
+    index = VideoIndex(["a.mp4", "b.mp4", "c.mp4", "d.mp4"])
+    names = ["day1/a.mp4", "day1/b.avi", "/lab/day2/c.mp4"]
+    assert [index.find(name) for name in names] == ["a.mp4", "b.mp4", "c.mp4"]
+    for name in ("day2/d.mp4", "other/day1/d.mp4"):
+        with pytest.raises(
+            AmbiguousVideoError, match=f"'{name}' and 'day1/a.mp4' are in two folders, and d.mp4 in none"
+        ):
+            index.find(name)
+
+
 def test_one_path_may_be_written_long_and_short() -> None:
     index = VideoIndex(KEYS)
     assert {index.find(name) for name in ("/m/arena1/a.mp4", "arena1/a.mp4", "arena1/a", ".\\arena1\\a.mp4")} == {
