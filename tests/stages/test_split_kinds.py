@@ -52,6 +52,11 @@ def official(bench: Bench) -> None:
     bench.videos.loc[:2, "official_role"] = "test"  # both videos of g0, and one of g1
 
 
+def official_without_test(bench: Bench) -> None:
+    official(bench)
+    bench.videos["official_role"] = bench.videos["official_role"].replace("test", "val")
+
+
 def named(bench: Bench) -> None:
     bench.params["splits"] |= {"test": "named", "test_names": ["g2", "g4/rest.mp4"], "num_folds": 2}
 
@@ -63,9 +68,10 @@ def named(bench: Bench) -> None:
         (one_left_out, 6, 1, set()),
         (by_hand, 2, 1, {"g4"}),
         (official, 2, 1, {"g0", "g1"}),
+        (official_without_test, 2, 1, {"g0", "g1"}),
         (named, 2, 1, {"g2", "g4"}),
     ],
-    ids=["repeats", "leave-one-group-out", "file", "official", "named"],
+    ids=["repeats", "leave-one-group-out", "file", "official", "official without test", "named"],
 )
 def test_every_kind_of_folds_is_trained_and_scored(
     bench: Bench,

@@ -349,10 +349,14 @@ def test_frame_labels_from_state_events(project: Path, repository: Path) -> None
 def test_frame_tables_against_decoded_counts(project: Path, repository: Path) -> None:
     (project / "tables").mkdir()
     (project / "tables" / "a.csv").write_text("groom\n" + "1\n" * 7)  # one row short: the last frame is unlabelled
-    (project / "tables" / "c.csv").write_text("groom\n" + "0\n" * 3 + "-1\n" * 5)
+    (project / "tables" / "c.csv").write_text("groom\n" + "0\n" * 3 + "-1\n" * 5 + "1\n")  # one row long: left out
     params = frame_params(repository, annotations="tables", format="frame_csv")
     run_sync(params)
-    run_ingest(params)
+    notes = run_ingest(params).notes
+    assert [note for note in notes if "tables" in note] == [
+        "1 tables have a row more than their videos have frames, and the last row of each is left out: c.csv",
+        "1 tables have a row less than their videos have frames, and the last frame of each is unlabelled: a.csv",
+    ]
     labels = read_table(paths.FRAME_LABELS, FRAME_LABELS)
     assert labels.groom.isna().tolist() == [False] * 7 + [True] + [False] * 3 + [True] * 5
     assert labels.groom.dropna().tolist() == [1] * 7 + [0] * 3

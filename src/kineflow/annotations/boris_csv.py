@@ -26,6 +26,7 @@ from pathlib import Path
 
 from kineflow.annotations.chapters import Chapter, ClockEvent, cut, line_up
 from kineflow.annotations.delimited import Row, named_cells, read_rows, unique_header
+from kineflow.annotations.folder import file_or_folder
 from kineflow.annotations.matching import UnknownVideoError, VideoIndex
 from kineflow.annotations.model import Annotations, Event, Problems
 from kineflow.errors import AnnotationError
@@ -70,9 +71,14 @@ class _Record:
 
 @dataclass
 class _Reading:
-    """What was found so far; `parts` and `first_media` are by what the rows say, so that each is worked out once."""
+    """What was found so far; `export` is the file that is being read.
+
+    `parts` and `first_media` are by what the rows say, so that each is worked out once; `observations` are by video,
+    each with its file.
+    """
 
     index: VideoIndex
+    export: str = ""
     problems: Problems = field(default_factory=Problems)
     events: list[Event] = field(default_factory=list)
     open_states: dict[tuple[str, ...], tuple[_Record, float]] = field(default_factory=dict)
@@ -80,17 +86,19 @@ class _Reading:
     conflicting: set[tuple[str, str]] = field(default_factory=set)
     parts: dict[tuple[str, ...], Sequence[Chapter]] = field(default_factory=dict)
     first_media: dict[str, str] = field(default_factory=dict)
+    observations: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def read(path: Path, videos: Sequence[str]) -> Annotations:
-    """State and point events of one export, or of every export in a folder.
+    """State and point events of one export, or of every export in a folder and below.
 
     Raises:
         AnnotationError: no header is found; a row is malformed or names an unknown video; a state is not closed; the
-            parts of a recording are not told apart.
+            parts of a recording are not told apart; a video is in two observations.
     """
     reading = _Reading(VideoIndex(videos))
-    for export in _exports(path):
+    for export in file_or_folder(path, (".csv", ".tsv"), wanted="the events exported by BORIS"):
+        reading.export = export.relative_to(path).as_posix() if export != path else export.name
         _read_export(export, reading)
         for record, _ in reading.open_states.values():
             text = f"{record.label} starts and has no STOP; close it in BORIS and export again"
@@ -100,15 +108,6 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
     for key, name in reading.conflicting:
         reading.columns[key].pop(name, None)
     return Annotations(events=reading.events, columns=reading.columns)
-
-
-def _exports(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = sorted(item for item in path.iterdir() if item.suffix.lower() in (".csv", ".tsv") and item.name[0] != ".")
-    if not found:
-        raise AnnotationError(f"{path}: holds no .csv or .tsv; export the events of BORIS there")
-    return found
 
 
 def _read_export(path: Path, reading: _Reading) -> None:
@@ -191,8 +190,18 @@ def _record(source: str, cells: Mapping[str, str], modifiers: Sequence[str], rea
         if reading.index.find(first) != chapters[0].video_id:
             text = f"observation {observation!r} has several media files and this export not the length of each"
             raise ValueError(f"{text}; export again with BORIS 8, or name the .boris project instead")
+    _keep_to_one_observation(observation, chapters, reading)
     of_state = (observation or chapters[0].video_id, cells.get("subject", ""), cells["behavior"])
     return _Record(source, cells, chapters, (*of_state, *(cells[name] for name in modifiers)))
+
+
+def _keep_to_one_observation(observation: str, chapters: Sequence[Chapter], reading: _Reading) -> None:
+    """Two observers of one video, or one observation that was exported twice, would count its events twice."""
+    for chapter in chapters if observation else ():
+        first, file = reading.observations.setdefault(chapter.video_id, (observation, reading.export))
+        if (first, file) != (observation, reading.export):
+            where = f" of {file}" if file != reading.export else ""
+            raise ValueError(f"{chapter.video_id} is already in observation {first!r}{where}; keep one of the two")
 
 
 def _parts(media: str, source: str, durations: str, offset: str, *, index: VideoIndex) -> Sequence[Chapter]:

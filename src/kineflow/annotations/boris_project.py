@@ -18,7 +18,7 @@ from pathlib import Path
 from kineflow.annotations.boris_csv import OBSERVATION
 from kineflow.annotations.chapters import Chapter, ClockEvent, cut, line_up
 from kineflow.annotations.json_file import Node, read_json
-from kineflow.annotations.matching import UnknownVideoError, VideoIndex
+from kineflow.annotations.matching import AmbiguousVideoError, UnknownVideoError, VideoIndex
 from kineflow.annotations.model import Annotations, Event, Problems
 from kineflow.errors import AnnotationError
 
@@ -96,7 +96,7 @@ def _players(observation: Node, reading: _Reading) -> list[list[Chapter]]:
         try:
             keys = [reading.index.find(name) for name in names]
         except UnknownVideoError as err:
-            if not players:
+            if not players or isinstance(err, AmbiguousVideoError):
                 raise AnnotationError(f"{files.source}: {err}") from err
             continue
         start_sec = offsets.get(number, 0.0).number()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kineflow.annotations.delimited import Row, read_rows, unique_header
+from kineflow.annotations.folder import file_or_folder
 from kineflow.annotations.matching import UnknownVideoError, VideoIndex
 from kineflow.annotations.model import Annotations, FrameTable, Problems
 from kineflow.errors import AnnotationError
@@ -52,13 +53,16 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
 
 
 def _find_video(index: VideoIndex, table: Path, root: Path) -> str:
-    """By its place in the folder where that mirrors the videos' folders, else by its bare name."""
-    if table != root:
-        try:
-            return index.find(table.relative_to(root).with_suffix("").as_posix())
-        except UnknownVideoError:
-            pass
-    return index.find(table.stem)
+    """By its place in the folder where that mirrors the videos' folders; else by its bare name, of a video in none."""
+    if table == root:
+        return index.find(table.stem)
+    try:
+        return index.find(table.relative_to(root).with_suffix("").as_posix())
+    except UnknownVideoError:
+        key = index.find(table.stem)
+        if "/" in key:
+            raise
+        return key
 
 
 def parse_table(path: Path, problems: Problems) -> FrameTable:
@@ -117,12 +121,6 @@ def _contradiction(cells: np.ndarray, columns: np.ndarray, background: int | Non
 
 
 def _tables(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
+    if not path.exists():
         raise AnnotationError(f"{path}: the folder of per-frame tables is not there; correct data.annotations")
-    found = [item for item in path.rglob("*") if item.suffix.lower() in (".csv", ".tsv")]
-    tables = sorted(item for item in found if not item.name.startswith("."))
-    if not tables:
-        raise AnnotationError(f"{path}: holds no .csv or .tsv; put one table for each video there")
-    return tables
+    return file_or_folder(path, (".csv", ".tsv"), wanted="one table for each video")

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kineflow.annotations.delimited import read_lines
+from kineflow.annotations.folder import files_inside
 from kineflow.annotations.listed import Listed
 from kineflow.annotations.matching import VideoIndex
 from kineflow.annotations.model import Annotations, Problems
@@ -64,12 +65,12 @@ def files_beside(name: str) -> tuple[str, ...]:
 
 def _lists(path: Path) -> list[Path]:
     if path.is_dir():
-        matches = [match for item in path.iterdir() if (match := LIST.match(item.name))]
-        splits = sorted({match["split"] for match in matches})
+        found = {item: match["split"] for item in files_inside(path, (".txt",)) if (match := LIST.match(item.name))}
+        splits = sorted(set(found.values()))
         if len(splits) != 1:
             held = f"the splits {', '.join(splits)}" if splits else "no <class>_test_split1.txt"
             raise AnnotationError(f"{path}: holds {held}; name one list of one split in data.annotations")
-        return sorted(path.glob(f"*_test_split{splits[0]}.txt"))
+        return list(found)
     patterns = files_beside(path.name)
     if not patterns:
         raise AnnotationError(f"{path}: not a list of HMDB-51; name one such as brush_hair_test_split1.txt")

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kineflow.annotations.delimited import named_cells, read_rows, require_columns, unique_header
+from kineflow.annotations.folder import file_or_folder
 from kineflow.annotations.listed import ROLES, Listed
 from kineflow.annotations.matching import VideoIndex
 from kineflow.annotations.model import Annotations
@@ -27,10 +28,7 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
         AnnotationError: a column is missing, or a row is malformed or names an unknown video.
     """
     listed = Listed(VideoIndex(videos))
-    files = sorted(item for item in path.glob("*.csv") if item.name[0] != ".") if path.is_dir() else [path]
-    if not files:
-        raise AnnotationError(f"{path}: holds no .csv; put the files of Kinetics there")
-    for file in files:
+    for file in file_or_folder(path, (".csv",), wanted="the files of Kinetics"):
         rows = read_rows(file)
         first = next(rows, None)
         if first is None:

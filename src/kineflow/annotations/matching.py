@@ -2,7 +2,7 @@
 
 import difflib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 # fmt: off
@@ -19,63 +19,118 @@ class UnknownVideoError(LookupError):
     """No video, or more than one, has the name; `str(error)` says so and what to do."""
 
 
-class VideoIndex:
-    """Finds videos by the names that annotations use; each look-up takes constant time.
+class AmbiguousVideoError(UnknownVideoError):
+    """Several videos may be meant, or the one that is meant goes by a contradicting name already."""
 
-    A name matches a key if one is the end of the other, folder by folder (annotations written on another machine
-    hold absolute paths, those written beside the videos hold bare names). Failing that, the same without the
-    extension. Two candidates are an error, never a choice.
+
+class VideoIndex:
+    """Finds videos by the names that one set of annotations uses; each look-up takes constant time.
+
+    A name matches a key if it is the key's end, folder by folder, or if the key is its end: annotations written on
+    another machine hold absolute paths, those written beside the videos hold bare names. Failing that, the same without
+    the extension. The same name in another folder is another video: where the source has folders, a relative path with
+    one never means a video at its top; where it has none, all relative paths must name one folder, the source itself.
+    Two candidates, or two names for one video of which neither is the other's end, are an error, never a choice.
     """
 
     def __init__(self, videos: Sequence[str]) -> None:
         self._videos = videos
         self._found: dict[str, str] = {}  # files name a video in thousands of rows
+        self._named: dict[str, str] = {}
+        self._is_flat = not any("/" in key for key in videos)
+        self._in_folder: str | None = None  # the first relative path with a folder that a flat source took
         self._hints_left = MAX_HINTS
-        self._exact: dict[str, list[str]] = {}
-        self._ends: dict[str, list[str]] = {}
-        self._stems: dict[str, list[str]] = {}
+        self._whole, self._whole_stems = dict[str, list[str]](), dict[str, list[str]]()
+        self._ends, self._stem_ends = dict[str, list[str]](), dict[str, list[str]]()
         for key in videos:
             plain = _normalised(key)
-            self._exact.setdefault(plain, []).append(key)
-            for index, ends in ((plain, self._ends), (_without_suffix(plain), self._stems)):
-                for end in _path_ends(index):
+            for name, whole, ends in (
+                (plain, self._whole, self._ends),
+                (_without_suffix(plain), self._whole_stems, self._stem_ends),
+            ):
+                whole.setdefault(name, []).append(key)
+                for end in _path_ends(name):
                     ends.setdefault(end, []).append(key)
 
     def find(self, name: str) -> str:
         """The key of the video that `name` means.
 
         Raises:
-            UnknownVideoError: no video has it, or several have.
+            UnknownVideoError: no video has it.
+            AmbiguousVideoError: several have it, or it contradicts a name before.
         """
         if name not in self._found:
-            self._found[name] = self._search(name)
+            key = self._search(name)
+            first = self._named.get(key, name)
+            if not _agree(first, name):
+                raise AmbiguousVideoError(
+                    f"{name!r} and {first!r} are two paths, and {key} could be either; write the path under the source"
+                )
+            self._keep_to_one_folder(name, key)
+            self._named[key] = max(first, name, key=lambda known: len(_normalised(known).split("/")))
+            self._found[name] = key
         return self._found[name]
+
+    def _keep_to_one_folder(self, name: str, key: str) -> None:
+        folder = PurePosixPath(_normalised(name)).parent
+        if "/" in key or folder == PurePosixPath(".") or _is_absolute(_normalised(name)):
+            return
+        first = self._in_folder = self._in_folder or name
+        if PurePosixPath(_normalised(first)).parent != folder:
+            text = f"{name!r} and {first!r} are in two folders, and {key} in none"
+            raise AmbiguousVideoError(f"{text}; let the source be the folder above, or write paths under the source")
 
     def _search(self, name: str) -> str:
         plain = _normalised(name)
-        ends = _path_ends(plain)  # longest first: the key may be the end of an absolute path
-        found = next((self._exact[end] for end in ends if end in self._exact), None) or self._ends.get(plain, [])
-        if not found:
-            found = self._stems.get(plain, []) or self._stems.get(_without_suffix(plain), [])
-        if not found:
-            bare = PurePosixPath(_without_suffix(plain)).name
-            if "/" not in plain or plain.startswith("/") or ":" in plain.split("/")[0]:
-                found = self._stems.get(bare, [])
+        stem = _without_suffix(plain)
+        found = (
+            self._within(plain, self._whole)
+            or self._ends.get(plain)
+            or self._stem_ends.get(plain)  # a name whose last dot begins no extension of a video
+            or self._within(stem, self._whole_stems)
+            or self._stem_ends.get(stem)
+            or []
+        )
         if len(found) == 1:
             return found[0]
-        raise UnknownVideoError(self._why(name, found))
+        if found:
+            named = " or ".join(found[:3])
+            raise AmbiguousVideoError(f"{name!r} could be {named}; write the path under the source")
+        raise UnknownVideoError(self._why(name, stem))
 
-    def _why(self, name: str, found: Sequence[str]) -> str:
+    def _within(self, plain: str, whole: Mapping[str, list[str]]) -> list[str]:
+        """The keys that are the end of a path, the longest of them."""
+        for end in _path_ends(plain):
+            if end in whole and ("/" in end or end == plain or self._is_flat or _is_absolute(plain)):
+                return whole[end]
+        return []
+
+    def _why(self, name: str, stem: str) -> str:
         if not name.strip():
             return "no video is named; fill in its name"
-        if found:
-            return f"{name!r} could be {' or '.join(found[:3])}; write the path under the source"
+        if elsewhere := self._stem_ends.get(PurePosixPath(stem).name):
+            place = "in another folder" if "/" in elsewhere[0] else "in no folder"
+            return (
+                f"video {name!r} is not in the source, where {elsewhere[0]} is {place}; write the path under the source"
+            )
         near = []
         if self._hints_left > 0:  # a search through all names; thousands of rows may be wrong
             self._hints_left -= 1
             near = difflib.get_close_matches(name, self._videos[:MAX_SEARCHED], n=1, cutoff=0.75)
         hint = f" (nearest: {near[0]})" if near else ""
         return f"video {name!r} is not in the source{hint}; add the video or remove the row"
+
+
+def _agree(first: str, second: str) -> bool:
+    """Whether one of two names is the end of the other, extensions aside."""
+    parts = [_without_suffix(_normalised(name)).split("/") for name in (first, second)]
+    shorter = min(map(len, parts))
+    return parts[0][-shorter:] == parts[1][-shorter:]
+
+
+def _is_absolute(plain: str) -> bool:
+    """Whether a path starts at a root, a drive or an address."""
+    return plain.startswith("/") or ":" in plain.split("/")[0]
 
 
 def _normalised(name: str) -> str:

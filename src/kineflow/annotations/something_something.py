@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from kineflow.annotations.folder import files_inside, names_inside
 from kineflow.annotations.json_file import Node, read_json
 from kineflow.annotations.listed import ROLES, Listed
 from kineflow.annotations.matching import VideoIndex
@@ -46,7 +47,13 @@ def files_beside(name: str) -> tuple[str, ...]:
 
 def _lists(path: Path) -> dict[str, Path]:
     """The lists that are there, by `train`, `validation`, `test` and `labels`."""
-    first = next(iter(sorted(path.glob("*labels.json"))), path) if path.is_dir() else path
+    first = path
+    if path.is_dir():
+        inside = [item for item in files_inside(path, (".json",)) if item.name.endswith("labels.json")]
+        if len(inside) != 1:
+            names = names_inside(path, inside)
+            raise AnnotationError(f"{path}: holds the class lists {names}; name a train.json in data.annotations")
+        first = inside[0]
     found = {LIST.search(name)[1]: first.with_name(name) for name in files_beside(first.name)}  # type: ignore[index]
     found = {name: item for name, item in found.items() if item.is_file()}
     if "labels" not in found or len(found) < 2:

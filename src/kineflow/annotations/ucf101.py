@@ -10,9 +10,11 @@ Train lists hold `Class/v_Class_g08_c01.avi 1`, the number counting classes from
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kineflow.annotations.delimited import read_lines
+from kineflow.annotations.folder import files_inside, names_inside
+from kineflow.annotations.listed import find_any
 from kineflow.annotations.matching import UnknownVideoError, VideoIndex
 from kineflow.annotations.model import Annotations, Event, Problems
 from kineflow.errors import AnnotationError
@@ -54,7 +56,7 @@ def read(path: Path, videos: Sequence[str]) -> Annotations:
     keys: dict[str, ListedVideo] = {}
     for video in split.videos:
         try:
-            key = index.find(video.name)
+            key = find_any(index, (video.name, PurePosixPath(video.name).name))  # names say the class too
         except UnknownVideoError as err:
             problems.add(video.source, str(err))
             continue
@@ -102,9 +104,9 @@ def _train_list(path: Path) -> Path:
         if not path.name.startswith("trainlist"):
             raise AnnotationError(f"{path}: not a UCF-101 train list; name trainlist01.txt, 02 or 03")
         return path
-    found = sorted(path.glob("trainlist*.txt"))
+    found = [item for item in files_inside(path, (".txt",)) if item.name.startswith("trainlist")]
     if len(found) != 1:
-        names = ", ".join(item.name for item in found) or "none"
+        names = names_inside(path, found)
         raise AnnotationError(f"{path}: holds the train lists {names}; name one of them in data.annotations")
     return found[0]
 

@@ -89,10 +89,10 @@ def as_boris_csv(found: Annotations, timestamps_sec: Mapping[str, NDArray[np.flo
 
 
 def as_frame_csv(found: Annotations, timestamps_sec: Mapping[str, NDArray[np.float64]]) -> Written:
-    """A table for each video, with a row of 0, 1 or -1 for each frame.
+    """A table for each video, in folders like those of the videos, with a row of 0, 1 or -1 for each frame.
 
     Raises:
-        AnnotationError: nothing would be left, two videos share a name, or a behaviour has a reserved name.
+        AnnotationError: nothing would be left, two videos differ by extension only, or a behaviour has a reserved name.
     """
     events = [_over_whole_video(event, timestamps_sec) for event in found.events]
     points = sum(event.stop_sec is None for event in events)
@@ -106,9 +106,9 @@ def as_frame_csv(found: Annotations, timestamps_sec: Mapping[str, NDArray[np.flo
     for event in events:
         by_video.setdefault(event.video_id, []).append(event)
     for key, own in by_video.items():
-        name = f"{PurePosixPath(key).stem}.csv"
+        name = f"{PurePosixPath(key).with_suffix('')}.csv"
         if name in files:
-            raise AnnotationError(f"two videos are named {PurePosixPath(key).stem}, and a table goes by it; rename one")
+            raise AnnotationError(f"two videos are named {name[:-4]}, and a table goes by it; rename one")
         table = found.frame_tables.get(key)
         values_NK = table.values if table else label_frames(own, timestamps_sec[key], behaviours)
         files[name] = _csv([["frame", *behaviours], *([i, *row] for i, row in enumerate(values_NK.tolist()))])

@@ -18,6 +18,8 @@ from kineflow.data.splits import (
 )
 from kineflow.errors import DataError
 
+WITHOUT_LISTS = "set splits.kind: group_kfold and splits.test: none (or groups)"
+
 
 def deal_test_groups(
     counts: GroupCounts, known: Mapping[str, str], *, test_fraction: float, seed: int
@@ -109,22 +111,33 @@ def named_test_groups(names: Collection[str], clips: pd.DataFrame) -> set[str]:
     return held_out
 
 
+def official_test_role(roles: Collection[str | None]) -> str:
+    """The official role that is tested on, from those of the labelled videos.
+
+    Many sets (Kinetics-400, Something-Something, ActivityNet) publish no labels of their test list, and are reported on
+    their validation list: without a labelled `test`, `val` is the test side.
+    """
+    return "test" if "test" in roles else "val"
+
+
 def official_test_clips(clips: pd.DataFrame, videos: pd.DataFrame) -> set[str]:
-    """The clip_ids that the official lists put into test; `train` and `val` of the lists are development.
+    """The clip_ids that the official lists hold out, see `official_test_role`; all others are development.
 
     Raises:
         DataError: a video with clips has no official role, or a side is empty.
     """
-    roles = dict(zip(videos["video_id"], videos["official_role"], strict=True))
-    for video_id in sorted(set(clips["video_id"])):
-        if roles.get(video_id) not in ("train", "val", "test"):
-            raise DataError(f"{video_id}: is in no official list; complete the lists, or set splits.kind: group_kfold")
+    official = dict(zip(videos["video_id"], videos["official_role"], strict=True))
+    roles = {video_id: official.get(video_id) for video_id in sorted(set(clips["video_id"]))}
+    for video_id, role in roles.items():
+        if role not in ("train", "val", "test"):
+            raise DataError(f"{video_id}: is in no official list; complete the lists, or {WITHOUT_LISTS}")
+    tested = official_test_role(set(roles.values()))
     test = {
         clip_id
         for clip_id, video_id in zip(clips["clip_id"], clips["video_id"], strict=True)
-        if roles[video_id] == "test"
+        if roles[video_id] == tested
     }
     if not test or len(test) == len(clips):
-        side = "test" if not test else "train"
-        raise DataError(f"the official lists put no clip into {side}; set splits.kind: group_kfold")
+        side = "test or val" if not test else "train"
+        raise DataError(f"the official lists put no clip into {side}; complete them, or {WITHOUT_LISTS}")
     return test

@@ -13,6 +13,7 @@ SMALL_CLIPS = 300  # from scratch: fewer clips want the small model and many epo
 MAX_CLIP_FPS, MAX_FRAME_FPS = 30.0, 15.0
 SHORT_SIDE_PX = 112
 STEP_PX = 16
+POINT_WINDOW_SEC = 2.0  # point events are over in a moment; some room before and after, as nobody marks them exactly
 MIN_GROUPS_FOR_TEST, MIN_CLIPS_FOR_TEST = 8, 150
 
 
@@ -96,16 +97,27 @@ def _clips(found: Survey, task: str, fps: float) -> list[Change]:
         ]
     origin = "videos" if found.whole_videos else "events"
     reason = "each video is one clip" if found.whole_videos else "videos hold several events"
-    shortest = int(found.shortest_event_sec * fps)
+    window = _point_window(found, fps)
+    shortest_sec = min(filter(None, (found.shortest_event_sec, window.value)), default=0.0)
+    shortest = int(shortest_sec * fps)
     num_frames = 16 if shortest >= 16 else 8
     frames_reason = f"the shortest clip has {shortest} frames at {fps:g} fps"
     return [
         Change("clips.from", origin, reason),
-        Change("clips.window_sec", None),
+        window,
         *_plain_clips(),
         Change("clips.min_frames", max(2, min(8, shortest)), frames_reason),
         *(Change(f"streams.{stream}.num_frames", num_frames, frames_reason) for stream in STREAM_NAMES),
     ]
+
+
+def _point_window(found: Survey, fps: float) -> Change:
+    """The length of a clip around a point event, or none where there are no such events."""
+    if not found.num_points:
+        return Change("clips.window_sec", None)
+    window_sec = max(POINT_WINDOW_SEC, round(8 / fps, 3))
+    reason = f"around each of {found.num_points} point events, which last no time; set it to what they take"
+    return Change("clips.window_sec", window_sec, reason)
 
 
 def _plain_clips() -> list[Change]:
@@ -120,10 +132,12 @@ def _plain_clips() -> list[Change]:
 
 def _splits(found: Survey) -> tuple[int, list[Change]]:
     num_groups = len(found.group_sizes)
-    if found.official:
-        return 3, [
-            Change("splits.kind", "official", "the annotations state train and test"),
-            Change("splits.num_folds", 3, "validation comes out of the official train groups"),
+    if found.official_test is not None:
+        folds = min(3, found.official_groups)
+        sides = "test" if found.official_test == "test" else "val, and no test: val is tested on"
+        return folds, [
+            Change("splits.kind", "official", f"the annotations state train and {sides}"),
+            Change("splits.num_folds", folds, f"validation comes out of the {found.official_groups} other groups"),
             Change("splits.test", "official"),
             Change("splits.test_fraction", 0.0),
         ]

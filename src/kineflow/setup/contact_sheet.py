@@ -15,8 +15,9 @@ from kineflow.annotations.guess import choose_format
 from kineflow.annotations.locate import list_videos, local_annotations
 from kineflow.annotations.writers import states
 from kineflow.errors import DataError, DecodeError, ParamsError
+from kineflow.setup.against_videos import Held, hold_against_videos, named, without_videos
 from kineflow.setup.contact_page import Strip, draw_page, save_page
-from kineflow.setup.convert import frame_times
+from kineflow.setup.out_path import require_place
 from kineflow.setup.survey import choose_group_rule
 from kineflow.store import home
 from kineflow.video.decode import DecodedFrame, decode_frames, open_video
@@ -60,23 +61,28 @@ def draw_contact_sheet(
         max_pages: what is beyond is left out and noted.
 
     Raises:
-        DataError: the annotations are malformed, hold no label, or no clip can be shown.
-        ParamsError: `out` is no `.png`, or the format or the rule is unknown.
+        DataError: the annotations are malformed or do not fit the videos, hold no label, or no clip can be shown.
+        ParamsError: `out` is no `.png` or cannot be written, or the format or the rule is unknown.
         ServiceError: S3 is out of reach.
     """
     if out.suffix.lower() != ".png":
         raise ParamsError(f"{out}: a contact sheet is a .png; name --out so")
+    require_place(out)
     keys = [info.key for info in list_videos(videos)]
     known, _ = choose_format(annotations, format, keys)
     found = known.read(local_annotations(annotations, known, home=home()), keys)
     group_of = assign_groups(group_from or choose_group_rule(keys, found)[0], keys, found)
-    cells = _choose(_events(found, videos), group_of)
+    held = hold_against_videos(found, videos, whole_videos=False)
+    cells = _choose(_events(without_videos(found, set(held.unreadable)), held), group_of)
     if not cells:
         raise DataError(f"{annotations}: holds no label of a video in {videos}; there is nothing to draw")
     seen = {label for label, _ in cells}
     classes = [label for label in found.labels if label in seen]
     groups = sorted({group for _, group in cells}, key=_natural)
-    notes = [f"{label} never occurs" for label in found.labels if label not in seen]
+    broken = [f"{key} ({reason})" for key, reason in held.unreadable.items()]
+    notes = [*named(f"{len(broken)} videos are not shown, for they cannot be decoded", broken), *held.notes]
+    where = " in the others" if broken else ""
+    notes += [f"{label} never occurs{where}" for label in found.labels if label not in seen]
     blocks = [(some, others) for some in _parts(classes, rows) for others in _parts(groups, columns)]
     if len(blocks) > max_pages:
         notes.append(f"{max_pages} of {len(blocks)} pages are drawn; see --max-pages, --rows and --columns")
@@ -90,11 +96,9 @@ def draw_contact_sheet(
     return Sheet(tuple(pages), len(classes), len(groups), len(classes) * len(groups) - len(cells), tuple(notes))
 
 
-def _events(found: Annotations, videos: str) -> list[Event]:
+def _events(found: Annotations, held: Held) -> list[Event]:
     """All labels, those of frames as states."""
-    if found.frame_tables:
-        return states(found, frame_times(found, videos, points_too=False))[0]
-    return list(found.events)
+    return states(found, held.times_sec)[0] if found.frame_tables else list(found.events)
 
 
 def _parts(names: Sequence[str], size: int) -> list[Sequence[str]]:

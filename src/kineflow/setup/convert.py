@@ -1,21 +1,17 @@
 """`kineflow convert`: any readable annotations as BORIS CSV, per-frame CSV or a manifest."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from kineflow import storage
 from kineflow.annotations import Annotations
 from kineflow.annotations.guess import choose_format
 from kineflow.annotations.locate import list_videos, local_annotations
-from kineflow.annotations.timing import fit_frame_tables
 from kineflow.annotations.writers import Written, as_boris_csv, as_frame_csv, as_manifest
 from kineflow.errors import DataError, ParamsError
+from kineflow.setup.against_videos import hold_against_videos, named, without_videos
+from kineflow.setup.out_path import require_place
 from kineflow.store import home
-from kineflow.video.probe_cache import VideoFile, probe_all
 
 TARGETS = ("boris_csv", "frame_csv", "manifest")
 
@@ -41,55 +37,38 @@ def convert(annotations: str, videos: str, format: str | None, target: str, out:
         out: the file to write, or, for `frame_csv`, the folder to make.
 
     Raises:
-        DataError: the annotations are malformed, a video is missing or undecodable, or the target cannot hold them.
-        ParamsError: an unknown target or format, or `out` exists.
+        DataError: the annotations are malformed or do not fit the videos, or the target cannot hold them.
+        ParamsError: an unknown target or format, or `out` exists or cannot be written.
         ServiceError: S3 is out of reach.
     """
     if target not in TARGETS:
         raise ParamsError(f"--to {target!r} is no format to write; known: {', '.join(TARGETS)}")
     if out.exists():
         raise ParamsError(f"{out} exists and would be lost; name another --out")
+    require_place(out)
     keys = [info.key for info in list_videos(videos)]
     known, reason = choose_format(annotations, format, keys)
     found = known.read(local_annotations(annotations, known, home=home()), keys)
     if not found.events and not found.frame_tables:
         raise DataError(f"{annotations}: holds no label; nothing was written")
-    if target == "manifest":
-        written = as_manifest(found)
-    elif target == "boris_csv":
-        written = as_boris_csv(found, frame_times(found, videos, points_too=False))
-    else:
-        written = as_frame_csv(found, frame_times(found, videos, points_too=True))
+    written = as_manifest(found) if target == "manifest" else _with_times(found, videos, target)
     _write(written, out)
     return Conversion(known.name, reason, len(written.files), written.notes)
 
 
-def frame_times(found: Annotations, videos: str, *, points_too: bool) -> dict[str, NDArray[np.float64]]:
-    """Times of the frames of the videos whose labels need them, by decoding; kept in the workspace's store.
-
-    Args:
-        found: labels of whole videos and of frames need them.
-        videos: their folder or s3:// prefix.
-        points_too: whether states and points with times need them as well.
-
-    Raises:
-        DataError: a video cannot be decoded, or a per-frame table has another number of rows than it has frames.
-    """
-    wanted = set(found.frame_tables) | {e.video_id for e in found.events if points_too or e.start_sec is None}
-    files = []
-    for info in list_videos(videos):
-        if info.key in wanted:
-            sha256 = storage.sha256_of(videos, info, cache_dir=home() / "objects")
-            files.append(VideoFile(info.key, storage.join(videos, info.key), sha256, info.num_bytes))
-    if not files:
-        return {}
-    probed, _ = probe_all(files, home=home(), label="frame times")
-    for key, result in probed.items():
-        if result.reason is not None:
-            raise DataError(f"{key}: its frames are needed and {result.reason}; replace the video or its annotations")
-    times_sec = {key: result.timestamps_sec() for key, result in probed.items()}
-    fit_frame_tables(found.frame_tables, {key: len(times) for key, times in times_sec.items()})
-    return times_sec
+def _with_times(found: Annotations, videos: str, target: str) -> Written:
+    """What holds against the videos; of a video that cannot be decoded, what needs no frames."""
+    held = hold_against_videos(found, videos)
+    broken = [f"{key} ({reason})" for key, reason in held.unreadable.items()]
+    if target == "frame_csv":
+        notes = named(f"{len(broken)} videos are left out, for they cannot be decoded", broken)
+        written = as_frame_csv(without_videos(found, set(held.unreadable)), held.times_sec)
+    else:
+        notes = named(f"{len(broken)} videos cannot be decoded; only events with times are written, unchecked", broken)
+        unplaced = without_videos(found, set(held.unreadable))
+        timed = [e for e in found.events if e.video_id in held.unreadable and e.start_sec is not None]
+        written = as_boris_csv(replace(unplaced, events=[*unplaced.events, *timed]), held.times_sec)
+    return replace(written, notes=(*notes, *held.notes, *written.notes))
 
 
 def _write(written: Written, out: Path) -> None:

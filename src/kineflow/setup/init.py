@@ -11,6 +11,7 @@ from kineflow.annotations.locate import list_videos
 from kineflow.errors import ParamsError
 from kineflow.params import parse_params
 from kineflow.setup.choices import choose, look_at_machine, reasons
+from kineflow.setup.out_path import require_place
 from kineflow.setup.presets import preset_text, write_params
 from kineflow.setup.survey import Survey, data_name, survey
 from kineflow.setup.yaml_text import Change, change_values
@@ -68,6 +69,7 @@ def init_project(
     """
     if task not in ("clip", "frame"):
         raise ParamsError(f"task {task!r} is unknown; known: clip, frame")
+    require_place(out)
     known, reason = choose_format(annotations, format, [info.key for info in list_videos(videos)])
     format = known.name
     found = survey(videos, annotations, known, task=task, group_from=group_from)

@@ -9,6 +9,7 @@ import yaml
 
 from kineflow.errors import ParamsError
 from kineflow.params import parse_params
+from kineflow.setup.out_path import require_place
 from kineflow.setup.yaml_text import change_values
 
 
@@ -58,6 +59,7 @@ def use_preset(name: str, out: Path, overrides: Mapping[str, str], *, force: boo
     Raises:
         ParamsError: no such preset, key or value; or `out` exists with changes of the user.
     """
+    require_place(out)
     values = {key: _parse(key, value) for key, value in overrides.items()}
     text = change_values(preset_text(name), values, where=f"preset {name}")
     parse_params(yaml.safe_load(text), where=f"preset {name}")

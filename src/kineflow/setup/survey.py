@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -13,7 +13,8 @@ from kineflow.annotations import Annotations, Format, MalformedAnnotationsError
 from kineflow.annotations.boris_csv import OBSERVATION
 from kineflow.annotations.groups import assign_groups
 from kineflow.annotations.locate import hash_files, list_videos, local_annotations
-from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames
+from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames, row_differences
+from kineflow.data.held_out import official_test_role
 from kineflow.errors import AnnotationError
 from kineflow.store import home
 from kineflow.tables import RESERVED_LABELS
@@ -40,8 +41,10 @@ class Survey:
         group_sizes: annotated videos by group.
         group_rule: as in data.group_from; `group_reason` says why it was chosen.
         whole_videos: whether each annotated video is one clip.
-        shortest_event_sec, event_sec: of the labelled pieces, the shortest and the median.
-        official: whether the annotations state train and test.
+        shortest_event_sec, event_sec: of the labelled pieces that last, the shortest and the median; 0 without any.
+        num_points: events that last no time.
+        official_test: `test` or `val`, the official role that is tested on; None: the annotations state no two sides.
+        official_groups: so many are left to train on then.
         quarantined: reason by key, of the videos that cannot be decoded.
         unannotated: keys of the videos that no annotation names.
         problems: what must be corrected before a run, with file and row.
@@ -64,7 +67,9 @@ class Survey:
     whole_videos: bool
     shortest_event_sec: float
     event_sec: float
-    official: bool
+    num_points: int
+    official_test: str | None
+    official_groups: int
     quarantined: Mapping[str, str]
     unannotated: Sequence[str]
     problems: Sequence[str] = field(default_factory=list)
@@ -148,6 +153,7 @@ def _summary(
     problems: list[str],
 ) -> Survey:
     durations = {key: float(info.values["duration_sec"]) for key, info in good.items()}
+    frames = {key: int(info.values["num_frames"]) for key, info in good.items()}
     aspects = [info.values["width"] / info.values["height"] for info in good.values()]
     annotated = {event.video_id for event in found.events} | set(found.frame_tables)
     counts, carriers = _label_counts(found, good, task)
@@ -158,6 +164,7 @@ def _summary(
     whole = all(per_video[key] == 1 and longest[key] >= 0.8 * durations.get(key, 0.0) for key in per_video)
     sizes = Counter(groups[key] for key in groups if key in annotated)
     problems = problems or _misfits(found, good, sizes, task, rule)  # without annotations they would mean nothing
+    tested, development, misfit = _official_sides(found, groups, annotated & set(good))
     label_groups = {label: len({groups[key] for key in keys if key in groups}) for label, keys in carriers.items()}
     return Survey(
         num_videos=len(probed),
@@ -176,11 +183,17 @@ def _summary(
         whole_videos=whole,
         shortest_event_sec=min(lengths, default=0.0),
         event_sec=median(lengths) if lengths else 0.0,
-        official=bool(found.roles),
+        num_points=sum(event.start_sec is not None and event.stop_sec is None for event in found.events),
+        official_test=tested,
+        official_groups=len(development),
         quarantined=quarantined,
         unannotated=sorted(set(probed) - annotated),
         problems=problems,
-        warnings=_warnings(counts, label_groups, rule, reason),
+        warnings=[
+            *_warnings(counts, label_groups, rule, reason),
+            *misfit,
+            *row_differences(found.frame_tables, frames),
+        ],
     )
 
 
@@ -220,6 +233,27 @@ def _warnings(counts: Mapping[str, float], label_groups: Mapping[str, int], rule
         elif label_groups.get(label) == 1:
             warnings.append(f"{label} occurs in one group only; it cannot be cross-validated")
     return warnings
+
+
+def _official_sides(
+    found: Annotations, groups: Mapping[str, str], labelled: Set[str]
+) -> tuple[str | None, set[str], list[str]]:
+    """The official role that is tested on, the groups of the others, and why there is none where roles are stated."""
+    roles = {key: found.roles.get(key) for key in sorted(labelled)}
+    if not any(roles.values()):
+        return None, set(), []
+    unlisted = [key for key, role in roles.items() if not role]
+    tested = official_test_role(set(roles.values()))
+    development = {groups[key] for key, role in roles.items() if role != tested and key in groups}
+    if unlisted:
+        lack = f"{len(unlisted)} annotated videos have none ({unlisted[0]})"
+    elif tested not in roles.values():
+        lack = "none is test or val"
+    elif len(development) < 2:
+        lack = f"the other side of {tested} has {len(development)} groups, and validation needs one of two"
+    else:
+        return tested, development, []
+    return None, set(), [f"the official roles are not used: {lack}"]
 
 
 def _label_counts(

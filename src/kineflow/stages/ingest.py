@@ -11,7 +11,7 @@ from kineflow import storage
 from kineflow.annotations import Annotations
 from kineflow.annotations.groups import assign_groups
 from kineflow.annotations.locate import fetch_annotations
-from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames
+from kineflow.annotations.timing import check_times, fit_frame_tables, label_frames, row_differences
 from kineflow.errors import DataError, ParamsError
 from kineflow.params import Params
 from kineflow.stages import paths, raw_videos
@@ -67,6 +67,10 @@ def run(params: Params, report: StageReport) -> None:
     write_table(paths.FRAME_LABELS, FRAME_LABELS, labels)
     write_table(paths.NEAR_COPIES, NEAR_COPIES, near_copies_table(videos, good, groups))
     _report(report, videos, probed, annotations, params.task)
+    for note in row_differences(
+        annotations.frame_tables, {key: info.values["num_frames"] for key, info in good.items()}
+    ):
+        report.note(note)
 
 
 def videos_table(

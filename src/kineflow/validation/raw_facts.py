@@ -1,10 +1,11 @@
-"""Facts about the tables that `ingest` makes: one row for each video, event, labelled video, class, data set."""
+"""Facts about the tables that `ingest` makes: a row for each video, event, labelled video, label, class, data set."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 import pandas as pd
 
+from kineflow.annotations.timing import seconds_outside
 from kineflow.data.clips import extracted_frame_counts
 from kineflow.data.frame_labels import behaviours
 from kineflow.validation.exclusive_states import frames_with_several, overlapping_states
@@ -37,8 +38,8 @@ def raw_facts(
         subjects: the subjects that events may name; None: any.
         exclusive: sets of labels of which a subject shows at most one at a time.
     """
-    labelling = events if class_events is None else class_events
-    labelling = labelling if point_events else labelling[_whole_or_state(labelling)]
+    of_classes = events if class_events is None else class_events
+    labelling = of_classes if point_events else of_classes[_whole_or_state(of_classes)]
     ok_ids = set(videos.loc[videos["status"] == "ok", "video_id"])
     if task == "clip":
         classes = class_facts(labelling[labelling["video_id"].isin(ok_ids)], videos)
@@ -48,6 +49,7 @@ def raw_facts(
         "videos": video_facts(videos, labelling if task == "clip" else frame_labels, near_copies, fps=fps),
         "events": event_facts(events, videos, subjects=subjects, exclusive=exclusive),
         "labelled_videos": labelled_video_facts(frame_labels, videos, exclusive=exclusive),
+        "labels": label_facts(of_classes, labelling[labelling["video_id"].isin(ok_ids)], ok_ids),
         "classes": classes,
         "data_set": data_set_facts(videos, classes),
     }
@@ -124,9 +126,9 @@ def event_facts(
 ) -> pd.DataFrame:
     """One row for each event, with how far it reaches out of its video and how long it is.
 
-    `outside_sec` and `overlap` allow for one frame, as annotation tools round; `outside_sec` and `length_sec` are null
-    for whole-video events and for events of quarantined or unknown videos, `length_sec` for point events. `subject` is
-    null for events without one, and for all where any subject is allowed.
+    `outside_sec` is by the rule of `ingest`; `overlap` allows for one frame. `outside_sec`, `length_sec` are null for
+    whole-video events and for events of quarantined or unknown videos, `length_sec` for point events. `subject` is null
+    for events without one, and for all where any subject is allowed.
     """
     known = videos.set_index("video_id")
     ids = events["video_id"]
@@ -134,7 +136,15 @@ def event_facts(
     one_frame = duration / ids.map(known["num_frames"]).astype("float64").clip(lower=1)
     start, stop = events["start_sec"].astype("float64"), events["stop_sec"].astype("float64")
     usable = ids.map(known["status"]).eq("ok") & ~(start.isna() & stop.isna())
-    outside = np.maximum(-start.fillna(np.inf), stop.fillna(start) - duration - one_frame).clip(lower=0)
+    outside = pd.Series(
+        seconds_outside(
+            start.fillna(np.inf).to_numpy(),
+            stop.fillna(start).to_numpy(),
+            duration_sec=duration.to_numpy(),
+            frame_sec=one_frame.to_numpy(),
+        ),
+        index=events.index,
+    )
     named = events["subject"].fillna("") != ""
     subject = events["subject"].isin(list(subjects or ())).map({True: "known", False: "unknown"})
     frame_sec = (known["duration_sec"] / known["num_frames"].clip(lower=1)).astype("float64").fillna(0.0)
@@ -191,6 +201,23 @@ def labelled_video_facts(
             ],
         }
     ).reset_index(drop=True)
+
+
+def label_facts(events: pd.DataFrame, labelling: pd.DataFrame, ok_ids: Set[str]) -> pd.DataFrame:
+    """One row for each label of `events` whose label is a class; `without_clip` says why none of them makes a clip.
+
+    Args:
+        events: those whose label is a class.
+        labelling: those of them that clips are made of.
+        ok_ids: videos that can be decoded.
+    """
+    learnt = set(labelling["label"])
+    rows = []
+    for label, of_label in events.groupby("label"):
+        points = int(of_label["video_id"].isin(ok_ids).sum())
+        words = f"{points} point events" if points else f"{len(of_label)} events of videos that cannot be decoded"
+        rows.append((f"label {label}", None if label in learnt else words))
+    return pd.DataFrame(rows, columns=["item", "without_clip"], dtype="object")
 
 
 def class_facts(events: pd.DataFrame, videos: pd.DataFrame) -> pd.DataFrame:

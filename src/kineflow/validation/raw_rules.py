@@ -151,8 +151,14 @@ def _clip_rules(min_clips_per_class: int) -> tuple[Rule, ...]:
         Rule(
             "several_classes",
             "there must be at least two classes",
-            "annotate another one",
+            "annotate another one, or, where they are point events, set clips.window_sec",
             "stop", "data_set", "num_classes", *at_least(2),
+        ),
+        Rule(
+            "label_makes_clips",
+            "every label should make a clip",
+            "set clips.window_sec to make clips around point events, or name the labels to be learned in clips.classes",
+            "warn", "labels", "without_clip", *absent(), detail="without_clip",
         ),
         Rule(
             "class_has_enough_events",

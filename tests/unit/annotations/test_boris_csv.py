@@ -138,6 +138,22 @@ def test_live_observations_have_no_video(tmp_path: Path) -> None:
         read(tmp_path, row)
 
 
+def test_two_videos_of_one_name_are_not_taken_for_one(tmp_path: Path) -> None:
+    rows = [
+        row_8("bite", "POINT", time, id=name, media=f"/lab/{day}/a.mp4", source=f"player #1:/lab/{day}/a.mp4")
+        for time, name, day in (("1", "o1", "day1"), ("2", "o2", "day2"))
+    ]
+    (tmp_path / "events.csv").write_text("\n".join([HEADER_8, *rows]) + "\n")
+    with pytest.raises(
+        AnnotationError, match=r"events\.csv:3: '/lab/day2/a\.mp4' and '/lab/day1/a\.mp4' are two paths"
+    ):
+        annotations.read("boris_csv", tmp_path / "events.csv", videos=["a.mp4"])
+    with pytest.raises(
+        AnnotationError, match=r"csv:3: video '/lab/day2/a\.mp4' is not in the source, where day1/a\.mp4 is"
+    ):
+        annotations.read("boris_csv", tmp_path / "events.csv", videos=["day1/a.mp4"])
+
+
 def test_a_column_that_differs_within_a_video_says_nothing_about_it(tmp_path: Path) -> None:
     found = read(tmp_path, row_8("bite", "POINT", "1", arena="north"), row_8("bite", "POINT", "2", arena="south"))
     assert "arena" not in found.columns["clips/a.mp4"]
@@ -145,10 +161,10 @@ def test_a_column_that_differs_within_a_video_says_nothing_about_it(tmp_path: Pa
 
 def test_old_layout_with_lines_before_the_header(tmp_path: Path) -> None:
     text = (
-        "Observation id\to1\n\nMedia file(s)\n\nPlayer #1\tC:\\v\\a.mp4\n\nObservation date\t2016-05-01\n\n"
+        "Observation id\to1\n\nMedia file(s)\n\nPlayer #1\tC:\\clips\\a.mp4\n\nObservation date\t2016-05-01\n\n"
         "Time offset (s)\t2.0\n\nIndependent variables\nvariable\tvalue\nnest\tN7\n\n"
         "Time\tMedia file path\tTotal length\tFPS\tSubject\tBehavior\tBehavioral category\tComment\tStatus\n"
-        "3.0\tC:\\v\\a.mp4\t60\t25\t\tgroom\t\t\tSTART\n00:01:04.5\tC:\\v\\a.mp4\t60\t25\t\tgroom\t\t\tSTOP\n"
+        "3.0\tC:\\clips\\a.mp4\t60\t25\t\tgroom\t\t\tSTART\n00:01:04.5\tC:\\clips\\a.mp4\t60\t25\t\tgroom\t\t\tSTOP\n"
     )
     (tmp_path / "old.tsv").write_text(text)
     found = annotations.read("boris_csv", tmp_path / "old.tsv", videos=VIDEOS)
@@ -168,11 +184,24 @@ def test_aggregated_events(tmp_path: Path) -> None:
     assert times(found) == [("clips/a.mp4", "groom", 1.0, 2.5), ("clips/a.mp4", "bite", 3.0, None)]
 
 
-def test_a_folder_of_exports(tmp_path: Path) -> None:
+def test_a_folder_of_exports_with_its_subfolders(tmp_path: Path) -> None:
+    (tmp_path / "day2").mkdir()
     read(tmp_path, row_8("bite", "POINT", "1"), name="one.csv")
-    read(tmp_path, row_8("bite", "POINT", "2", media="b.mp4", source="b.mp4"), name="two.csv")
+    read(tmp_path / "day2", row_8("bite", "POINT", "2", id="o2", media="b.mp4", source="b.mp4"), name="one.csv")
     found = annotations.read("boris_csv", tmp_path, videos=VIDEOS)
-    assert times(found) == [("clips/a.mp4", "bite", 1.0, None), ("clips/b.mp4", "bite", 2.0, None)]
+    assert times(found) == [("clips/b.mp4", "bite", 2.0, None), ("clips/a.mp4", "bite", 1.0, None)]
+
+
+def test_a_video_has_one_observation(tmp_path: Path) -> None:
+    with pytest.raises(
+        AnnotationError, match=r"csv:3: clips/a\.mp4 is already in observation 'o1'; keep one of the two"
+    ):
+        read(tmp_path, row_8("bite", "POINT", "1"), row_8("bite", "POINT", "1.1", id="o2"))
+    (tmp_path / "both" / "anna").mkdir(parents=True)
+    read(tmp_path / "both", row_8("bite", "POINT", "1"))
+    read(tmp_path / "both" / "anna", row_8("bite", "POINT", "1.1"))
+    with pytest.raises(AnnotationError, match=r"a\.mp4 is already in observation 'o1' of anna/events\.csv; keep one"):
+        annotations.read("boris_csv", tmp_path / "both", videos=VIDEOS)
 
 
 @pytest.mark.parametrize(

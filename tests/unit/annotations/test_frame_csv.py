@@ -38,6 +38,15 @@ def test_tables_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> N
     }
 
 
+def test_a_table_in_a_folder_is_not_of_a_video_in_another(tmp_path: Path) -> None:
+    (tmp_path / "day2").mkdir()
+    (tmp_path / "day2" / "a.csv").write_text("groom\n0\n")
+    with pytest.raises(AnnotationError, match=r"'day2/a' is not in the source, where day1/a\.mp4 is in another folder"):
+        read(tmp_path)
+    found = annotations.read("frame_csv", tmp_path, videos=["a.mp4"])  # a flat source has no folders to mirror
+    assert list(found.frame_tables) == ["a.mp4"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -155,3 +155,24 @@ def test_not_utf8(tmp_path: Path, format_: str) -> None:
     (tmp_path / "a_test_split1.txt").write_bytes(b"a.mp4 1\n\xff\xfe 1\n")
     with pytest.raises(AnnotationError, match=r"a_test_split1\.txt:2: not UTF-8"):
         annotations.read(format_, tmp_path / "a_test_split1.txt", videos=["a.mp4"])
+
+
+def test_a_folder_is_read_with_its_subfolders_or_refused_by_name(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    write(inner, val__csv=f"{HEADER}sit,b,0,10,val\n", sit_test_split1__txt="b.avi 2\n", trainlist01__txt="",
+          a_labels__json="{}")  # fmt: skip
+    write(tmp_path, train__csv=f"{HEADER}jump,a,0,10,train\n", wave_test_split1__txt="a.avi 1\n", trainlist02__txt="",
+          b_labels__json="{}")  # fmt: skip
+    assert labels(annotations.read("kinetics", tmp_path, videos=["a.mp4", "b.mp4"])) == {
+        "a.mp4": ("jump", "train"),
+        "b.mp4": ("sit", "val"),
+    }
+    assert labels(annotations.read("hmdb51", tmp_path, videos=["a.avi", "b.avi"])) == {
+        "a.avi": ("wave", "train"),
+        "b.avi": ("sit", "test"),
+    }
+    with pytest.raises(AnnotationError, match=r"the train lists inner/trainlist01\.txt, trainlist02\.txt; name one"):
+        annotations.read("ucf101", tmp_path, videos=["a.avi"])
+    with pytest.raises(AnnotationError, match=r"the class lists b_labels\.json, inner/a_labels\.json; name a train"):
+        annotations.read("something_something", tmp_path, videos=["a.avi"])

@@ -41,7 +41,9 @@ def keys(draw: st.DrawFn) -> list[str]:
 def back(format_: str, written: Written, videos: list[str]) -> Annotations:
     with TemporaryDirectory() as folder:
         for name, text in written.files.items():
-            (Path(folder) / (name or "file.csv")).write_text(text, encoding="utf-8")
+            target = Path(folder) / (name or "file.csv")
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(text, encoding="utf-8")
         path = Path(folder) if format_ == "frame_csv" else Path(folder) / "file.csv"
         return annotations.read(format_, path, videos=videos)
 
@@ -90,7 +92,6 @@ def test_manifest(videos: list[str], data: st.DataObject) -> None:
 def test_frame_csv(videos: list[str], behaviours: list[str], data: st.DataObject) -> None:
     assume(not {"frame", "background", "Unnamed: 0"} & set(behaviours))
     stems = [PurePosixPath(key).stem for key in videos]
-    assume(len({_normalised(stem) for stem in stems}) == len(stems))
     assume(all(stem.strip() and not stem.startswith(".") for stem in stems))
     tables = {
         key: FrameTable(tuple(behaviours), np.array(data.draw(st.lists(

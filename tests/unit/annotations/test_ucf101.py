@@ -46,6 +46,12 @@ def test_missing_videos_are_named(tmp_path: Path) -> None:
         annotations.read("ucf101", write_lists(tmp_path), videos=["Jump/v_Jump_g02_c01.avi", "Jump/v_Jump_g01_c01.avi"])
 
 
+def test_videos_may_lie_in_one_folder_since_their_names_say_the_class(tmp_path: Path) -> None:
+    videos = ["v_Jump_g02_c01.avi", "v_Jump_g01_c01.avi", "v_Sit_g02_c01.avi"]
+    found = annotations.read("ucf101", write_lists(tmp_path), videos=videos)
+    assert sorted(event.video_id for event in found.events) == sorted(videos)
+
+
 @pytest.mark.parametrize(
     ("lists", "message"),
     [

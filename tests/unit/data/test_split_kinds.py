@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kineflow.data.fold_file import read_fold_file
-from kineflow.data.held_out import deal_test_groups, named_test_groups
+from kineflow.data.held_out import deal_test_groups, named_test_groups, official_test_clips
 from kineflow.data.partitions import num_partitions, partitions
 from kineflow.data.splits import (
     GroupCounts,
@@ -117,6 +117,20 @@ def test_a_fold_file_of_another_encoding_is_refused(tmp_path: Path) -> None:
     path.write_bytes("group,fold\nk\u00e4fig,0\n".encode("latin-1"))
     with pytest.raises(AnnotationError, match=r"folds\.csv:2: not UTF-8 text; save it as UTF-8"):
         read_fold_file(path, groups={"k\u00e4fig"})
+
+
+def test_val_is_held_out_where_no_clip_is_in_test() -> None:
+    clips = pd.DataFrame({"clip_id": ["c0", "c1", "c2"], "video_id": ["v0", "v1", "v2"]})
+    videos = pd.DataFrame({"video_id": ["v0", "v1", "v2", "v3"], "official_role": ["train", "val", "test", None]})
+    assert official_test_clips(clips, videos) == {"c2"}
+    assert official_test_clips(clips[:2], videos) == {"c1"}  # the labels of v2 are not published
+    wanted = r"splits\.kind: group_kfold and splits\.test: none \(or groups\)"
+    with pytest.raises(DataError, match=f"no clip into test or val; complete them, or set {wanted}"):
+        official_test_clips(clips[:1], videos)
+    with pytest.raises(DataError, match=f"no clip into train; complete them, or set {wanted}"):
+        official_test_clips(clips[2:], videos)
+    with pytest.raises(DataError, match=f"v1: is in no official list; complete the lists, or set {wanted}"):
+        official_test_clips(clips, videos.assign(official_role=["train", None, "test", None]))
 
 
 def test_folds_by_hand_are_read(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from kineflow.annotations import Event
-from kineflow.errors import ParamsError
+from kineflow.errors import DataError, ParamsError
 from kineflow.setup import contact_page
 from kineflow.setup.contact_page import HEAD_PX, LABEL_PX, THUMB_PX, Strip, draw_page
 from kineflow.setup.contact_sheet import draw_contact_sheet
@@ -39,6 +39,21 @@ def test_every_class_and_group(folder: Path) -> None:
     assert bottom[:, 80 : middle - 40].std() > 2 * bottom[:, middle + 20 :].std()
     with pytest.raises(ParamsError, match=r"a contact sheet is a \.png"):
         draw_contact_sheet("v", "events.csv", None, None, folder / "sheet.pdf")
+
+
+def test_only_what_holds_against_the_videos_is_drawn(folder: Path) -> None:
+    (folder / "late.csv").write_text(EVENTS.replace("1.5,a.mp4", "50,a.mp4"))
+    with pytest.raises(DataError, match=r"late\.csv:2: sit is at 50 s but n1/a\.mp4 lasts 2\.000 s"):
+        draw_contact_sheet("v", "late.csv", None, None, folder / "sheet.png")
+    (folder / "v" / "n2" / "b.mp4").write_bytes(b"no video")
+    for name, rows in (("n1/a", 20), ("n2/b", 5)):
+        (folder / "labels" / name).parent.mkdir(parents=True)
+        (folder / "labels" / f"{name}.csv").write_text("sit,bite\n" + "1,0\n" * rows)
+    for labels in ("events.csv", "labels"):
+        sheet = draw_contact_sheet("v", labels, None, "folder", folder / "sheet.png")
+        assert sheet.notes[0].startswith("1 videos are not shown, for they cannot be decoded: n2/b.mp4 (")
+        assert sheet.notes[1:] == ("bite never occurs in the others",)
+        assert (sheet.num_classes, sheet.num_groups) == (1, 1)
 
 
 def test_hundreds_of_classes_go_on_pages_and_the_rest_is_said(folder: Path) -> None:

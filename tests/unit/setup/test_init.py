@@ -12,6 +12,8 @@ from kineflow.setup.choices import Machine, choose
 from kineflow.setup.init import init_project, print_init_report
 from kineflow.setup.survey import Survey, data_name
 
+TURNS = (("feint", "turn_left"), ("strike", "turn_right"))
+
 
 def encode(path: Path, *, num_frames: int = 20) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +119,8 @@ def test_refuses(project: Path) -> None:
 BIG = Survey(
     num_videos=2000, total_sec=12000, duration_sec=6, fps=50, width=1920, height=1080, aspect_spread=1.0, unit="events",
     label_counts={"a": 1000, "b": 1000}, label_groups={"a": 20, "b": 20}, group_sizes={f"g{i}": 100 for i in range(20)},
-    group_rule="folder", group_reason="", whole_videos=True, shortest_event_sec=4, event_sec=6, official=False,
+    group_rule="folder", group_reason="", whole_videos=True, shortest_event_sec=4, event_sec=6, num_points=0,
+    official_test=None, official_groups=0,
     quarantined={}, unannotated=(),
 )  # fmt: skip
 
@@ -130,8 +133,55 @@ def test_choices_follow_the_data_and_the_machine() -> None:
     assert (laptop["streams.rgb.height_px"], laptop["streams.rgb.model"]) == (48, "r3d_mini.avg")
     assert (server["streams.rgb.height_px"], server["streams.rgb.model"]) == (112, "r3d_18.avg")
     assert (laptop["splits.test"], laptop["splits.num_folds"], laptop["train.threads_per_fold"]) == ("groups", 5, 1)
-    official = choose(replace(BIG, official=True), Machine(8, has_gpu=False), task="clip")
-    assert {change.key: change.value for change in official}["splits.kind"] == "official"
+    lists = replace(BIG, official_test="test", official_groups=2)
+    official = {change.key: change.value for change in choose(lists, Machine(8, has_gpu=False), task="clip")}
+    assert (official["splits.kind"], official["splits.test"], official["splits.num_folds"]) == (
+        "official",
+        "official",
+        2,
+    )
+
+
+@pytest.mark.parametrize("with_states", [False, True])
+def test_point_events_get_a_window_with_its_reason(project: Path, with_states: bool) -> None:
+    rows = [f"{label},POINT,1,n{n}_{side}.mp4" for n in (1, 2, 3) for label, side in TURNS]
+    if with_states:
+        rows += [f"sit,{kind},n{n}_turn_left.mp4" for n in (1, 2, 3) for kind in ("START,0.5", "STOP,1.7")]
+    (project / "events.csv").write_text("\n".join(["Behavior,Behavior type,Time,Media file name", *rows]) + "\n")
+    report = init_project("fish", "events.csv", "boris_csv", "clip", project / "p.yaml", group_from="regex:(n[0-9])")
+    params = load_params(project / "p.yaml")
+    assert (params.clips.from_, params.clips.window_sec, params.clips.min_frames) == ("events", 2.0, 8)
+    assert "around each of 6 point events" in report.choices["clips.window_sec"][1]
+    shortest = 12 if with_states else 20
+    assert report.choices["clips.min_frames"][1] == f"the shortest clip has {shortest} frames at 10 fps"
+    assert params.streams.rgb.num_frames == (8 if with_states else 16)
+
+
+def test_lists_without_a_labelled_test_side_are_tested_on_val(project: Path) -> None:
+    rows = [row.split(",") for row in (project / "list.csv").read_text().split()[1:]]
+    for role, lines in (("train", rows[:4]), ("val", rows[4:])):
+        (project / f"{role}.txt").write_text("".join(f"{path} {label}\n" for path, label, _ in lines))
+    report = init_project("fish", "train.txt", None, "clip", project / "p.yaml", group_from="regex:(n[0-9])")
+    assert report.choices["splits.kind"] == (
+        "official",
+        "the annotations state train and val, and no test: val is tested on",
+    )
+    splits = load_params(project / "p.yaml").splits
+    assert (splits.kind, splits.test, splits.num_folds) == ("official", "official", 2)
+
+
+def test_roles_of_some_videos_or_of_one_side_are_no_official_split(project: Path) -> None:
+    lines = (project / "list.csv").read_text().split()
+    for roles, lack in (
+        (["train", "test", "", "", "", ""], r"4 annotated videos have none (n2_turn_left.mp4)"),
+        (["train"] * 6, "none is test or val"),
+        (["train", "train", *["test"] * 4], "the other side of test has 1 groups"),
+    ):
+        text = "\n".join(f"{line},{role}" for line, role in zip(lines, ["role", *roles], strict=True))
+        (project / "roles.csv").write_text(text)
+        report = init_project("fish", "roles.csv", "manifest", "clip", project / "p.yaml", force=True)
+        assert any(f"the official roles are not used: {lack}" in warning for warning in report.found.warnings)
+        assert load_params(project / "p.yaml").splits.kind == "group_kfold"
 
 
 def test_names() -> None:

@@ -1,12 +1,15 @@
 """Each rule of the gate `raw` against tables that break it, and nothing else."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from kineflow.errors import GateError, ParamsError
+from kineflow.annotations import Event
+from kineflow.annotations.timing import check_times
+from kineflow.errors import AnnotationError, GateError, ParamsError
 from kineflow.tables import EVENTS, FRAME_LABELS, NEAR_COPIES, VIDEOS, read_table, write_table
 from kineflow.validation.catalogue import (
     MAX_QUARANTINED_FRACTION,
@@ -134,6 +137,11 @@ def rare_class(tables: Tables) -> None:
     tables["events"].loc[0, "label"] = "rear"
 
 
+def add_points(tables: Tables) -> None:
+    for video in ("v0.mp4", "v7.mp4"):
+        add_event(video, "strike", 1.0, NA)(tables)
+
+
 def class_in_one_group(tables: Tables) -> None:
     tables["events"].loc[[0, 1], "label"] = "rear"
 
@@ -199,6 +207,7 @@ BROKEN: list[tuple[str, str, Callable[[Tables], None], str]] = [
         r"event clips.csv:99 of v0.mp4 \(rear 1.2 to 1.9 s with groom 0.5 to 1.5 s\)",
     ),
     ("several_classes", "clip", keep_one_class, r"the data set \(classes: 1\)"),
+    ("label_makes_clips", "clip", add_points, r"label strike \(2 point events\)"),
     ("class_has_enough_events", "clip", rare_class, r"class rear \(events: 1\)"),
     ("class_in_two_groups", "clip", class_in_one_group, r"class rear \(groups: 1\)"),
     ("frame_labels_of_known_video", "frame", add_frame_label("gone.mp4", 0, 1, 0), "gone.mp4"),
@@ -232,7 +241,7 @@ BROKEN: list[tuple[str, str, Callable[[Tables], None], str]] = [
     ),
 ]
 CONSEQUENCES = {  # rules that a violation breaks too
-    "some_video_ok": {"few_videos_quarantined", "video_decodable", "several_classes"},
+    "some_video_ok": {"few_videos_quarantined", "video_decodable", "several_classes", "label_makes_clips"},
     "few_videos_quarantined": {"video_decodable"},
     "video_has_frames": {"frame_rate_plausible"},
     "class_has_enough_events": {"class_in_two_groups"},
@@ -280,12 +289,41 @@ def test_an_event_may_reach_one_frame_out_of_its_video(tmp_path: Path) -> None:
     assert check("clip", tables, tmp_path).failures == ()
 
 
+@pytest.mark.parametrize(
+    ("start_sec", "stop_sec", "inside"),
+    [(-0.0003, 1.0, True), (-0.0006, 1.0, False), (0.5, 2.1003, True), (0.5, 2.1006, False), (2.1003, None, True)],
+)
+def test_ingest_and_the_gate_have_one_rule_of_what_is_inside(
+    start_sec: float, stop_sec: float | None, inside: bool, tmp_path: Path
+) -> None:
+    tables = good_tables()  # 2 s of 0.1 s a frame
+    add_event("v0.mp4", "rest", start_sec, NA if stop_sec is None else stop_sec)(tables)
+    broken = {found.rule.name for found in check("clip", tables, tmp_path).failures}
+    assert broken == (set() if inside else {"event_inside_video"})
+    event = Event("v0.mp4", "rest", start_sec, stop_sec, "", "clips.csv:99")
+    with nullcontext() if inside else pytest.raises(AnnotationError, match=r"clips\.csv:99: rest (starts|is) at"):
+        check_times([event], {"v0.mp4": 2.0}, {"v0.mp4": 0.1})
+
+
 def test_events_of_quarantined_videos_are_not_judged(tmp_path: Path) -> None:
     tables = good_tables()
     set_video(0, status="quarantined", reason="no frame", duration_sec=None, num_frames=None, fps_num=None)(tables)
     add_event("v0.mp4", "rest", 0.5, 99.0)(tables)
     result = check("clip", tables, tmp_path)
     assert [found.rule.name for found in (*result.failures, *result.warnings)] == ["video_decodable"]
+
+
+def test_point_events_make_clips_where_windows_are_set(tmp_path: Path) -> None:
+    tables = good_tables()
+    add_points(tables)
+    facts = raw_facts("clip", **tables, fps=10.0, point_events=True)
+    assert set(facts["labels"]["item"]) == {"label groom", "label rest", "label strike"}
+    assert facts["labels"]["without_clip"].isna().all()
+    of_groom = tables["events"][tables["events"]["label"] == "groom"]
+    for video in of_groom["video_id"]:
+        set_video(int(video[1]), status="quarantined")(tables)
+    facts = raw_facts("clip", **tables, fps=10.0, point_events=True).pop("labels").set_index("item")["without_clip"]
+    assert facts["label groom"] == "4 events of videos that cannot be decoded" and facts["label rest"] is None
 
 
 def test_severities_come_from_params(tmp_path: Path) -> None:
