@@ -89,15 +89,13 @@ def describe_models(pattern: str = "*") -> tuple[ModelEntry, ...]:
 
 def measure_ms_per_clip(entry: ModelEntry, *, num_runs: int = 3) -> float:
     """Return the median milliseconds of a forward pass of one stated clip here, after one to warm up."""
-    backbone, pooling, task = _parts(entry.name)
-    num_frames = entry.input_CTHW[1]
-    num_steps = _count_backbone(backbone.name, task, num_frames).maps_BDTHW[2]
+    _, _, task = _parts(entry.name)
     model = create_model(
         entry.name,
         num_classes=NUM_CLASSES,
         in_channels=entry.input_CTHW[0],
         task=task,
-        options=_options_for(pooling, num_steps),
+        options=fitting_options(entry.name, task, num_frames=entry.input_CTHW[1]),
     ).eval()
     clip = torch.randn(1, *entry.input_CTHW)
     times_sec = []
@@ -123,6 +121,12 @@ def as_json(entry: ModelEntry) -> dict[str, object]:
         "options": dict(entry.options),
         "source": entry.source,
     }
+
+
+def fitting_options(name: str, task: Task, *, num_frames: int) -> Options:
+    """Return a pooling's options for the steps that its backbone leaves of its stated clip, cut to `num_frames`."""
+    backbone, pooling, _ = _parts(name)
+    return _options_for(pooling, _count_backbone(backbone.name, task, num_frames).maps_BDTHW[2])
 
 
 def stated_input(spec: BackboneSpec) -> tuple[int, int, int, int]:
