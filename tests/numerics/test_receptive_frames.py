@@ -26,10 +26,13 @@ def build(spec: BackboneSpec) -> ClipNetwork:
 
 @pytest.mark.parametrize(("spec", "receptive_frames"), LIMITED)
 def test_a_step_sees_so_many_frames_and_no_others(spec: BackboneSpec, receptive_frames: int) -> None:
-    backbone = build(spec)
+    # What comes through the outer taps of 33 depthwise convolutions is too faint for fewer digits.
+    dtype = torch.float64 if "csn" in spec.name else torch.float32
+    backbone = build(spec).to(dtype)
     side_px = max(17, backbone.min_side_px)
-    num_frames = receptive_frames + 4 * backbone.temporal_stride + backbone.min_frames
-    clip = torch.rand(1, 1, num_frames, side_px, side_px, requires_grad=True)
+    stride = backbone.temporal_stride
+    num_frames = -(-(receptive_frames + 4 * stride + backbone.min_frames) // stride) * stride
+    clip = torch.rand((1, 1, num_frames, side_px, side_px), dtype=dtype, requires_grad=True)
     maps = backbone(clip)
     step = maps.shape[2] // 2
     seen = maps[:, :, step]
@@ -48,8 +51,7 @@ def test_a_step_sees_so_many_frames_and_no_others(spec: BackboneSpec, receptive_
 @pytest.mark.parametrize("spec", UNLIMITED, ids=lambda spec: spec.name)
 def test_a_step_sees_the_whole_clip(spec: BackboneSpec) -> None:
     backbone = build(spec)
-    side_px = max(17, backbone.min_side_px)
-    clip = torch.rand(1, 1, 200, side_px, side_px)
+    clip = torch.rand(1, 1, 200, 33, 33)
     other = clip.clone()
     other[:, :, 0] += 100
     with torch.no_grad():

@@ -42,6 +42,7 @@ class BackboneSpec:
         options: what may be set, with the default.
         choices: the words that an option of type str may be.
         padded: frames that pad a clip do not change the features of the others.
+        exports: `torch.export` takes it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class BackboneSpec:
     options: Options = field(default_factory=dict)
     choices: Choices = field(default_factory=dict)
     padded: bool = False
+    exports: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class PoolingSpec:
         options: what may be set, with the default.
         choices: the words that an option of type str may be.
         padded: its module takes `num_steps_B`, and then leaves the steps behind that number out.
+        exports: `torch.export` takes it.
     """
 
     name: str
@@ -81,3 +84,4 @@ class PoolingSpec:
     options: Options = field(default_factory=dict)
     choices: Choices = field(default_factory=dict)
     padded: bool = False
+    exports: bool = True
