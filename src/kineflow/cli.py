@@ -286,15 +286,19 @@ def view(
 @app.command()
 def models(
     name: Annotated[str, typer.Argument(help="a model, backbone or pooling; * stands for any letters")] = "",
+    task: Annotated[str | None, typer.Option(help="only what serves it: clip or frame")] = None,
+    input: Annotated[str | None, typer.Option(help="only what reads it: 2d, 3d or embedding")] = None,
+    max_params: Annotated[float | None, typer.Option(min=0, help="at most so many million parameters")] = None,
+    max_macs: Annotated[float | None, typer.Option(min=0, help="at most so many billion MACs a clip")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one object a model, all of them without a name")] = False,
     thesis: Annotated[bool, typer.Option("--thesis", help="the theses' systems, published and ours")] = False,
     measure: Annotated[bool, typer.Option("--measure", help="run each named model here: ms per clip")] = False,
 ) -> None:
     """List backbones and poolings, or describe the models of a name: size, cost, tasks, options.
 
-    Example: kineflow models
+    Example: kineflow models --task frame --max-macs 20
 
-    Example: kineflow models resnet18
+    Example: kineflow models resnet18.bert
 
     Example: kineflow models 'resnet18.*' --measure
 
@@ -304,12 +308,13 @@ def models(
 
     if measure and not name:
         raise typer.BadParameter("running every model takes long: name some, such as resnet18.avg")
+    filters = models_list.Filters(task, input, max_params, max_macs)
     if thesis:
         models_list.print_thesis(as_json=as_json)
     elif name or as_json:
-        models_list.print_models(name or "*", as_json=as_json, measure=measure)
+        models_list.print_models(name, filters, as_json=as_json, measure=measure)
     else:
-        models_list.print_parts()
+        models_list.print_parts(filters)
 
 
 @app.command()

@@ -37,6 +37,7 @@ class ModelSpec:
         source: citations.
         options: every option that `create_model` takes for it, with the default.
         padded: it answers a padded clip as the clip alone, where `num_frames_B` tells it the clip's length.
+        exports: `torch.export` takes it, in eval mode and for any number of clips, and answers alike.
         build: as `create_model`, without the name.
     """
 
@@ -46,6 +47,7 @@ class ModelSpec:
     source: str
     options: Options
     padded: bool
+    exports: bool
     build: Callable[..., VideoClassifier]
 
 
@@ -240,6 +242,7 @@ _MODELS: tuple[ModelSpec, ...] = tuple(
         source=f"{backbone.source}; {pooling.source}",
         options={**backbone.options, **pooling.options},
         padded=backbone.padded and pooling.padded,
+        exports=backbone.exports and pooling.exports,
         build=partial(_build, backbone, pooling),
     )
     for backbone in BACKBONES

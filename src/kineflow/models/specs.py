@@ -34,13 +34,15 @@ class BackboneSpec:
         build: makes a module that takes clips_BCTHW to maps_BDTHW, its last activations.
         poolings: names of the poolings that make sense behind it.
         source: citation.
+        stated_THW: the clip at which the list of models counts, (frames, height, width): as its source states it.
+        receptive_frames: frames that one time step of its maps sees, where the clip is long enough; None: all of the
+            clip, however long.
         tasks: what it can serve, with a fitting pooling.
         why_not: what to say of the other tasks.
         options: what may be set, with the default.
         choices: the words that an option of type str may be.
-        receptive_frames: frames that one time step of its maps sees; None where nobody has counted.
-        stated_THW: the clip at which the list of models counts, (frames, height, width).
         padded: frames that pad a clip do not change the features of the others.
+        exports: `torch.export` takes it.
     """
 
     name: str
@@ -48,13 +50,14 @@ class BackboneSpec:
     build: Build
     poolings: tuple[str, ...]
     source: str
+    stated_THW: tuple[int, int, int]
+    receptive_frames: int | None
     tasks: tuple[Task, ...] = TASKS
     why_not: str = ""
     options: Options = field(default_factory=dict)
     choices: Choices = field(default_factory=dict)
-    receptive_frames: int | None = None
-    stated_THW: tuple[int, int, int] = (16, 224, 224)
     padded: bool = False
+    exports: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class PoolingSpec:
         options: what may be set, with the default.
         choices: the words that an option of type str may be.
         padded: its module takes `num_steps_B`, and then leaves the steps behind that number out.
+        exports: `torch.export` takes it.
     """
 
     name: str
@@ -80,3 +84,4 @@ class PoolingSpec:
     options: Options = field(default_factory=dict)
     choices: Choices = field(default_factory=dict)
     padded: bool = False
+    exports: bool = True

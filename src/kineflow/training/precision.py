@@ -1,12 +1,11 @@
 """Device, precision and memory layout: chosen by what the machine has."""
 
-import platform
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Literal
 
 import torch
 
+from kineflow.models.layout import cpu_bf16_units
 from kineflow.training.recipe import Precision
 
 
@@ -26,24 +25,11 @@ def choose_precision(wanted: Literal["auto"] | Precision, device: torch.device) 
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", f"{torch.cuda.get_device_name(device)} multiplies bf16"
         return "fp32", f"{torch.cuda.get_device_name(device)} has no bf16 units"
-    flags = _cpu_flags()
-    if "amx_bf16" in flags:
-        return "bf16", "the processor has AMX bf16 units"
-    if "avx512_bf16" in flags:
-        return "bf16", "the processor has AVX512-BF16"
-    return "fp32", "the processor has no bf16 units"
+    units = cpu_bf16_units()
+    return ("bf16", f"the processor has {units}") if units else ("fp32", "the processor has no bf16 units")
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Run matrix products and convolutions in `precision`."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
-
-
-def _cpu_flags() -> set[str]:
-    if platform.system() != "Linux":
-        return set()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("flags"):
-            return set(line.split())
-    return set()

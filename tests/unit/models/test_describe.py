@@ -6,6 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from kineflow.models.describe import describe_model
 from kineflow.models.registry import create_model
 from kineflow.models.specs import Task
+from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
+from kineflow.models.zoo import BACKBONES
 
 
 def test_macs_by_hand_on_a_linear_probe() -> None:
@@ -64,6 +66,48 @@ def test_macs_equal_half_of_torchs_own_flops(name: str, task: Task) -> None:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 2, 16, 48, 32))
     assert size.macs == counter.get_total_flops() / 2
+
+
+# Billions of multiply-accumulates that torchvision 0.28 publishes with its weights (`_ops`), and at which clip: the
+# sizes of its crops and of the clips that its reference scripts sample.
+TORCHVISION = [
+    ("resnet18.none", 1, 224, 1.814),
+    ("resnet34.none", 1, 224, 3.664),
+    ("resnet50.none", 1, 224, 4.089),
+    ("resnet101.none", 1, 224, 7.801),
+    ("vgg13.none", 1, 224, 11.308),
+    ("inception_v3.none", 1, 299, 5.713),
+    ("r3d_18.avg", 16, 112, 40.697),
+    ("mc3_18.avg", 16, 112, 43.343),
+    ("r2plus1d_18.avg", 16, 112, 40.519),
+    ("s3d.avg", 16, 224, 17.979),
+    ("swin3d_t.avg", 16, 224, 43.882),
+    ("swin3d_s.avg", 16, 224, 82.841),
+    ("swin3d_b.avg", 16, 224, 140.667),
+    ("mvit_v2_s.avg", 16, 224, 64.224),
+]
+
+
+@pytest.mark.parametrize(("name", "num_frames", "side_px", "published_G"), TORCHVISION)
+def test_macs_are_those_that_torchvision_publishes(
+    name: str, num_frames: int, side_px: int, published_G: float
+) -> None:
+    with torch.device("meta"):
+        model = create_model(name, num_classes=400, in_channels=3, task="clip")
+    size = describe_model(model, num_frames=num_frames, height_px=side_px, width_px=side_px)
+    # Ours has no fully connected layers behind vgg13: 124 of its 11,308 million.
+    assert size.macs / 1e9 == pytest.approx(published_G, rel=0.012 if name.startswith("vgg") else 0.001)
+
+
+def test_each_model_that_torchvision_has_too_is_compared() -> None:
+    compared = {name.partition(".")[0] for name, *_ in TORCHVISION}
+    declare_missing_torchvision_ops()
+    from torchvision.models import get_model_weights, list_models
+
+    ours = {spec.name for spec in BACKBONES} & set(list_models())
+    assert compared == ours
+    published = {name.partition(".")[0]: macs_G for name, _, _, macs_G in TORCHVISION}
+    assert published == {name: next(iter(get_model_weights(name))).meta["_ops"] for name in ours}
 
 
 def test_describing_leaves_the_model_as_it_was() -> None:

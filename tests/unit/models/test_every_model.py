@@ -1,39 +1,45 @@
-"""What must hold for each registered model, on each task that it serves."""
+"""What must hold for each registered model, on each task that it serves.
+
+By default each backbone runs once, with the average over time, and each pooling once behind a small backbone of frames
+and one of clips. The soak tests run every combination forward, and more of them through everything.
+"""
 
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import pytest
 import torch
 from torch import Tensor
 
 from kineflow.errors import ParamsError
+from kineflow.models.backbones.clip_network import ClipNetwork
 from kineflow.models.classifier import VideoClassifier
+from kineflow.models.heads import LinearHead
 from kineflow.models.layout import use_channels_last
-from kineflow.models.registry import ModelSpec, create_model, list_models
-from kineflow.models.specs import Task
+from kineflow.models.registry import ModelSpec, create_model, find_model, list_models
+from kineflow.models.specs import BackboneSpec, Options, Task
 from kineflow.models.streaming import FrameStream, why_no_stream
+from kineflow.models.zoo import BACKBONES, POOLINGS
 
 NUM_CLASSES = 5
-BATCH_SIZE = 3
+BATCH_SIZE = 2
 NUM_FRAMES = 3
-
-
-# Every pooling runs behind these. The other backbones differ in nothing that a pooling sees but their width: `avg`
-# shows that they are sound, and their other poolings run in the soak tests.
-SMALL = ("resnet10_tiny", "r3d_mini", "embedding", "pixels")
-MEDIUM = (
-    "resnet18",
-    "resnet18_triple",
-    "tsm_resnet18",
-    "tsm_resnet18_in_place",
-    "tsm_resnet18_online",
-    "r3d_tiny",
-    "r3d_18",
-)
+BEFORE_POOLINGS = ("resnet10_tiny", "r3d_mini")
+NUM_SAMPLED = 2  # poolings of each backbone that the soak tests run through everything
 # The Inceptions' unpadded convolutions leave nothing of 32 px.
 SIDE_PX = {"embedding": 1, "pixels": 16, "inception_v3": 80, "inception_resnet_v2": 80}
+SMALL: Options = {
+    "hidden_dim": 12,
+    "representation_dim": 8,
+    "fc_dim": 8,
+    "inner_channels": 8,
+    "num_filters": 8,
+    "side_px": SIDE_PX["pixels"],
+}
+# Softmax does not see what is added to all keys alike, so the keys' bias cannot learn.
+NEVER_LEARNS = ("attention.key.bias", "nl.phi.bias")
 
 
 @dataclass(frozen=True)
@@ -43,50 +49,94 @@ class Case:
     model: VideoClassifier
 
     @property
-    def num_frames(self) -> int:
-        """What leaves two time steps at least: a recurrent pooling then reads its own state."""
-        stride = getattr(self.model.backbone, "temporal_stride", 1)
-        return NUM_FRAMES if stride == 1 else 2 * stride
+    def is_small(self) -> bool:
+        return self.spec.name.startswith((*BEFORE_POOLINGS, "embedding", "pixels"))
 
-    def clips(self, *, num_frames: int | None = None, seed: int = 0) -> Tensor:
-        num_frames = num_frames or self.num_frames
-        side_px = SIDE_PX.get(backbone_name(self.spec), 32)
-        shape = (BATCH_SIZE, self.model.in_channels, num_frames, side_px, side_px)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    @property
+    def any_length(self) -> bool:
+        return "num_steps" not in self.spec.options  # concatenation reads clips of one length alone
+
+    @cached_property
+    def clips(self) -> Tensor:
+        return self.clips_of(num_frames_of(self.model.backbone))
+
+    def clips_of(self, num_frames: int) -> Tensor:
+        return make_clips(backbone_name(self.spec), self.model.backbone, self.model.in_channels, num_frames)
+
+
+def make_clips(name: str, backbone: torch.nn.Module, in_channels: int, num_frames: int) -> Tensor:
+    side_px = max(SIDE_PX.get(name, 32), getattr(backbone, "min_side_px", 1))
+    shape = (BATCH_SIZE, in_channels, num_frames, side_px, side_px)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def num_frames_of(backbone: torch.nn.Module) -> int:
+    """Frames that leave two time steps at least, so that what is computed over time has something to compare."""
+    if not isinstance(backbone, ClipNetwork):
+        return NUM_FRAMES
+    return max(NUM_FRAMES, 2 * backbone.temporal_stride, backbone.min_frames + backbone.temporal_stride)
 
 
 def backbone_name(spec: ModelSpec) -> str:
     return spec.name.partition(".")[0]
 
 
+def in_channels_of(spec: ModelSpec | BackboneSpec) -> int:
+    return 16 if spec.input == "embedding" else 2
+
+
+def options_of(options: Options, *, num_steps: int) -> Options:
+    wanted = {**SMALL, "num_steps": num_steps}
+    return {key: wanted.get(key, value) for key, value in options.items()}
+
+
 def build(spec: ModelSpec, task: Task, *, seed: int = 0) -> VideoClassifier:
     torch.manual_seed(seed)
-    in_channels = 16 if spec.input == "embedding" else 2
-    small = {
-        "hidden_dim": 12,
-        "representation_dim": 8,
-        "num_steps": 2 if spec.input == "3d" else NUM_FRAMES,
-        "fc_dim": 8,
-        "inner_channels": 8,
-        "num_filters": 8,
-        "side_px": SIDE_PX["pixels"],
-    }
-    options = {key: value for key, value in small.items() if key in spec.options}
-    return create_model(spec.name, num_classes=NUM_CLASSES, in_channels=in_channels, task=task, options=options)
+    keeps_frames = spec.input != "3d" or backbone_name(spec).startswith(("mc3_18", "inflated_resnet50", "x3d_"))
+    options = options_of(spec.options, num_steps=NUM_FRAMES if keeps_frames else 2)
+    model = create_model(
+        spec.name, num_classes=NUM_CLASSES, in_channels=in_channels_of(spec), task=task, options=options
+    )
+    for module in model.modules():
+        if type(module).__name__ == "StochasticDepth":
+            module.p = 0.0  # or a batch of two may skip a block, whose weights then have no gradient
+    return model
+
+
+def default_models() -> list[str]:
+    """Each backbone once, and each pooling once behind a small backbone, or else behind the first that has it."""
+    with_backbone = [f"{spec.name}.{'avg' if 'avg' in spec.poolings else spec.poolings[0]}" for spec in BACKBONES]
+    with_pooling = [
+        f"{spec.name}.{pooling}" for spec in BACKBONES if spec.name in BEFORE_POOLINGS for pooling in spec.poolings
+    ]
+    seen = {name.partition(".")[2] for name in (*with_backbone, *with_pooling)}
+    others = [
+        next(f"{spec.name}.{pooling.name}" for spec in BACKBONES if pooling.name in spec.poolings)
+        for pooling in POOLINGS
+        if pooling.name not in seen
+    ]
+    return list(dict.fromkeys([*with_backbone, *with_pooling, *others]))
+
+
+def sampled_models() -> list[str]:
+    """A few poolings of each backbone, going round so that each pooling meets many backbones."""
+    names = []
+    for index, spec in enumerate(BACKBONES):
+        chosen = {spec.poolings[(NUM_SAMPLED * index + i) % len(spec.poolings)] for i in range(NUM_SAMPLED)}
+        names += [f"{spec.name}.{pooling}" for pooling in sorted(chosen)]
+    return names
 
 
 def every_case() -> list[object]:
-    """Every model on each of its tasks; the 3D ones of full size are in test_every_3d_model.py."""
-    cases = []
-    for spec in list_models():
-        backbone, pooling = spec.name.split(".")
-        if spec.input == "3d" and not backbone.startswith(("r3d_mini", "r3d_tiny", "r3d_18")):
-            continue
-        by_default = backbone in SMALL or (backbone in MEDIUM and pooling == "avg")
-        marks = [] if by_default else [pytest.mark.soak]
-        for task in spec.tasks:
-            cases.append(pytest.param((spec, task), id=f"{spec.name}-{task}", marks=marks))
-    return cases
+    by_default = default_models()
+    names = dict.fromkeys([*by_default, *sampled_models()])
+    return [
+        pytest.param(
+            (find_model(name), task), id=f"{name}-{task}", marks=[] if name in by_default else [pytest.mark.soak]
+        )
+        for name in names
+        for task in find_model(name).tasks
+    ]
 
 
 @pytest.fixture(scope="module", params=every_case())
@@ -104,111 +154,97 @@ def assert_close(actual: Tensor, expected: Tensor, *, relative: float) -> None:
     assert error.item() <= relative * expected.float().square().mean().sqrt().item()
 
 
-def test_answers_have_the_shapes_of_the_task(case: Case) -> None:
-    case.model.eval()
-    any_length = "num_steps" not in case.spec.options
-    for num_frames in (1, 2, case.num_frames) if any_length else (case.num_frames,):
-        with torch.no_grad():
-            logits, features = case.model(case.clips(num_frames=num_frames))
-        steps = (num_frames,) if case.task == "frame" else ()
-        assert logits.shape == (BATCH_SIZE, *steps, NUM_CLASSES)
-        assert features.shape == (BATCH_SIZE, *steps, case.model.feature_dim)
-        assert torch.equal(logits, case.model.head(features))
+def test_answers_are_alike_alone_reloaded_channels_last_and_roughly_in_bf16(case: Case) -> None:
+    model, clips = case.model.eval(), case.clips
+    other = copy.deepcopy(model)
+    for value in other.state_dict().values():
+        value.fill_(1)
+    with torch.no_grad():
+        logits, features = model(clips)
+        first = model(clips[:1]).logits
+        other.load_state_dict(model.state_dict())
+        reloaded = other(clips).logits
+        channels_last = use_channels_last(other, bf16=True)(clips).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            in_bf16 = model(clips).logits
+    steps = (clips.shape[2],) if case.task == "frame" else ()
+    assert logits.shape == (BATCH_SIZE, *steps, NUM_CLASSES)
+    assert features.shape == (BATCH_SIZE, *steps, model.feature_dim)
+    assert not torch.equal(logits[0], logits[1])
+    assert_close(first, logits[:1], relative=1e-4)
+    assert torch.equal(reloaded, logits)
+    assert_close(channels_last, logits, relative=1e-4)
+    assert in_bf16.isfinite().all()
+    assert_close(in_bf16, logits, relative=0.4)  # 101 random layers amplify the rounding
 
 
-def test_gradients_reach_every_parameter_and_repeat_exactly(case: Case) -> None:
+def test_gradients_reach_every_parameter(case: Case) -> None:
     case.model.train()
     gradients = []
-    for _ in range(2):
+    for _ in range(2 if case.is_small else 1):
         torch.manual_seed(1)
-        logits = case.model(case.clips()).logits
+        logits = case.model(case.clips).logits
         (logits * torch.randn(logits.shape)).sum().backward()
         gradients.append([parameter.grad for parameter in case.model.parameters()])
         case.model.zero_grad()
-    names = [name for name, _ in case.model.named_parameters()]
-    # Softmax does not see what is added to all keys alike, so the keys' bias cannot learn.
     dead = [
         name
-        for name, gradient in zip(names, gradients[0], strict=True)
-        if not name.endswith("attention.key.bias")
-        and (gradient is None or not gradient.any() or not gradient.isfinite().all())
+        for (name, _), gradient in zip(case.model.named_parameters(), gradients[0], strict=True)
+        if not name.endswith(NEVER_LEARNS) and (gradient is None or not gradient.any() or not gradient.isfinite().all())
     ]
     assert dead == []
-    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(gradients[0], gradients[-1], strict=True))
 
 
-def test_a_clip_is_answered_alike_alone_and_in_a_batch(case: Case) -> None:
-    case.model.eval()
-    clips = case.clips()
-    with torch.no_grad():
-        together = case.model(clips).logits
-        alone = torch.cat([case.model(clip[None]).logits for clip in clips])
-    assert_close(alone, together, relative=1e-4)
-
-
-def test_the_state_dict_carries_the_whole_model(case: Case) -> None:
-    other = build(case.spec, case.task, seed=9).eval()
-    case.model.eval()
-    with torch.no_grad():
-        wanted = case.model(case.clips()).logits
-        assert not torch.equal(other(case.clips()).logits, wanted)
-        other.load_state_dict(case.model.state_dict())
-        assert torch.equal(other(case.clips()).logits, wanted)
-
-
-def test_bf16_autocast_on_the_cpu_agrees_roughly(case: Case) -> None:
-    case.model.eval()
-    with torch.no_grad():
-        wanted = case.model(case.clips()).logits
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = case.model(case.clips()).logits
-    assert logits.isfinite().all()
-    assert_close(logits, wanted, relative=0.25)  # 101 random layers amplify the rounding
+def test_gradients_are_finite_in_bf16(case: Case) -> None:
     case.model.train()
     with torch.autocast("cpu", torch.bfloat16):
-        case.model(case.clips()).logits.float().square().mean().backward()
+        case.model(case.clips).logits.float().square().mean().backward()
     gradients = [parameter.grad for parameter in case.model.parameters()]
     case.model.zero_grad()
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
-def test_channels_last_changes_nothing_but_speed(case: Case) -> None:
-    model = use_channels_last(copy.deepcopy(case.model)).eval()
+def test_the_shortest_clip_is_read_and_a_shorter_one_refused(case: Case) -> None:
     case.model.eval()
-    with torch.no_grad():
-        assert_close(model(case.clips()).logits, case.model(case.clips()).logits, relative=1e-4)
+    backbone = case.model.backbone
+    min_frames = backbone.min_frames if isinstance(backbone, ClipNetwork) else 1
+    shortest = max(min_frames, 8 if "late" in case.spec.name else 1)
+    if case.any_length:
+        with torch.no_grad():
+            assert case.model(case.clips_of(shortest)).logits.isfinite().all()
+    if min_frames > 1:
+        with pytest.raises(ParamsError, match=f"at least {min_frames} frames"):
+            case.model(case.clips_of(min_frames - 1))
 
 
 def test_padding_changes_no_answer(case: Case) -> None:
-    clips, lengths_B = case.clips(num_frames=5), torch.tensor([3, 5, 1])
-    case.model.eval()
     if not case.spec.padded:
         with pytest.raises(ParamsError, match="cannot leave padding out"):
-            case.model(clips, lengths_B)
+            case.model(case.clips, torch.full((BATCH_SIZE,), 1))
         return
+    clips, lengths_B = case.clips_of(4), torch.tensor([2, 4])
+    case.model.eval()
     with torch.no_grad():
         padded = case.model(clips, lengths_B).logits
         for clip, length in enumerate(lengths_B.tolist()):
             alone = case.model(clips[clip : clip + 1, :, :length]).logits[0]
             answer = padded[clip, :length] if case.task == "frame" else padded[clip]
             assert_close(answer, alone, relative=1e-4)
-        if case.spec.name.endswith(".none"):
-            return
-        whole = case.model(clips).logits
-        row = whole[0, :3] if case.task == "frame" else whole[0]
-        if case.task == "clip":
-            assert not torch.allclose(row, padded[0], rtol=1e-4)  # without the lengths it would be another answer
+        if case.task == "clip" and not case.spec.name.endswith(".none"):
+            # Without the lengths it would be another answer.
+            assert not torch.allclose(case.model(clips).logits[0], padded[0], rtol=1e-4)
 
 
 def test_frames_answered_one_by_one_are_those_of_the_whole_clip(case: Case) -> None:
     case.model.eval()
-    clips = case.clips(num_frames=6)
     reason = why_no_stream(case.model)
     if reason:
         with pytest.raises(ParamsError, match=f"cannot stream: {reason}"):
             FrameStream(case.model)
         return
     assert case.task == "frame"
+    clips = case.clips_of(6)
     streams = [FrameStream(case.model) for _ in range(2)]
     with torch.no_grad():
         whole = case.model(clips).logits
@@ -219,3 +255,45 @@ def test_frames_answered_one_by_one_are_those_of_the_whole_clip(case: Case) -> N
             streams[1].feed(torch.randn_like(clips[:, :, :2]))
         assert_close(torch.cat(pieces, dim=1), whole, relative=1e-4)
         assert_close(case.model(clips).logits, whole, relative=1e-6)
+
+
+def test_every_backbone_and_every_pooling_runs_by_default() -> None:
+    names = default_models()
+    assert {name.partition(".")[0] for name in names} == {spec.name for spec in BACKBONES}
+    assert {name.partition(".")[2] for name in names} == {spec.name for spec in POOLINGS}
+    assert len(sampled_models()) == NUM_SAMPLED * len(BACKBONES) - 1  # one backbone has a single pooling
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("spec", BACKBONES, ids=lambda spec: spec.name)
+def test_every_combination_answers(spec: BackboneSpec) -> None:
+    """Every pooling behind one backbone of each task, whose weights they share, so that all of them take minutes."""
+    torch.manual_seed(0)
+    models = [model for model in list_models() if backbone_name(model) == spec.name]
+    assert len(models) == len(spec.poolings)
+    for task in spec.tasks:
+        backbone = spec.build(in_channels_of(spec), task, options_of(spec.options, num_steps=0)).eval()
+        clips = make_clips(spec.name, backbone, in_channels_of(spec), num_frames_of(backbone))
+        with torch.no_grad():
+            maps_BDTHW = backbone(clips)
+        for model in models:
+            if task not in model.tasks:
+                continue
+            pooling_spec = next(pooling for pooling in POOLINGS if model.name == f"{spec.name}.{pooling.name}")
+            options = options_of(pooling_spec.options, num_steps=maps_BDTHW.shape[2])
+            pooling = pooling_spec.build(maps_BDTHW.shape[1], task, options)
+            whole = VideoClassifier(
+                name=model.name,
+                task=task,
+                backbone=backbone,
+                pooling=pooling,
+                head=LinearHead(feature_dim=pooling.feature_dim, num_classes=NUM_CLASSES, dropout=0.0),
+                in_channels=in_channels_of(spec),
+                num_classes=NUM_CLASSES,
+            ).eval()
+            with torch.no_grad():
+                logits = whole(clips).logits
+            steps = (clips.shape[2],) if task == "frame" else ()
+            assert logits.shape == (BATCH_SIZE, *steps, NUM_CLASSES), model.name
+            assert logits.isfinite().all(), model.name
+            assert not torch.equal(logits[0], logits[1]), model.name

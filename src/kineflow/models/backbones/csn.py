@@ -57,6 +57,7 @@ SPECS = tuple(
         tasks=("clip",),
         why_not="its strides leave one time step for every 8 frames",
         stated_THW=(32, 224, 224),
+        receptive_frames={50: 107, 101: 243}[depth],
     )
     for depth in (50, 101)
     for kind in ("ip", "ir")

@@ -44,8 +44,8 @@ SPECS = (
         build=_build,
         poolings=VECTOR_POOLINGS,
         source="features cached by the embed stage",
-        receptive_frames=1,
         stated_THW=(16, 1, 1),
+        receptive_frames=1,
         padded=True,
     ),
 )

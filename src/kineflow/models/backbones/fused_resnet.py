@@ -107,6 +107,7 @@ SPECS = (
             build=partial(_build_fused, arch, num_stages),
             poolings=VECTOR_POOLINGS,
             source="He et al. 2016, Deep residual learning for image recognition; fusion of Kalfaoglu 2020, 3.3.2",
+            stated_THW=(16, 224, 224),
             receptive_frames=1,
             padded=True,
         )
@@ -119,6 +120,7 @@ SPECS = (
         build=_build_reduced,
         poolings=FRAME_POOLINGS,
         source="He et al. 2016, Deep residual learning for image recognition; FRMB of Kalfaoglu 2020, 4.1.2 and C.4",
+        stated_THW=(16, 224, 224),
         receptive_frames=1,
         padded=True,
     ),

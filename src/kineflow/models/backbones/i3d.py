@@ -133,6 +133,7 @@ SPECS = tuple(
         tasks=("clip",),
         why_not="its strides leave one time step for every 8 frames",
         stated_THW=(64, 224, 224),
+        receptive_frames=115 if reduction == "frab" else 99,
     )
     for name, reduction in _VARIANTS
 )

@@ -79,8 +79,8 @@ SPECS = tuple(
         build=partial(_build, arch),
         poolings=FRAME_POOLINGS,
         source=source,
-        receptive_frames=1,
         stated_THW=(16, 299, 299),
+        receptive_frames=1,
         padded=True,
     )
     for arch, source in SOURCES.items()

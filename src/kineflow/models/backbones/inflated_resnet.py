@@ -65,5 +65,6 @@ SPECS = (
         source="Carreira and Zisserman 2017 (inflation); Toering 2018, Video classification from scratch, 3.2",
         options={"classification_branch": False},
         stated_THW=(13, 240, 240),
+        receptive_frames=1,  # its kernels over time are in the branch that classifies
     ),
 )

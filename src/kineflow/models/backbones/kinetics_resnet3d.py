@@ -81,12 +81,12 @@ def _build(
     return build_resnet3d(depth=depth, in_channels=in_channels, cardinality=cardinality, reduction=reduction)
 
 
-_VARIANTS: tuple[tuple[str, int, int, Reduction], ...] = (
-    ("resnet50_3d", 50, 1, ""),
-    ("resnet101_3d", 101, 1, ""),
-    ("resnext101_3d", 101, CARDINALITY, ""),
-    ("resnext101_3d_frmb", 101, CARDINALITY, "frmb"),
-    ("resnext101_3d_frab", 101, CARDINALITY, "frab"),
+_VARIANTS: tuple[tuple[str, int, int, Reduction, int], ...] = (
+    ("resnet50_3d", 50, 1, "", 217),
+    ("resnet101_3d", 101, 1, "", 489),
+    ("resnext101_3d", 101, CARDINALITY, "", 489),
+    ("resnext101_3d_frmb", 101, CARDINALITY, "frmb", 489),
+    ("resnext101_3d_frab", 101, CARDINALITY, "frab", 521),
 )
 
 SPECS = tuple(
@@ -100,6 +100,7 @@ SPECS = tuple(
         tasks=("clip",),
         why_not="its strides leave one time step for every 16 frames",
         stated_THW=(64, 112, 112) if cardinality > 1 else (16, 112, 112),
+        receptive_frames=receptive_frames,
     )
-    for name, depth, cardinality, reduction in _VARIANTS
+    for name, depth, cardinality, reduction, receptive_frames in _VARIANTS
 )

@@ -123,5 +123,7 @@ SPECS = (
         source="Chen et al. 2018, Multi-fiber networks for video recognition",
         tasks=("clip",),
         why_not="its stride leaves one time step for every 2 frames",
+        stated_THW=(16, 224, 224),
+        receptive_frames=65,
     ),
 )

@@ -60,6 +60,7 @@ SPECS = tuple(
         tasks=("clip",),
         why_not="its strides leave one time step for every 8 frames",
         stated_THW=(32, 224, 224),
+        receptive_frames=None if non_local else 131,
     )
     for name, non_local in (("modified_resnet50", False), ("modified_resnet50_nl", True))
 )

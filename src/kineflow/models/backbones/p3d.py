@@ -136,5 +136,6 @@ SPECS = (
         tasks=("clip",),
         why_not="its poolings leave one time step for every 16 frames",
         stated_THW=(16, 160, 160),
+        receptive_frames=156,
     ),
 )

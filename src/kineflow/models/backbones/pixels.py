@@ -51,8 +51,8 @@ SPECS = (
         poolings=("none", "avg", "lstm", "fc_lstm", "gru"),
         source="the UCF-101 thesis on Inception-v3 and GRU, chapter 5",
         options={"side_px": 50},
-        receptive_frames=1,
         stated_THW=(100, 50, 50),
+        receptive_frames=1,
         padded=True,
     ),
 )

@@ -153,5 +153,6 @@ SPECS = (
         tasks=("clip",),
         why_not="its strides leave one time step for every 4 frames",
         stated_THW=(32, 224, 224),
+        receptive_frames=None,  # its flow layer scales features by the extremes of the clip
     ),
 )

@@ -141,8 +141,8 @@ SPECS = (
         build=_build_tiny,
         poolings=FRAME_POOLINGS,
         source="kineflow; residual blocks after He et al. 2016",
-        receptive_frames=1,
         stated_THW=(16, 64, 64),
+        receptive_frames=1,
         padded=True,
     ),
     *(
@@ -152,6 +152,7 @@ SPECS = (
             build=partial(_build_torchvision, arch),
             poolings=FRAME_POOLINGS,
             source="He et al. 2016, Deep residual learning for image recognition; torchvision",
+            stated_THW=(16, 224, 224),
             receptive_frames=1,
             padded=True,
         )

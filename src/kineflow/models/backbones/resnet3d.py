@@ -90,6 +90,8 @@ SPECS = tuple(
         poolings=CLIP_POOLINGS,
         source="kineflow; 3D residual blocks after Hara et al. 2018",
         options={"width": width, "stem_stride_px": 2},
+        stated_THW=stated_THW,  # as the presets train
+        receptive_frames=25,
     )
-    for name, width in (("r3d_mini", 16), ("r3d_tiny", 32))
+    for name, width, stated_THW in (("r3d_mini", 16, (16, 32, 32)), ("r3d_tiny", 32, (16, 48, 64)))
 )

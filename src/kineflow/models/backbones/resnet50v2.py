@@ -104,6 +104,7 @@ SPECS = (
         build=_build,
         poolings=FRAME_POOLINGS,
         source="He et al. 2016, Identity mappings in deep residual networks; Keras",
+        stated_THW=(16, 224, 224),
         receptive_frames=1,
         padded=True,
     ),

@@ -177,6 +177,7 @@ SPECS = (
         poolings=CLIP_POOLINGS,
         source=f"{_R2PLUS1D}; torchvision",
         stated_THW=(16, 112, 112),
+        receptive_frames=11,
     ),
     *(
         BackboneSpec(
@@ -188,6 +189,7 @@ SPECS = (
             tasks=("clip",),
             why_not=_EIGHT_FRAMES,
             stated_THW=(16, 112, 112),
+            receptive_frames=109,
         )
         for arch in ("r3d_18", "r2plus1d_18")
     ),
@@ -198,6 +200,7 @@ SPECS = (
         poolings=CLIP_POOLINGS,
         source=f"{_R2PLUS1D}; Ghadiyaram et al. 2019 (IG65M)",
         stated_THW=(32, 112, 112),
+        receptive_frames=225,
         tasks=("clip",),
         why_not=_EIGHT_FRAMES,
     ),
@@ -208,6 +211,7 @@ SPECS = (
         poolings=CLIP_POOLINGS,
         source="Xie et al. 2018, Rethinking spatiotemporal feature learning; torchvision",
         stated_THW=(64, 224, 224),
+        receptive_frames=99,
         tasks=("clip",),
         why_not=_EIGHT_FRAMES,
     ),
@@ -221,8 +225,9 @@ SPECS = (
             tasks=("clip",),
             why_not=_TWO_FRAMES,
             stated_THW=(32, 224, 224),
+            receptive_frames=16 * num_blocks,  # a window is 8 patches of 2 frames, and each block shifts it by half
         )
-        for arch in ("swin3d_t", "swin3d_s", "swin3d_b")
+        for arch, num_blocks in (("swin3d_t", 12), ("swin3d_s", 24), ("swin3d_b", 24))
     ),
     BackboneSpec(
         name="mvit_v2_s",
@@ -232,5 +237,7 @@ SPECS = (
         source="Li et al. 2022, MViTv2; torchvision",
         tasks=("clip",),
         why_not=_TWO_FRAMES,
+        stated_THW=(16, 224, 224),
+        receptive_frames=None,
     ),
 )

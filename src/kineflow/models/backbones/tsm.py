@@ -130,8 +130,8 @@ SPECS = tuple(
         poolings=FRAME_POOLINGS,
         source="Lin, Gan and Han 2019, TSM: Temporal shift module for efficient video understanding",
         options={"shift_divisor": SHIFT_DIVISOR},
-        receptive_frames=1 + num_blocks * (1 if place == "online" else 2),
         stated_THW=(8, 224, 224),
+        receptive_frames=1 + num_blocks * (1 if place == "online" else 2),
         padded=place == "online",  # padding is behind a clip, and a shift both ways brings it back
     )
     for arch, num_blocks in (("resnet18", 8), ("resnet50", 16))

@@ -39,6 +39,7 @@ SPECS = (
         build=_build,
         poolings=FRAME_POOLINGS,
         source="Simonyan and Zisserman 2015, Very deep convolutional networks; torchvision",
+        stated_THW=(16, 224, 224),
         receptive_frames=1,
         padded=True,
     ),

@@ -120,6 +120,7 @@ SPECS = tuple(
         poolings=("avg_fc", *CLIP_POOLINGS),
         source="Feichtenhofer 2020, X3D: expanding architectures for efficient video recognition",
         stated_THW=(num_frames, 160, 160),
+        receptive_frames=None,  # squeeze and excitation average over the clip
     )
     for name, num_frames in (("x3d_xs", 4), ("x3d_s", 13))
 )
