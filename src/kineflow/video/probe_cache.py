@@ -18,7 +18,7 @@ from kineflow.store import ResultStore, digest
 from kineflow.video.fingerprint import Moments, find_moments
 from kineflow.video.probe import probe
 
-CODE_VERSION = 3  # rises with every change of what `probe` returns or of how it is kept
+CODE_VERSION = 4  # rises with every change of what `probe` returns or of how it is kept
 
 
 @dataclass(frozen=True)
