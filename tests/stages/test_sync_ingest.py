@@ -273,6 +273,28 @@ def test_ingest_copies_for_dvc(project: Path, repository: Path) -> None:
     copy, original = Path("data/raw/jump/a.mp4"), Path("videos/jump/a.mp4")
     assert copy.read_bytes() == original.read_bytes()
     assert copy.stat().st_ino != original.stat().st_ino  # DVC makes its files read-only
+    first = copy.stat()
+    (project / "videos" / "sit" / "c.avi").write_bytes((project / "videos" / "jump" / "b b #!().mp4").read_bytes())
+    run_sync(params)
+    shutil.rmtree(paths.RAW)  # as DVC does
+    run_ingest(params)
+    assert (copy.stat().st_ino, copy.stat().st_mtime_ns) == (first.st_ino, first.st_mtime_ns)  # not copied again
+    assert Path("data/raw/sit/c.avi").read_bytes() == Path("videos/sit/c.avi").read_bytes()
+
+
+def test_a_cut_or_changed_raw_video_does_not_go_under_dvc(project: Path, repository: Path) -> None:
+    params = make_params(repository, keep="dvc")
+    run_sync(params)
+    run_ingest(params)
+    copy, original = Path("data/raw/jump/a.mp4"), Path("videos/jump/a.mp4")
+    os.truncate(copy, 100)  # the store's too: they are one file
+    shutil.rmtree(paths.RAW)
+    run_ingest(params)
+    assert copy.read_bytes() == original.read_bytes()
+    shutil.rmtree(".kineflow/store/raw")
+    original.write_bytes(original.read_bytes()[:-1] + b"?")
+    with pytest.raises(DataError, match=r"videos/jump/a\.mp4 changed since sync; run sync again"):
+        run_ingest(params)
 
 
 def test_ingest_quarantines_with_a_reason(project: Path, repository: Path, shared_data: Path) -> None:
@@ -460,6 +482,7 @@ def test_videos_and_annotations_on_s3(project: Path, repository: Path, monkeypat
         assert videos.group.tolist() == ["g1", "jump/b b #!().mp4", "g2"]
         assert read_table(paths.EVENTS, EVENTS).source.tolist() == ["list.csv:2", "list.csv:3"]
         shutil.rmtree(".kineflow/store")  # what was fetched is still there
+        storage.put_file(encode(project / "late.mp4", seed=11), "s3://bucket/lab/sit/c.avi")  # since sync
         run_ingest(make_params(repository, source="s3://bucket/lab", annotations="s3://bucket/notes/list.csv",
                                format="manifest", group_from="annotations", keep="dvc"))  # fmt: skip
         assert Path("data/raw/sit/c.avi").read_bytes() == Path("videos/sit/c.avi").read_bytes()

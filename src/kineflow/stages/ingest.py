@@ -46,7 +46,7 @@ def run(params: Params, report: StageReport) -> None:
     annotations = annotation_formats.read(params.data.format, local_annotations, videos=keys)
     _check_task(params.task, params.data.format, annotations)
     groups = assign_groups(params.data.group_from, keys, annotations)
-    uris = raw_videos.place(params.data.source, keys, keep=params.data.keep)
+    uris = raw_videos.place(params.data.source, videos, keep=params.data.keep)
     files = [
         VideoFile(item.key, storage.join(params.data.source, item.key), item.sha256, item.num_bytes) for item in videos
     ]
