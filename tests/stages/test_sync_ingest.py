@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from benchmarks.clips import write_clip
 from kineflow import storage
 from kineflow.errors import AnnotationError, DataError, ParamsError, ServiceError
 from kineflow.params import Params, only, parse_params
@@ -312,6 +313,22 @@ def test_ingest_quarantines_with_a_reason(project: Path, repository: Path, share
     assert bad.num_frames.isna().all()
     assert (len(videos), report.quarantined) == (6, 3)
     assert any("sit/corrupted.mp4 is quarantined" in note for note in report.notes)
+
+
+def test_ingest_tells_of_a_damaged_video_and_keeps_it(project: Path, repository: Path) -> None:
+    path = project / "videos" / "sit" / "c.avi"
+    write_clip(path, codec="mpeg4", height=120, width=160, fps=30, num_frames=60)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
+    path.write_bytes(data)
+    params = make_params(repository)
+    run_sync(params)
+    report = run_ingest(params)
+    row = read_table(paths.VIDEOS, VIDEOS).set_index("video_id").loc["sit/c.avi"]
+    assert row.status == "ok"
+    assert 1 <= row.num_corrupt_frames < row.num_frames
+    words = f"sit/c.avi is damaged in {row.num_corrupt_frames:g} of {row.num_frames:g} frames"
+    assert words in report.notes
 
 
 def test_ingest_refuses_when_nothing_decodes(project: Path, repository: Path) -> None:
