@@ -8,8 +8,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -55,7 +56,7 @@ def list_files(root: str) -> list[FileInfo]:
     A root that is itself a file gives that one file, its key being its name.
 
     Raises:
-        DataError: a local root does not exist, or a name is not valid UTF-8.
+        DataError: a local root does not exist, a link leads nowhere, or a name is not valid UTF-8.
         ServiceError: the storage is out of reach, or the bucket does not exist.
     """
     found = _list_s3(root) if is_s3(root) else _list_local(Path(root))
@@ -115,16 +116,38 @@ def local_file(uri: str, *, cache_dir: Path, sha256: str | None = None) -> Path:
     return path
 
 
-def fetch(uri: str, *, cache_dir: Path) -> tuple[Path, str]:
-    """Download an object into the cache unless its present version is there; its path and SHA-256 (hex)."""
+def fetch(uri: str, *, cache_dir: Path, etag: str | None = None) -> tuple[Path, str]:
+    """Download an object into the cache unless that version of it is there; its path and SHA-256 (hex).
+
+    Args:
+        uri: `s3://bucket/key`.
+        cache_dir: as `local_file` has it.
+        etag: of the version that was listed; None: that of now, which costs a request.
+
+    Raises:
+        DataError: the object is not there, or no longer of that version.
+        ServiceError: the storage is out of reach.
+    """
     bucket, key = _split(uri)
     with _s3_errors(uri):
-        etag = str(_client().head_object(Bucket=bucket, Key=key)["ETag"])
-        pointer = cache_dir / "versions" / digest(uri=uri, etag=etag, endpoint=endpoint())
+        wanted = _etag(_client().head_object(Bucket=bucket, Key=key)) if etag is None else etag
+        pointer = _pointer(cache_dir, uri, wanted)
         if pointer.is_file() and _cached(cache_dir, pointer.read_text(), uri).is_file():
             return _cached(cache_dir, pointer.read_text(), uri), pointer.read_text()
-        body = _client().get_object(Bucket=bucket, Key=key)["Body"]
-        return _keep(body, uri, cache_dir, pointer)
+        answer = _client().get_object(Bucket=bucket, Key=key)
+        found = _etag(answer)  # it may have been overwritten meanwhile
+        if etag is not None and found != etag:
+            answer["Body"].close()
+            raise DataError(f"{uri} changed while it was read; run sync again when nothing writes there")
+        return _keep(answer["Body"], uri, cache_dir, _pointer(cache_dir, uri, found))
+
+
+def sweep(cache_dir: Path, *, older_than_sec: float = 3600.0) -> None:
+    """Delete what killed downloads left in the cache, unless it was written to lately by one that may be alive."""
+    for partial in (*cache_dir.glob(".partial-*"), *cache_dir.glob("versions/*.partial")):
+        with suppress(FileNotFoundError):
+            if time.time() - partial.stat().st_mtime > older_than_sec:
+                partial.unlink()
 
 
 def endpoint() -> str:
@@ -133,9 +156,14 @@ def endpoint() -> str:
 
 
 def sha256_of(root: str, info: FileInfo, *, cache_dir: Path) -> str:
-    """SHA-256 (hex) of a listed file's bytes; an object is fetched into the cache on the way."""
+    """SHA-256 (hex) of a listed file's bytes; an object is fetched into the cache on the way.
+
+    Raises:
+        DataError: an object was overwritten since it was listed.
+        ServiceError: the storage is out of reach.
+    """
     uri = join(root, info.key)
-    return fetch(uri, cache_dir=cache_dir)[1] if is_s3(root) else file_sha256(Path(uri))
+    return fetch(uri, cache_dir=cache_dir, etag=info.version)[1] if is_s3(root) else file_sha256(Path(uri))
 
 
 def _list_local(root: Path) -> Iterator[FileInfo]:
@@ -155,6 +183,8 @@ def _walk(folder: str, prefix: str, ancestors: tuple[str, ...]) -> Iterator[File
                 continue
             key = prefix + entry.name
             _check_name(key)
+            if entry.is_symlink() and not Path(entry.path).exists():
+                raise DataError(f"{entry.path} is a link to a file that cannot be reached; mend or delete it")
             try:
                 if entry.is_dir():
                     inside = os.path.realpath(entry.path) if entry.is_symlink() else f"{ancestors[-1]}/{entry.name}"
@@ -180,15 +210,20 @@ def _list_s3(root: str) -> Iterator[FileInfo]:
     with _s3_errors(root):
         pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix.rstrip("/"))
         objects = [item for page in pages for item in page.get("Contents", [])]
-    if folder and (alone := [item for item in objects if item["Key"] == prefix]):
-        yield FileInfo(prefix.rpartition("/")[2], alone[0]["Size"], alone[0]["ETag"])
+    named = prefix and not prefix.endswith("/")  # else it is the empty object by which consoles mark a folder
+    if named and (alone := [item for item in objects if item["Key"] == prefix]):
+        yield FileInfo(prefix.rpartition("/")[2], alone[0]["Size"], _etag(alone[0]))
         return
     for item in objects:
         key = item["Key"].removeprefix(folder)
         inside = item["Key"].startswith(folder) and key and not key.endswith("/")
         parts = key.split("/")
         if inside and not any(part.startswith(".") or not part for part in parts):
-            yield FileInfo(key, item["Size"], item["ETag"])
+            yield FileInfo(key, item["Size"], _etag(item))
+
+
+def _etag(answer: Mapping[str, Any]) -> str:
+    return str(answer["ETag"]).strip('"')  # some servers quote it in some answers only
 
 
 def _keep(body: Any, uri: str, cache_dir: Path, pointer: Path) -> tuple[Path, str]:
@@ -210,6 +245,11 @@ def _keep(body: Any, uri: str, cache_dir: Path, pointer: Path) -> tuple[Path, st
     beside.write_text(sha256.hexdigest())
     beside.replace(pointer)
     return path, sha256.hexdigest()
+
+
+def _pointer(cache_dir: Path, uri: str, etag: str) -> Path:
+    """The file that says which bytes a version of an object has."""
+    return cache_dir / "versions" / digest(uri=uri, etag=etag, endpoint=endpoint())
 
 
 def _cached(cache_dir: Path, sha256: str, uri: str) -> Path:

@@ -3,12 +3,14 @@
 A key is the digest of everything that a result depends on (the input's content, the stage's params, its
 `CODE_VERSION`). A stage computes the keys that are missing and links all of them into its out, so that a
 change of one video costs the work of one video and the out is still what a clean run would make.
-A result appears by a rename, so a killed stage leaves nothing half-written; what a power cut or another program
-damaged is noticed and made again. The store is safe to delete.
+A result appears by a rename, so a killed stage leaves nothing half-written. What a power cut left empty or cut off is
+noticed and made again; damage inside a frame, flow or pose pack is noticed when that item is read, and refused by name.
+The store is safe to delete.
 """
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -60,6 +62,19 @@ def is_not_empty(path: Path) -> bool:
     try:
         return bool(files) and all(file.stat().st_size for file in files)
     except OSError:
+        return False
+
+
+def is_npy(path: Path) -> bool:
+    """Whether the file is a `.npy` of the length that its header says."""
+    from numpy.lib import format as npy
+
+    try:
+        with path.open("rb") as file:
+            npy.read_magic(file)
+            shape, _, dtype = npy.read_array_header_1_0(file)
+            return os.fstat(file.fileno()).st_size == file.tell() + math.prod(shape) * dtype.itemsize
+    except (OSError, ValueError):
         return False
 
 

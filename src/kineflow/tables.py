@@ -68,7 +68,7 @@ class TableSchema:
 
 VIDEOS = TableSchema(
     "videos",
-    1,
+    2,
     (
         ("video_id", pa.string()),  # the key under the source, with its extension
         ("uri", pa.string()),
@@ -83,12 +83,14 @@ VIDEOS = TableSchema(
         ("fps_den", pa.int64()),
         ("variable_rate", pa.bool_()),
         ("num_frames", pa.int64()),  # decoded, not the header's word
+        ("num_corrupt_frames", pa.int64()),  # of these, where the decoder patched over damage; null if not looked at
         ("duration_sec", pa.float64()),
         ("group", pa.string()),
         ("official_role", pa.string()),  # train, val or test where the annotations say so, else null
         ("status", pa.string()),  # ok or quarantined
         ("reason", pa.string()),  # why it is quarantined
     ),
+    migrations={1: lambda table: _with_unknown(table, "num_corrupt_frames", pa.int64(), after="num_frames")},
 )
 
 EVENTS = TableSchema(
@@ -206,6 +208,11 @@ def read_table(path: Path, schema: TableSchema) -> "pd.DataFrame":
     for version in range(schema.check(path, int(metadata.get(b"kineflow.version", b"0"))), schema.version):
         table = schema.migrations[version](table)
     return table.to_pandas(types_mapper={pa.int8(): _nullable_int8()}.get)
+
+
+def _with_unknown(table: pa.Table, name: str, kind: pa.DataType, *, after: str) -> pa.Table:
+    column = pa.nulls(len(table), kind)
+    return table.add_column(table.column_names.index(after) + 1, pa.field(name, kind), column)
 
 
 def _nullable_int8() -> "pd.Int8Dtype":

@@ -38,6 +38,7 @@ for line in sys.stdin:
         extract_frames(path, target, fps=float(sys.argv[2]), size=FrameSize(32, 40), jpeg_quality=90, length=length)
         reader = FrameReader(target)
         found = dict(timestamps=info.timestamps_sec.tolist(), width=info.width, height=info.height,
+                     corrupt=info.num_corrupt_frames,
                      rate=info.fps_num / info.fps_den, duration=info.duration_sec,
                      extracted=reader.source_frames.tolist(), extracted_times=reader.timestamps_sec.tolist())
     except DecodeError as err:
@@ -80,6 +81,7 @@ def test_every_odd_clip_is_decoded_exactly_or_refused_with_a_reason(
             assert len(found["reason"]) > 10, row["path"]
             continue
         assert len(found["timestamps"]) == int(row["frames"]), row["path"]
+        assert found["corrupt"] == 0, row["path"]
         size = [int(row["width"]), int(row["height"])]
         turned = any(mark in row["label"] for mark in ("rotation_90", "rotation_-90"))
         assert [found["width"], found["height"]] == (size[::-1] if turned else size), row["path"]

@@ -82,6 +82,7 @@ def write_videos(video_ids, motion_of):
 def videos_table(groups):
     fixed = {"uri": "u", "sha256": "0" * 64, "num_bytes": 1, "container": "mp4", "codec": "h264", "rotation_deg": 0}
     fixed |= {"fps_num": 20, "fps_den": 1, "variable_rate": False, "num_frames": 26, "duration_sec": 1.3}
+    fixed |= {"num_corrupt_frames": 0}
     rows = [
         fixed | {"video_id": v, "group": g, "width": 320, "height": 240, "status": "ok", "reason": None}
         for v, g in groups.items()

@@ -60,6 +60,7 @@ class Bench:
                 "fps_den": 1,
                 "variable_rate": False,
                 "num_frames": NUM_FRAMES,
+                "num_corrupt_frames": 0,
                 "duration_sec": NUM_FRAMES / FPS,
                 "group": [video_id.split("/")[0] for video_id in ids],
                 "official_role": None,

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from benchmarks.clips import write_clip
 from kineflow import storage
 from kineflow.errors import AnnotationError, DataError, ParamsError, ServiceError
 from kineflow.params import Params, only, parse_params
@@ -273,6 +274,28 @@ def test_ingest_copies_for_dvc(project: Path, repository: Path) -> None:
     copy, original = Path("data/raw/jump/a.mp4"), Path("videos/jump/a.mp4")
     assert copy.read_bytes() == original.read_bytes()
     assert copy.stat().st_ino != original.stat().st_ino  # DVC makes its files read-only
+    first = copy.stat()
+    (project / "videos" / "sit" / "c.avi").write_bytes((project / "videos" / "jump" / "b b #!().mp4").read_bytes())
+    run_sync(params)
+    shutil.rmtree(paths.RAW)  # as DVC does
+    run_ingest(params)
+    assert (copy.stat().st_ino, copy.stat().st_mtime_ns) == (first.st_ino, first.st_mtime_ns)  # not copied again
+    assert Path("data/raw/sit/c.avi").read_bytes() == Path("videos/sit/c.avi").read_bytes()
+
+
+def test_a_cut_or_changed_raw_video_does_not_go_under_dvc(project: Path, repository: Path) -> None:
+    params = make_params(repository, keep="dvc")
+    run_sync(params)
+    run_ingest(params)
+    copy, original = Path("data/raw/jump/a.mp4"), Path("videos/jump/a.mp4")
+    os.truncate(copy, 100)  # the store's too: they are one file
+    shutil.rmtree(paths.RAW)
+    run_ingest(params)
+    assert copy.read_bytes() == original.read_bytes()
+    shutil.rmtree(".kineflow/store/raw")
+    original.write_bytes(original.read_bytes()[:-1] + b"?")
+    with pytest.raises(DataError, match=r"videos/jump/a\.mp4 changed since sync; run sync again"):
+        run_ingest(params)
 
 
 def test_ingest_quarantines_with_a_reason(project: Path, repository: Path, shared_data: Path) -> None:
@@ -290,6 +313,22 @@ def test_ingest_quarantines_with_a_reason(project: Path, repository: Path, share
     assert bad.num_frames.isna().all()
     assert (len(videos), report.quarantined) == (6, 3)
     assert any("sit/corrupted.mp4 is quarantined" in note for note in report.notes)
+
+
+def test_ingest_tells_of_a_damaged_video_and_keeps_it(project: Path, repository: Path) -> None:
+    path = project / "videos" / "sit" / "c.avi"
+    write_clip(path, codec="mpeg4", height=120, width=160, fps=30, num_frames=60)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
+    path.write_bytes(data)
+    params = make_params(repository)
+    run_sync(params)
+    report = run_ingest(params)
+    row = read_table(paths.VIDEOS, VIDEOS).set_index("video_id").loc["sit/c.avi"]
+    assert row.status == "ok"
+    assert 1 <= row.num_corrupt_frames < row.num_frames
+    words = f"sit/c.avi is damaged in {row.num_corrupt_frames:g} of {row.num_frames:g} frames"
+    assert words in report.notes
 
 
 def test_ingest_refuses_when_nothing_decodes(project: Path, repository: Path) -> None:
@@ -464,6 +503,7 @@ def test_videos_and_annotations_on_s3(project: Path, repository: Path, monkeypat
         assert videos.group.tolist() == ["g1", "jump/b b #!().mp4", "g2"]
         assert read_table(paths.EVENTS, EVENTS).source.tolist() == ["list.csv:2", "list.csv:3"]
         shutil.rmtree(".kineflow/store")  # what was fetched is still there
+        storage.put_file(encode(project / "late.mp4", seed=11), "s3://bucket/lab/sit/c.avi")  # since sync
         run_ingest(make_params(repository, source="s3://bucket/lab", annotations="s3://bucket/notes/list.csv",
                                format="manifest", group_from="annotations", keep="dvc"))  # fmt: skip
         assert Path("data/raw/sit/c.avi").read_bytes() == Path("videos/sit/c.avi").read_bytes()

@@ -200,3 +200,12 @@ def test_a_table_is_migrated_step_by_step(tmp_path: Path) -> None:
     )
     found = tables.read_table(tmp_path / "clips.parquet", new)
     assert found.to_dict("list") == {"clip_id": ["second"], "video_id": ["second third"]}
+
+
+def test_videos_of_the_version_before_have_unknown_damage(tmp_path: Path) -> None:
+    columns = tuple(column for column in tables.VIDEOS.columns if column[0] != "num_corrupt_frames")
+    old = tables.TableSchema("videos", 1, columns)
+    tables.write_table(tmp_path / "videos.parquet", old, pd.DataFrame({name: [None] for name, _ in columns}))
+    found = tables.read_table(tmp_path / "videos.parquet", tables.VIDEOS)
+    assert list(found.columns) == [name for name, _ in tables.VIDEOS.columns]
+    assert found["num_corrupt_frames"].isna().all()

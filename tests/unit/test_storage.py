@@ -1,9 +1,12 @@
+import io
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from botocore.response import StreamingBody
+from botocore.stub import Stubber
 
 from kineflow import storage
 from kineflow.errors import DataError, ServiceError
@@ -51,8 +54,15 @@ def test_follows_links_but_not_in_circles(tmp_path: Path) -> None:
     write(root / "sub" / "w.mp4", b"1")
     (root / "linked").symlink_to(tmp_path / "elsewhere")
     (root / "sub" / "up").symlink_to(root)
-    (root / "sub" / "gone.mp4").symlink_to(root / "nothing")
     assert [info.key for info in storage.list_files(str(root))] == ["linked/v.mp4", "sub/w.mp4"]
+
+
+@pytest.mark.parametrize("target", ["nothing.mp4", "gone.mp4"])
+def test_a_link_to_nothing_or_to_itself_is_refused_by_name(target: str, tmp_path: Path) -> None:
+    write(tmp_path / "sub" / "w.mp4", b"1")
+    (tmp_path / "sub" / "gone.mp4").symlink_to(tmp_path / "sub" / target)
+    with pytest.raises(DataError, match=r"sub/gone.mp4 is a link to a file that cannot be reached; mend or delete it"):
+        storage.list_files(str(tmp_path))
 
 
 def test_a_single_file_is_a_root(tmp_path: Path) -> None:
@@ -144,3 +154,52 @@ def test_local_put_and_local_file(tmp_path: Path) -> None:
     assert storage.local_file(str(path), cache_dir=tmp_path / "cache") == path
     with pytest.raises(DataError, match="not there any more"):
         storage.local_file(str(tmp_path / "gone.mp4"), cache_dir=tmp_path / "cache")
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
+    """The real client with answers given beforehand, for what the embedded server does not do."""
+    _use(monkeypatch, "http://127.0.0.1:9")
+    with Stubber(storage._client()) as stubber:
+        yield stubber
+    storage._client_for.cache_clear()
+
+
+def body_of(data: bytes, etag: str) -> dict[str, object]:
+    return {"Body": StreamingBody(io.BytesIO(data), len(data)), "ETag": etag}
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_marker_of_a_folder_is_no_file(slash: str, answers: Stubber) -> None:
+    keys = ("videos/", "videos/a.mp4", "videos/deep/", "videos/deep/b.mp4")
+    objects = [{"Key": key, "Size": 5 * (not key.endswith("/")), "ETag": '"e"'} for key in keys]
+    answers.add_response("list_objects_v2", {"Contents": objects, "IsTruncated": False})
+    assert [info.key for info in storage.list_files(f"s3://bucket/videos{slash}")] == ["a.mp4", "deep/b.mp4"]
+
+
+def test_an_object_overwritten_between_two_requests_is_kept_as_what_it_is_now(answers: Stubber, tmp_path: Path) -> None:
+    uri = "s3://bucket/a.mp4"
+    answers.add_response("head_object", {"ETag": '"1"'})
+    answers.add_response("get_object", body_of(b"two", '"2"'))
+    assert storage.fetch(uri, cache_dir=tmp_path)[0].read_bytes() == b"two"
+    answers.add_response("head_object", {"ETag": '"1"'})  # and back
+    answers.add_response("get_object", body_of(b"one", '"1"'))
+    assert storage.fetch(uri, cache_dir=tmp_path)[0].read_bytes() == b"one"
+    assert storage.fetch(uri, cache_dir=tmp_path, etag="2")[0].read_bytes() == b"two"  # no request
+
+
+def test_an_object_overwritten_since_it_was_listed_is_refused(answers: Stubber, tmp_path: Path) -> None:
+    answers.add_response("get_object", body_of(b"two", '"2"'))
+    with pytest.raises(DataError, match=r"a\.mp4 changed while it was read"):
+        storage.sha256_of("s3://bucket", storage.FileInfo("a.mp4", 3, "1"), cache_dir=tmp_path)
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_what_killed_downloads_left_is_swept(tmp_path: Path) -> None:
+    left = write(tmp_path / ".partial-old", b"1"), write(tmp_path / "versions" / "v.12.partial", b"1")
+    kept = write(tmp_path / ".partial-new", b"1"), write(tmp_path / "ab" / "abcd.mp4", b"1")
+    for path in (*left, kept[1]):
+        os.utime(path, (0, 0))
+    storage.sweep(tmp_path)
+    assert [path.exists() for path in (*left, *kept)] == [False, False, True, True]
+    storage.sweep(tmp_path / "absent")

@@ -15,7 +15,7 @@ from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
 from kineflow.stages.video_results import VideoPlan, VideoTask, compute_missing, link_results
 from kineflow.stages.weights_manifest import weights_file
-from kineflow.store import ResultStore, digest, file_sha256, home
+from kineflow.store import ResultStore, digest, file_sha256, home, is_npy
 from kineflow.video.result_index import VideoResult, read_index
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def plan_embeddings(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[
     """
     weights = weights_file(paths.WEIGHTS, "embed.weights", params.embed.weights)
     seed = params.seed if weights is None else 0  # weights from a file leave nothing to chance
-    store = ResultStore(home() / "store" / "embeddings")
+    store = ResultStore(home() / "store" / "embeddings", is_whole=is_npy)
     described = as_json(params.embed) | {"weights": weights and file_sha256(weights), "seed": seed}
     tasks = []
     for video in frames:

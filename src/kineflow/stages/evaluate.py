@@ -24,7 +24,7 @@ from kineflow.stages import paths
 from kineflow.stages.learned_labels import read_learned_labels
 from kineflow.stages.prediction_gate import read_checked_predictions
 from kineflow.stages.stage import StageReport
-from kineflow.store import ResultStore, home
+from kineflow.store import ResultStore, home, is_npy
 from kineflow.validation.verdict import read_verdict
 from kineflow.video.frame_store import FrameReader
 
@@ -149,7 +149,7 @@ def _baseline(
     if name == "metadata":
         features_of = baselines.metadata_features(rows, videos, clips, frames_per_sec=rate)
         return baselines.metadata(rows, splits, features_of)
-    store = ResultStore(home() / "store" / "hof")
+    store = ResultStore(home() / "store" / "hof", is_whole=is_npy)
     features_of = baselines.hof_features(
         rows, clips, lambda video_id: paths.FLOW / f"{video_id}.zip", store, frames_per_sec=rate
     )

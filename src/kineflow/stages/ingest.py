@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PARAMS = ("task", "data")
 MAX_NAMED = 5
-INTEGERS = ("num_bytes", "width", "height", "rotation_deg", "fps_num", "fps_den", "num_frames")
+INTEGERS = ("num_bytes", "width", "height", "rotation_deg", "fps_num", "fps_den", "num_frames", "num_corrupt_frames")
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -46,7 +46,7 @@ def run(params: Params, report: StageReport) -> None:
     annotations = annotation_formats.read(params.data.format, local_annotations, videos=keys)
     _check_task(params.task, params.data.format, annotations)
     groups = assign_groups(params.data.group_from, keys, annotations)
-    uris = raw_videos.place(params.data.source, keys, keep=params.data.keep)
+    uris = raw_videos.place(params.data.source, videos, keep=params.data.keep)
     files = [
         VideoFile(item.key, storage.join(params.data.source, item.key), item.sha256, item.num_bytes) for item in videos
     ]
@@ -186,12 +186,22 @@ def _report(
     quarantined = [(key, info.reason) for key, info in probed.items() if info.reason is not None]
     annotated = {event.video_id for event in annotations.events} | set(annotations.frame_tables)
     report.items, report.quarantined = len(videos), len(quarantined)
-    for key, reason in quarantined[:MAX_NAMED]:
-        report.note(f"{key} is quarantined: {reason}")
-    if len(quarantined) > MAX_NAMED:
-        report.note(f"{len(quarantined)} videos are quarantined in all; see the column reason of {paths.VIDEOS}")
+    _note_first(report, [f"{key} is quarantined: {reason}" for key, reason in quarantined], column="reason")
+    damaged = [(key, info.values) for key, info in probed.items() if info.values.get("num_corrupt_frames")]
+    _note_first(
+        report,
+        [f"{key} is damaged in {of['num_corrupt_frames']} of {of['num_frames']} frames" for key, of in damaged],
+        column="num_corrupt_frames",
+    )
     if unlabelled := len(videos) - len(annotated):
         report.note(f"{unlabelled} videos have no annotation and are not used")
     points = sum(event.start_sec is not None and event.stop_sec is None for event in annotations.events)
     if task == "frame" and points:
         report.note(f"{points} point events last no time and label no frame")
+
+
+def _note_first(report: StageReport, notes: Sequence[str], *, column: str) -> None:
+    for note in notes[:MAX_NAMED]:
+        report.note(note)
+    if len(notes) > MAX_NAMED:
+        report.note(f"and {len(notes) - MAX_NAMED} more; see the column {column} of {paths.VIDEOS}")

@@ -1,4 +1,7 @@
-"""Where the raw videos are: left in their source, or copied into `data/raw` to go under DVC."""
+"""Where the raw videos are: left in their source, or copied into `data/raw` to go under DVC.
+
+DVC empties `data/raw` before each run. So the copy is kept in the store and linked: a video is copied once.
+"""
 
 import errno
 import os
@@ -10,41 +13,53 @@ from typing import Literal
 from kineflow import storage
 from kineflow.errors import DataError
 from kineflow.stages import paths
-from kineflow.store import home
+from kineflow.stages.source_manifest import Source
+from kineflow.store import ResultStore, file_sha256, home
 
 REFERENCE = paths.RAW / "REFERENCE.txt"
 
 
-def place(source: str, keys: Sequence[str], *, keep: Literal["reference", "dvc"]) -> dict[str, str]:
+def place(source: str, videos: Sequence[Source], *, keep: Literal["reference", "dvc"]) -> dict[str, str]:
     """Make `data/raw`, and say where each video is.
 
     Args:
         source: a folder or `s3://bucket/prefix`.
-        keys: of the videos under it.
+        videos: under it.
         keep: `reference` leaves them where they are and says so in a file; `dvc` copies them to `data/raw`.
 
     Returns:
         URI by key.
 
     Raises:
-        DataError: a video is gone, or its key would leave `data/raw`.
+        DataError: a video is gone or changed since sync, or its key would leave `data/raw`.
     """
     shutil.rmtree(paths.RAW, ignore_errors=True)  # as DVC does: what a killed run left may be of other videos
     paths.RAW.mkdir(parents=True)
     if keep == "reference":
         REFERENCE.write_text(f"The raw videos stay at {source} (data.keep: reference); they are not under DVC.\n")
-        return {key: storage.join(source, key) for key in keys}
+        return {video.key: storage.join(source, video.key) for video in videos}
+    store = ResultStore(home() / "store" / "raw")
+    store.sweep()
     root = paths.RAW.resolve()
-    for key in keys:
-        target = paths.RAW / key
+    for video in videos:
+        target = paths.RAW / video.key
         if not target.resolve().is_relative_to(root):
-            raise DataError(f"video {key!r} would leave {paths.RAW}; rename it")
-        path = storage.local_file(storage.join(source, key), cache_dir=home() / "objects")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        _copy(path, partial)
-        partial.replace(target)
-    return {key: str(paths.RAW / key) for key in keys}
+            raise DataError(f"video {video.key!r} would leave {paths.RAW}; rename it")
+        if video.sha256 not in store or store.path(video.sha256).stat().st_size != video.num_bytes:
+            _keep(store, storage.join(source, video.key), video.sha256)
+        store.link(video.sha256, target)
+    return {video.key: str(paths.RAW / video.key) for video in videos}
+
+
+def _keep(store: ResultStore, uri: str, sha256: str) -> None:
+    path = storage.local_file(uri, cache_dir=home() / "objects", sha256=sha256)
+    if storage.is_s3(uri):
+        store.adopt(sha256, path)  # the fetched copy is ours
+        return
+    with store.writing(sha256) as target:
+        _copy(path, target)
+        if file_sha256(target) != sha256:
+            raise DataError(f"{uri} changed since sync; run sync again")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -39,12 +39,15 @@ def read_sources(path: Path) -> list[Source]:
     """Read what `write_sources` wrote.
 
     Raises:
-        DataError: the file is missing, another file, or of another version.
+        DataError: the file is missing, damaged, another file, or of another version.
     """
     if not path.is_file():
         raise DataError(f"{path} is not there; run sync first")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(SCHEMA.check_lines(path, file.readlines()), delimiter="\t"))
-    if not rows or tuple(rows[0]) != COLUMNS:
-        raise DataError(f"{path} is not a source manifest; run sync again")
-    return [Source(kind, key, int(num_bytes), sha256) for kind, key, num_bytes, sha256 in rows[1:]]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(SCHEMA.check_lines(path, file.readlines()), delimiter="\t"))
+        if not rows or tuple(rows[0]) != COLUMNS:
+            raise DataError(f"{path} is not a source manifest; run sync again")
+        return [Source(kind, key, int(num_bytes), sha256) for kind, key, num_bytes, sha256 in rows[1:]]
+    except (ValueError, csv.Error) as err:
+        raise DataError(f"{path} is damaged; {SCHEMA.remedy}") from err

@@ -66,6 +66,7 @@ def run(params: Params, report: StageReport) -> None:
     pose_path = params.pose.path if params.streams.pose.enabled else None
     given = {"data.source": params.data.source, "data.annotations": params.data.annotations, "pose.path": pose_path}
     check_apart({name: path for name, path in given.items() if path is not None})
+    storage.sweep(home() / "objects")
     if num_adopted := adopt_pulled_results():
         report.note(f"{num_adopted} results that were pulled are in the store now")
     if params.sample is not None:

@@ -64,6 +64,7 @@ def video_facts(videos: pd.DataFrame, labels: pd.DataFrame, near_copies: pd.Data
     ok = videos["status"] == "ok"
     duration = videos["duration_sec"].astype("float64")
     header_rate = videos["fps_num"].astype("float64") / videos["fps_den"].astype("float64")
+    num_corrupt = videos["num_corrupt_frames"].astype("float64")
     decoded_rate = videos["num_frames"].astype("float64") / duration.where(duration > 0)
     num_labels = videos["video_id"].map(labels["video_id"].value_counts()).fillna(0)
     num_extracted = videos["video_id"].map(extracted_frame_counts(videos, fps=fps)).astype("float64")
@@ -75,6 +76,11 @@ def video_facts(videos: pd.DataFrame, labels: pd.DataFrame, near_copies: pd.Data
             "status": videos["status"],
             "reason": videos["reason"],
             "num_frames": videos["num_frames"].astype("float64").where(ok),
+            "num_corrupt_frames": num_corrupt.where(ok),
+            "damage": [
+                f"{corrupt:g} of {count:g} frames" if corrupt > 0 else None
+                for corrupt, count in zip(num_corrupt, videos["num_frames"], strict=True)
+            ],
             "frames_per_sec": decoded_rate.fillna(header_rate).fillna(0.0).where(ok),
             "smaller_side_px": sides.min(axis=1).where(ok),
             "larger_side_px": sides.max(axis=1).where(ok),

@@ -54,6 +54,12 @@ def _video_rules(min_frames: int, max_quarantined_fraction: float) -> tuple[Rule
             "warn", "videos", "status", *equal_to("ok"), detail="reason",
         ),
         Rule(
+            "video_undamaged",
+            "no video should have damaged frames",
+            "look at it, and copy it again from the camera or cut it; frames after a damaged one may show traces of it",
+            "warn", "videos", "num_corrupt_frames", *at_most(0), detail="damage",
+        ),
+        Rule(
             "video_has_frames",
             "every video must have a frame",
             "remove it",

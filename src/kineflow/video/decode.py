@@ -1,4 +1,8 @@
-"""Every frame of a video file, in order, with its time. Nothing is repaired: what does not decode is an error."""
+"""Every frame of a video file, in order, with its time. What does not decode is an error.
+
+FFmpeg patches over what is damaged inside a frame; that frame says so (`DecodedFrame.image.is_corrupt`) where its
+decoder notices, which those of H.264 and MPEG-4 do, and those of HEVC and VP9 mostly do not.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -144,7 +144,7 @@ class FlowReader:
 
         Raises:
             IndexError: there is no such flow.
-            DataError: the file is cut off.
+            DataError: the file is cut off or damaged.
         """
         flow_THWC = np.empty((len(indices), self.height, self.width, 2), np.float32)
         for flow_HWC, item in zip(flow_THWC, indices, strict=True):

@@ -133,7 +133,7 @@ class FrameReader:
 
         Raises:
             IndexError: there is no such frame.
-            DataError: the file is cut off.
+            DataError: the file is cut off or damaged.
         """
         frames_THWC = np.empty((len(indices), self.height, self.width, 3), np.uint8)
         for frame_HWC, item in zip(frames_THWC, indices, strict=True):

@@ -2,12 +2,14 @@
 
 Common tools open it (`unzip`, a file manager). Its bytes depend on its content alone. The archive's comment says
 where `index.json` lies, and that says where each item lies, so that opening it costs two reads whatever its length.
+What is read is held against the checksum that a ZIP keeps of each item.
 """
 
 import json
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ INDEX_NAME = "index.json"
 NUM_NAME_DIGITS = 6
 COMMENT = re.compile(rb"kineflow index (\d{12}) (\d{12})\Z")
 COMMENT_BYTES = len(b"kineflow index ") + 25
+CHECKSUM_OFFSET = 14  # in the header before each item, which begins where the item before it ends
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -104,14 +107,18 @@ class PackReader:
 
         Raises:
             IndexError: there is no such item.
-            DataError: the file is shorter than its index says.
+            DataError: the item is damaged, or the file shorter than its index says.
         """
         if not 0 <= item < len(self):
             raise IndexError(f"{self.path}: item {item} wanted, it has {len(self)}")
         size = self.index["sizes"][item]
+        header = self.index["offsets"][item - 1] + self.index["sizes"][item - 1] if item else 0
+        checksum = os.pread(self._open(), 4, header + CHECKSUM_OFFSET)
         data = os.pread(self._open(), size, self.index["offsets"][item])
         if len(data) != size:
-            raise DataError(f"{self.path}: it is cut off at item {item}; make it again")
+            raise DataError(f"{self.path}: it is cut off at item {item}; {self._remedy}")
+        if zlib.crc32(data) != int.from_bytes(checksum, "little"):
+            raise DataError(f"{self.path}: item {item} is damaged; {self._remedy}")
         return data
 
     def close(self) -> None:
@@ -133,6 +140,12 @@ class PackReader:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_descriptor": None}
 
+    @property
+    def _remedy(self) -> str:
+        return (
+            f"delete it with its links (find . -samefile '{self.path}' -delete) and run the stage that makes it again"
+        )
+
     def _open(self) -> int:
         if self._descriptor is None:
             try:
@@ -149,5 +162,9 @@ class PackReader:
             self.close()
             raise DataError(f"{self.path}: not a pack of Kineflow, or cut off; make it again")
         offset, size = (int(group) for group in match.groups())
-        index: dict[str, Any] = json.loads(os.pread(descriptor, size, offset))
+        try:
+            index: dict[str, Any] = json.loads(os.pread(descriptor, size, offset))
+        except ValueError as err:
+            self.close()
+            raise DataError(f"{self.path}: its index is damaged; {self._remedy}") from err
         return index

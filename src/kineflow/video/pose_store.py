@@ -102,7 +102,7 @@ class PoseReader:
 
         Raises:
             IndexError: there is no such frame.
-            DataError: the file is cut off.
+            DataError: the file is cut off or damaged.
         """
         pictures_THWC = np.empty((len(indices), self.height, self.width, 3), np.uint8)
         for picture_HWC, item in zip(pictures_THWC, indices, strict=True):

@@ -23,6 +23,8 @@ class VideoInfo:
         fps_num, fps_den: what the container states; where it states nothing, frames over seconds.
         variable_rate: some frame is shown noticeably longer than another (the last one aside).
         num_frames: decoded.
+        num_corrupt_frames: of these, where the decoder patched over damage; frames that follow may show it too, up to
+            the next key frame.
         duration_sec: from the first frame's start to the last one's end.
         timestamps_sec: float64 (num_frames,), from the first frame, as `ffprobe -show_frames` prints them.
         fingerprint: int16 (samples, NUM_COEFFICIENTS), to know a copy of the video by; see `video.fingerprint`.
@@ -37,6 +39,7 @@ class VideoInfo:
     fps_den: int
     variable_rate: bool
     num_frames: int
+    num_corrupt_frames: int
     duration_sec: float
     timestamps_sec: NDArray[np.float64]
     fingerprint: NDArray[np.int16]
@@ -54,10 +57,12 @@ def probe(path: Path) -> VideoInfo:
         timestamps: list[float] = []
         fingerprint = FingerprintMaker()
         last_duration_sec = 0.0
+        num_corrupt_frames = 0
         for frame in decode_frames(container, stream):
             first = first or frame
             timestamps.append(frame.timestamp_sec)
             last_duration_sec = frame.duration_sec
+            num_corrupt_frames += frame.image.is_corrupt
             fingerprint.add(frame)
         if first is None:
             raise DecodeError("the video stream has no frames")
@@ -75,6 +80,7 @@ def probe(path: Path) -> VideoInfo:
             fps_den=rate.denominator,
             variable_rate=_is_variable(timestamps_sec, tick_sec=float(stream.time_base or 0)),
             num_frames=len(timestamps),
+            num_corrupt_frames=num_corrupt_frames,
             duration_sec=end_sec,
             timestamps_sec=timestamps_sec,
             fingerprint=fingerprint.finish(),

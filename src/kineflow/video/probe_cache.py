@@ -18,7 +18,7 @@ from kineflow.store import ResultStore, digest
 from kineflow.video.fingerprint import Moments, find_moments
 from kineflow.video.probe import probe
 
-CODE_VERSION = 3  # rises with every change of what `probe` returns or of how it is kept
+CODE_VERSION = 4  # rises with every change of what `probe` returns or of how it is kept
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def probe_all(videos: Sequence[VideoFile], *, home: Path, label: str) -> tuple[d
     Raises:
         DataError: a file is gone or no longer has the size or hash it was listed with.
     """
-    store = ResultStore(home / "store" / "probe")
+    store = ResultStore(home / "store" / "probe", is_whole=_is_whole)
     missing = {video.sha256: video for video in videos if _key(video.sha256) not in store}
     tasks = [
         _Task(
@@ -126,6 +126,17 @@ def _probe_into_store(task: _Task) -> None:
     with ResultStore(task.store_root).writing(_key(task.sha256)) as result:
         data = b"".join(array.tobytes() for array in arrays.values())
         result.write_bytes(json.dumps(header).encode() + b"\n" + data)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file has a header, and the length that it says."""
+    try:
+        with path.open("rb") as file:
+            arrays = json.loads(file.readline())["arrays"].values()
+            arrays_bytes = sum(math.prod(shape) * np.dtype(kind).itemsize for kind, shape in arrays)
+            return os.fstat(file.fileno()).st_size == file.tell() + arrays_bytes
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False
 
 
 def _load(path: Path) -> Probed:

@@ -42,8 +42,11 @@ def read_index(folder: Path) -> list[VideoResult]:
     path = folder / INDEX
     if not path.is_file():
         raise DataError(f"{path} is not there; run the stage that makes {folder}")
-    lines = SCHEMA.check_lines(path, path.read_text(encoding="utf-8").split("\n")[:-1])
-    if not lines or lines[0] != COLUMNS:
-        raise DataError(f"{path} is not an index; {SCHEMA.remedy}")
-    rows = [line.split("\t") for line in lines[1:]]
-    return [VideoResult(video_id, key, int(num_frames)) for video_id, key, num_frames in rows]
+    try:
+        lines = SCHEMA.check_lines(path, path.read_text(encoding="utf-8").split("\n")[:-1])
+        if not lines or lines[0] != COLUMNS:
+            raise DataError(f"{path} is not an index; {SCHEMA.remedy}")
+        rows = [line.split("\t") for line in lines[1:]]
+        return [VideoResult(video_id, key, int(num_frames)) for video_id, key, num_frames in rows]
+    except ValueError as err:
+        raise DataError(f"{path} is damaged; {SCHEMA.remedy}") from err

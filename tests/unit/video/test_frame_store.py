@@ -9,8 +9,10 @@ import pytest
 import simplejpeg
 
 from kineflow.errors import DataError
+from kineflow.video.flow import compute_flow
+from kineflow.video.flow_store import FlowRule
 from kineflow.video.frame_store import FrameReader, writing_frames
-from kineflow.video.pack import PackReader, writing_pack
+from kineflow.video.pack import PackReader, PackWriter, writing_pack
 
 SHAPE = (24, 40)
 
@@ -91,3 +93,42 @@ def test_another_kind_or_version_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="wanted flow version 1"):
         PackReader(tmp_path / "a.zip", kind="flow", version=1)
     assert PackReader(tmp_path / "a.zip", kind="frames", version=1).read(0) == b"x"
+
+
+def overwrite(path: Path, start: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(data)
+
+
+@pytest.mark.parametrize("data", [b"\x00" * 64, b"\x55"])
+def test_damage_inside_a_frame_is_refused_by_name_and_the_others_are_read(data: bytes, tmp_path: Path) -> None:
+    path = write_store(tmp_path / "a.zip")
+    index = FrameReader(path)._pack.index
+    overwrite(path, index["offsets"][2] + index["sizes"][2] - 100, data)
+    reader = FrameReader(path)
+    assert len(reader.read([0, 1, 3, 4])) == 4
+    for read in (lambda: reader.read([1, 2]), lambda: reader.read_gray(2), lambda: reader.read_scaled(2)):
+        with pytest.raises(DataError, match=r"a\.zip: item 2 is damaged; delete it with its links \(find \. -samefile"):
+            read()
+    with pytest.raises(DataError, match="item 2 is damaged"):
+        compute_flow(path, tmp_path / "flow.zip", rule=FlowRule("dis_fast", 8.0), jpeg_quality=90)
+
+
+def test_damage_inside_the_index_is_refused(tmp_path: Path) -> None:
+    path = write_store(tmp_path / "a.zip")
+    overwrite(path, path.read_bytes().index(b'"timestamps_sec"'), b"\x00" * 20)
+    with pytest.raises(DataError, match=r"a\.zip: its index is damaged; delete it"):
+        FrameReader(path)
+
+
+def test_each_item_has_its_checksum_whatever_the_length_of_its_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        pack = PackWriter(archive, "jpg")
+        for item in range(3):
+            pack.append(b"%d" % item * (item + 1))
+        pack.offsets, pack.sizes = [pack.offsets[-1]] * 1_000_000, [pack.sizes[-1]] * 1_000_000
+        pack.append(b"last")
+        pack.finish({"kind": "k", "version": 1})
+    with PackReader(tmp_path / "a.zip", kind="k", version=1) as reader:
+        assert reader.read(1_000_000) == b"last"

@@ -1,10 +1,12 @@
 from fractions import Fraction
 from pathlib import Path
+from random import Random
 
 import av
 import numpy as np
 import pytest
 
+from benchmarks.clips import write_clip
 from kineflow.errors import DecodeError
 from kineflow.video.probe import probe
 from kineflow.video.timeline import Timeline
@@ -78,3 +80,29 @@ def test_frames_without_any_time_follow_the_stated_rate_or_are_refused() -> None
     assert unknown.add(None, None, None) == (0.0, 0.0)
     with pytest.raises(DecodeError, match="no timestamps"):
         unknown.add(None, None, None)
+
+
+def damage(path: Path, *, seed: int) -> None:
+    """Overwrite 64 bytes in the middle half of the file."""
+    random = Random(seed)
+    data = bytearray(path.read_bytes())
+    start = random.randrange(len(data) // 4, 3 * len(data) // 4)
+    data[start : start + 64] = random.randbytes(64)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(("codec", "name"), [("mpeg4", "a.avi"), ("h264", "a.mp4")])
+def test_damage_that_the_decoder_patches_over_is_counted(codec: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    write_clip(path, codec=codec, height=120, width=160, fps=30, num_frames=60)
+    whole = path.read_bytes()
+    assert probe(path).num_corrupt_frames == 0
+    num_refused = 0
+    for seed in range(10):
+        path.write_bytes(whole)
+        damage(path, seed=seed)
+        try:
+            assert 1 <= probe(path).num_corrupt_frames <= 60, seed
+        except DecodeError:
+            num_refused += 1
+    assert num_refused < 10
