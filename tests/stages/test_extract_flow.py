@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from kineflow.errors import DataError, DecodeError, ParamsError
@@ -15,6 +16,7 @@ from kineflow.params import Params, only, parse_params
 from kineflow.stages import compute_flow, embed, extract_frames, paths
 from kineflow.stages.source_manifest import write_sources
 from kineflow.stages.stage import StageReport
+from kineflow.stages.weights_manifest import write_weights
 from kineflow.store import file_sha256
 from kineflow.tables import VIDEOS, write_table
 from kineflow.video.flow_store import FlowReader
@@ -245,6 +247,20 @@ def test_embeddings_are_the_features_of_each_frame_by_itself(project: Path, repo
     half_ND = np.load(paths.EMBEDDINGS / "a.mp4.npy")
     assert half_ND.dtype == np.float16
     np.testing.assert_allclose(half_ND, features_ND, rtol=2e-3, atol=2e-3)
+
+
+def test_embeddings_begin_from_the_weights_that_sync_found(project: Path, repository: Path) -> None:
+    params = embed_params(repository, embed__precision="fp32", embed__weights="start.pt")
+    run(extract_frames, params)
+    with pytest.raises(DataError, match=r"embed\.weights: start\.pt is not in data/weights\.tsv; run .*sync"):
+        run(embed, params)
+    teacher = embed._model("resnet10_tiny", None, 7)
+    torch.save(teacher.state_dict(), "start.pt")
+    write_weights(paths.WEIGHTS, {"embed.weights": ("start.pt", Path("start.pt"))})
+    run(embed, params)
+    frames = FrameReader(paths.FRAMES / "a.mp4.zip").read([4])
+    features_ND = np.load(paths.EMBEDDINGS / "a.mp4.npy")
+    np.testing.assert_allclose(embed.embed_frames(teacher, frames, size=(48, 48))[0], features_ND[4], atol=1e-5)
 
 
 def test_embed_is_disabled_or_refuses_what_it_does_not_know(project: Path, repository: Path) -> None:
