@@ -40,6 +40,8 @@ def model_input(batch: Batch, preprocessing: Preprocessing, device: torch.device
 def clip_lengths(batch: Batch, preprocessing: Preprocessing, device: torch.device) -> Tensor | None:
     """The frames of each clip before padding, int64 (B,), which a model of padded clips is told; else None."""
     num_frames = batch.num_frames
+    if batch.mixing is not None:  # with the clip before it, see `_mixed`
+        num_frames = np.maximum(num_frames, np.roll(num_frames, 1))
     if preprocessing.short_clips == "loop" or (num_frames == num_frames.max()).all():
         return None
     return torch.from_numpy(num_frames).to(device, torch.int64, non_blocking=True)

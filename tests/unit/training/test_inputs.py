@@ -1,7 +1,7 @@
 """What batches become on the device: colour against torchvision, geometry on analytic images and fields, mixtures."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from kineflow.data.preprocessing import RGB_MEAN, RGB_STD, Preprocessing, clip_p
 from kineflow.data.readers import DecodedImages
 from kineflow.data.views import Augment, View, draw_view
 from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
-from kineflow.training.inputs import model_input
+from kineflow.training.inputs import clip_lengths, model_input
 from kineflow.video.flow_store import FlowRule
 
 CPU = torch.device("cpu")
@@ -251,3 +251,13 @@ def test_the_share_of_a_mixture_is_what_is_shown_of_the_clip():
     assert 60 < sum(mixing.box is None for mixing in both) < 140
     far = [mixing.share for mixing in both if mixing.box is None]
     assert np.mean([min(share, 1 - share) < 0.1 for share in far]) > 0.5  # a small parameter seldom mixes evenly
+
+
+def test_a_mixed_clip_is_as_long_as_the_longer_of_the_two():
+    images = np.zeros((9, 24, 24, 3), np.uint8)
+    padded = replace(made(), short_clips="pad", sampling="dense")
+    batch = collate([sample(images[:length], made(), View()) for length in (4, 2, 3)])
+    batch = batch._replace(num_frames=np.array([4, 2, 3]))
+    assert clip_lengths(batch, padded, CPU).tolist() == [4, 2, 3]
+    mixed = batch._replace(mixing=Mixing(0.3))
+    assert clip_lengths(mixed, padded, CPU).tolist() == [4, 4, 3]  # the first with the last
