@@ -10,7 +10,8 @@ from kineflow.data.preprocessing import Images, Preprocessing
 from kineflow.data.readers import DecodedImages, StreamStore
 from kineflow.store import digest
 
-MAX_OPEN_STORES = 256  # each holds a file descriptor and its index
+MAX_OPEN_STORES = 256  # each holds a file descriptor
+MAX_OPEN_IMAGES = 2_000_000  # of all open stores: some 32 bytes of each are held
 MIN_USES = 2  # of every image of a video on average, before it pays to decode and write all of them
 
 
@@ -74,6 +75,7 @@ class OpenVideos:
         self._to_decode = {} if plan is None else dict(plan.store_keys)
         self._decoded: dict[str, DecodedImages] = {}
         self._stored: OrderedDict[str, Images] = OrderedDict()
+        self._num_open_images = 0  # of those in _stored
         self._lock = threading.Lock()
 
     def __getitem__(self, video_id: str) -> Images:
@@ -91,9 +93,17 @@ class OpenVideos:
         with self._lock:
             if decoded is not None:
                 self._decoded[video_id] = decoded
-                self._stored.pop(video_id, None)
+                self._num_open_images -= len(self._stored.pop(video_id, ()))
                 return decoded
-            self._stored[video_id] = images
-            if len(self._stored) > MAX_OPEN_STORES:
-                self._stored.popitem(last=False)
-            return images
+            return self._keep_open(video_id, images)
+
+    def _keep_open(self, video_id: str, images: Images) -> Images:
+        """Hold a store open, and as many of those used last as there is room for beside it."""
+        self._num_open_images += len(images) - len(self._stored.pop(video_id, ()))
+        self._stored[video_id] = images
+        while len(self._stored) > MAX_OPEN_STORES or (
+            self._num_open_images > MAX_OPEN_IMAGES and len(self._stored) > 1
+        ):
+            _, closed = self._stored.popitem(last=False)
+            self._num_open_images -= len(closed)
+        return images

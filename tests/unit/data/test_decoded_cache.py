@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from kineflow.data import open_videos
 from kineflow.data.dataset import ClipDataset, ClipItem, collate, num_reads, prefetch
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.data.open_videos import OpenVideos, plan_cache
@@ -259,3 +260,18 @@ def test_several_views_of_a_clip_read_each_image_once(frames, monkeypatch, tmp_p
         images = frames.open("v0", clips.preprocessing)
         alone = clip_pixels(images, 0, NUM_FRAMES, clips.preprocessing, fixed_view(view, 4))
         np.testing.assert_array_equal(sample.clip.pixels_THWC, alone.pixels_THWC)
+
+
+def test_open_stores_are_bounded_by_their_images(monkeypatch):
+    monkeypatch.setattr(open_videos, "MAX_OPEN_IMAGES", 100)
+    opened: list[str] = []
+
+    def open_images(video_id: str) -> DecodedImages:
+        opened.append(video_id)
+        return DecodedImages(np.zeros((40 if video_id != "long" else 1000, 1, 1, 3), np.uint8))
+
+    videos = OpenVideos(open_images)
+    for video_id in ("a", "b", "a", "c", "a", "long", "long", "a", "c"):
+        assert len(videos[video_id]) in (40, 1000)
+    # By hand: two of 40 fit; c closes b, long closes a and c and is open alone, a closes long.
+    assert opened == ["a", "b", "c", "long", "a", "c"]
