@@ -86,6 +86,9 @@ def map_tasks(
     A bounded number of tasks is in flight. Library threads are one in each of them. A task whose worker dies is
     tried once more. Leaving the iterator early cancels what runs.
 
+    In this process the lightest items come first, so that the other cores wait for little; on Ray the heaviest, so
+    that none is left at the end that one core works on alone.
+
     Args:
         function: importable or picklable; called with one item, in a worker or in this process.
         items: picklable and small: paths, not pixels.
@@ -94,7 +97,7 @@ def map_tasks(
         num_cpus: cores that one task uses.
         num_gpus: GPUs that one task uses where there are any. Each worker then keeps its GPU, and what `function`
             cached on it, from item to item. Where there is none, tasks run on cores.
-        weights: work of each item in any unit, for an honest estimate of what is left; equal if None.
+        weights: work of each item in any unit, for an honest estimate of what is left and a good order; equal if None.
         unit: what an item is, in the plural.
 
     Raises:
@@ -107,20 +110,22 @@ def map_tasks(
     progress = Progress(label, num_items=len(items), total_weight=sum(weights), unit=unit)
     num_slots = num_workers(num_cpus=num_cpus, num_gpus=num_gpus)
     spent_sec = 0.0
+    order = sorted(range(len(items)), key=weights.__getitem__)
+    rising = [weights[index] for index in order]
     with ExitStack() as stack:
         stack.callback(progress.close)
-        for index, item in enumerate(items):
-            if _pays(weights, index, spent_sec, num_slots):
+        for num_done, index in enumerate(order):
+            if _pays(rising, num_done, spent_sec, num_slots):
                 stack.enter_context(ray_session())
                 progress.change_pace()
                 slots = _slots(function, label=label, catch=catch, num_cpus=num_cpus, num_gpus=num_gpus)
-                rest = _map_on_ray(slots, items[index:], label=label, catch=catch)
-                for offset, result in rest:
-                    progress.advance(weights[index + offset])
-                    yield index + offset, result
+                left = sorted(order[num_done:], key=lambda index: -weights[index])
+                for place, result in _map_on_ray(slots, [items[index] for index in left], label=label, catch=catch):
+                    progress.advance(weights[left[place]])
+                    yield left[place], result
                 return
             started = time.monotonic()
-            outcome = _call_here(function, item, catch)
+            outcome = _call_here(function, items[index], catch)
             spent_sec += time.monotonic() - started
             progress.advance(weights[index])
             yield index, outcome

@@ -51,6 +51,21 @@ def test_ray_starts_only_when_the_rest_is_long_enough(monkeypatch: pytest.Monkey
     assert parallel._pays([1.0, 99.0, 1.0, 1.0], 1, 0.2, 2)  # 20.2 s left by weight
 
 
+def test_the_lightest_items_come_first_here_and_the_heaviest_on_ray(session: None) -> None:
+    def begun(_: int) -> float:
+        time.sleep(0.05)
+        return time.monotonic()
+
+    num_slots = parallel.num_workers()
+    items = list(range(6 * num_slots))
+    found = dict(map_tasks(begun, items, label="begun", weights=[1.0 + item for item in items]))
+    by_start = sorted(found, key=found.__getitem__)
+    assert by_start.index(0) >= 3 * num_slots  # twice as many as run are in flight
+    assert by_start.index(items[-1]) < 3 * num_slots
+    here = [index for index, _ in map_tasks(tens, [0, 1], label="tens", weights=[5.0, 1.0])]
+    assert here == [1, 0]
+
+
 def test_an_error_is_raised_or_comes_back_as_a_value() -> None:
     def fail(item: int) -> int:
         if item == 1:
