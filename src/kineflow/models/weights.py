@@ -86,16 +86,16 @@ def load_weights(model: VideoClassifier, source: str) -> WeightsReport:
 
 
 def find_checkpoint(source: str) -> Path:
-    """Return the local file that a `weights` value names; nothing is downloaded.
+    """Return the local file that a `weights` value names, as an absolute path; nothing is downloaded.
 
     Raises:
         ParamsError: as `load_weights`.
     """
     kind, colon, name = source.partition(":")
     if colon and kind == "torchvision":
-        return _find_torchvision(name)
+        return _find_torchvision(name).absolute()
     if colon and kind == "timm":
-        return _find_timm(name)
+        return _find_timm(name).absolute()
     path = Path(source).expanduser()
     if path.suffix not in _FILE_SUFFIXES:
         raise ParamsError(
@@ -104,7 +104,7 @@ def find_checkpoint(source: str) -> Path:
         )
     if not path.is_file():
         raise ParamsError(f"weights {source!r}: there is no such file; put it there or correct the path")
-    return path
+    return path.absolute()
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

@@ -65,16 +65,17 @@ def plan_embeddings(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[
     Raises:
         ParamsError: the backbone's weights are not there.
     """
-    weights_sha256 = _weights_sha256(params.embed.weights)
+    weights = _checkpoint(params.embed.weights)
     seed = params.seed if params.embed.weights is None else 0  # weights from a file leave nothing to chance
     store = ResultStore(home() / "store" / "embeddings")
-    described = as_json(params.embed) | {"weights": weights_sha256, "seed": seed}
+    described = as_json(params.embed) | {"weights": None if weights is None else file_sha256(weights), "seed": seed}
+    for_workers = params.embed.model_copy(update={"weights": None if weights is None else str(weights)})
     tasks = []
     for video in frames:
         key = digest(kind="embeddings", code=CODE_VERSION, frames=video.key, params=described)
         result = VideoResult(video.video_id, key, video.num_frames)
         source = (paths.FRAMES / f"{video.video_id}.zip").absolute()
-        task = EmbedTask(source, key, store.root.absolute(), params.embed, seed)
+        task = EmbedTask(source, key, store.root.absolute(), for_workers, seed)
         tasks.append(VideoTask(result, task, float(video.num_frames)))
     return VideoPlan(embed_into_store, tasks, store, partial(_feature_bytes, params.embed, seed), num_gpus=1.0)
 
@@ -178,9 +179,9 @@ def _model(backbone: str, weights: str | None, seed: int) -> "VideoClassifier":
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _weights_sha256(weights: str | None) -> str | None:
+def _checkpoint(weights: str | None) -> Path | None:
     if weights is None:
         return None
     from kineflow.models.weights import find_checkpoint
 
-    return file_sha256(find_checkpoint(weights))
+    return find_checkpoint(weights)

@@ -126,7 +126,7 @@ def extract_into(target: Path, task: ExtractTask, *, enough: Callable[[int], boo
         fps=task.fps,
         size=task.size,
         jpeg_quality=task.jpeg_quality,
-        region=None if task.region is None else task.region.read(),
+        region=None if task.region is None else task.region.read(cache_dir=task.cache_dir),
         length=task.length,
         enough=enough,
     )
