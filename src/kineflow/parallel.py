@@ -29,7 +29,9 @@ Errors = type[KineflowError] | tuple[type[KineflowError], ...]
 
 RAY_START_SEC = 6.0  # start and stop of a local cluster
 OBJECT_STORE_BYTES = 200 * 2**20  # results are small: what is large goes through files
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
+)  # for libraries that are imported later
 MIN_PARALLEL_ITEMS = 3
 CANCEL_SEC = 5.0  # for how long a task that does not end is asked to
 
@@ -176,7 +178,7 @@ def ray_session() -> Iterator[None]:
         options |= {"address": address}
     strangers = _children()
     try:
-        with _environment(dict.fromkeys(THREAD_VARIABLES, "1")):  # the workers of a local cluster inherit it
+        with _environment(ONE_THREAD):  # the workers of a local cluster inherit it
             ray.init(**options)
     except (ConnectionError, RuntimeError, TimeoutError) as err:
         raise ServiceError(f"Ray ({address or 'a local cluster'}) cannot be reached: {err}") from err
@@ -371,9 +373,10 @@ def cancel_tasks(references: list[Any]) -> None:
 
 
 def _call(function: Callable[[Item], Any], item: Item, catch: Errors | None) -> Any:
-    _set_library_threads(1)
+    _set_library_threads(1, 1)  # one process for each core does better
     try:
-        return function(item)
+        with _environment(ONE_THREAD):  # also on a cluster that others started
+            return function(item)
     except KineflowError as err:
         if catch is not None and isinstance(err, catch):
             return err
@@ -381,23 +384,22 @@ def _call(function: Callable[[Item], Any], item: Item, catch: Errors | None) -> 
 
 
 def _call_here(function: Callable[[Item], Any], item: Item, catch: Errors | None) -> Any:
+    """As a worker does it; afterwards this process has its threads again, also in libraries that the item imported."""
     torch, cv2 = sys.modules.get("torch"), sys.modules.get("cv2")
-    before = (torch.get_num_threads() if torch else None, cv2.getNumThreads() if cv2 else None)
+    usual = int(os.environ.get("OMP_NUM_THREADS", num_cores()))
+    before = (torch.get_num_threads() if torch else usual, cv2.getNumThreads() if cv2 else num_cores())
     try:
         return _call(function, item, catch)
     finally:
-        if torch and before[0]:
-            torch.set_num_threads(before[0])
-        if cv2 and before[1] is not None:
-            cv2.setNumThreads(before[1])
+        _set_library_threads(*before)
 
 
-def _set_library_threads(num_threads: int) -> None:
-    """One process for each core does better than threads; imported libraries do not look at the environment again."""
+def _set_library_threads(torch_threads: int, cv2_threads: int) -> None:
+    """For libraries that are imported already: they do not look at the environment again."""
     if torch := sys.modules.get("torch"):
-        torch.set_num_threads(num_threads)
+        torch.set_num_threads(torch_threads)
     if cv2 := sys.modules.get("cv2"):
-        cv2.setNumThreads(num_threads)
+        cv2.setNumThreads(cv2_threads)
 
 
 @contextmanager

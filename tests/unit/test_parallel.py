@@ -115,10 +115,32 @@ def test_workers_use_one_library_thread_whatever_this_process_uses(session: None
 
         from kineflow.parallel import _set_library_threads
 
-        _set_library_threads(1)
+        _set_library_threads(1, 1)
         return cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS")
 
     assert {value for _, value in map_tasks(threads, [0, 1, 2], label="threads")} == {(1, "1")}
+
+
+IMPORTS_IN_ITS_TASK = """
+import os, sys
+from kineflow.parallel import map_tasks
+def threads(_):
+    import cv2, torch
+    return torch.get_num_threads(), cv2.getNumThreads()
+assert not {"torch", "cv2"} & set(sys.modules)
+found = list(map_tasks(threads, [0, 1], label="threads"))
+import cv2, torch
+print([value for _, value in found], torch.get_num_threads(), cv2.getNumThreads())
+"""
+
+
+@pytest.mark.skipif(parallel.num_cores() < 2, reason="one core has one thread anyway")
+def test_a_library_that_a_task_imports_has_one_thread_from_the_first_item_on() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in parallel.ONE_THREAD}
+    command = [sys.executable, "-c", IMPORTS_IN_ITS_TASK]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    cores = parallel.num_cores()
+    assert done.stdout.splitlines()[-1] == f"[(1, 1), (1, 1)] {cores} {cores}"
 
 
 def test_errors_cross_the_process_border_with_their_type(session: None) -> None:
