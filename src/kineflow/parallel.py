@@ -29,7 +29,9 @@ Errors = type[KineflowError] | tuple[type[KineflowError], ...]
 
 RAY_START_SEC = 6.0  # start and stop of a local cluster
 OBJECT_STORE_BYTES = 200 * 2**20  # results are small: what is large goes through files
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
+)  # for libraries that are imported later
 MIN_PARALLEL_ITEMS = 3
 CANCEL_SEC = 5.0  # for how long a task that does not end is asked to
 
@@ -86,6 +88,9 @@ def map_tasks(
     A bounded number of tasks is in flight. Library threads are one in each of them. A task whose worker dies is
     tried once more. Leaving the iterator early cancels what runs.
 
+    In this process the lightest items come first, so that the other cores wait for little; on Ray the heaviest, so
+    that none is left at the end that one core works on alone.
+
     Args:
         function: importable or picklable; called with one item, in a worker or in this process.
         items: picklable and small: paths, not pixels.
@@ -94,7 +99,7 @@ def map_tasks(
         num_cpus: cores that one task uses.
         num_gpus: GPUs that one task uses where there are any. Each worker then keeps its GPU, and what `function`
             cached on it, from item to item. Where there is none, tasks run on cores.
-        weights: work of each item in any unit, for an honest estimate of what is left; equal if None.
+        weights: work of each item in any unit, for an honest estimate of what is left and a good order; equal if None.
         unit: what an item is, in the plural.
 
     Raises:
@@ -107,20 +112,22 @@ def map_tasks(
     progress = Progress(label, num_items=len(items), total_weight=sum(weights), unit=unit)
     num_slots = num_workers(num_cpus=num_cpus, num_gpus=num_gpus)
     spent_sec = 0.0
+    order = sorted(range(len(items)), key=weights.__getitem__)
+    rising = [weights[index] for index in order]
     with ExitStack() as stack:
         stack.callback(progress.close)
-        for index, item in enumerate(items):
-            if _pays(weights, index, spent_sec, num_slots):
+        for num_done, index in enumerate(order):
+            if _pays(rising, num_done, spent_sec, num_slots):
                 stack.enter_context(ray_session())
                 progress.change_pace()
                 slots = _slots(function, label=label, catch=catch, num_cpus=num_cpus, num_gpus=num_gpus)
-                rest = _map_on_ray(slots, items[index:], label=label, catch=catch)
-                for offset, result in rest:
-                    progress.advance(weights[index + offset])
-                    yield index + offset, result
+                left = sorted(order[num_done:], key=lambda index: -weights[index])
+                for place, result in _map_on_ray(slots, [items[index] for index in left], label=label, catch=catch):
+                    progress.advance(weights[left[place]])
+                    yield left[place], result
                 return
             started = time.monotonic()
-            outcome = _call_here(function, item, catch)
+            outcome = _call_here(function, items[index], catch)
             spent_sec += time.monotonic() - started
             progress.advance(weights[index])
             yield index, outcome
@@ -171,7 +178,7 @@ def ray_session() -> Iterator[None]:
         options |= {"address": address}
     strangers = _children()
     try:
-        with _environment(dict.fromkeys(THREAD_VARIABLES, "1")):  # the workers of a local cluster inherit it
+        with _environment(ONE_THREAD):  # the workers of a local cluster inherit it
             ray.init(**options)
     except (ConnectionError, RuntimeError, TimeoutError) as err:
         raise ServiceError(f"Ray ({address or 'a local cluster'}) cannot be reached: {err}") from err
@@ -366,9 +373,10 @@ def cancel_tasks(references: list[Any]) -> None:
 
 
 def _call(function: Callable[[Item], Any], item: Item, catch: Errors | None) -> Any:
-    _set_library_threads(1)
+    _set_library_threads(1, 1)  # one process for each core does better
     try:
-        return function(item)
+        with _environment(ONE_THREAD):  # also on a cluster that others started
+            return function(item)
     except KineflowError as err:
         if catch is not None and isinstance(err, catch):
             return err
@@ -376,23 +384,22 @@ def _call(function: Callable[[Item], Any], item: Item, catch: Errors | None) -> 
 
 
 def _call_here(function: Callable[[Item], Any], item: Item, catch: Errors | None) -> Any:
+    """As a worker does it; afterwards this process has its threads again, also in libraries that the item imported."""
     torch, cv2 = sys.modules.get("torch"), sys.modules.get("cv2")
-    before = (torch.get_num_threads() if torch else None, cv2.getNumThreads() if cv2 else None)
+    usual = int(os.environ.get("OMP_NUM_THREADS", num_cores()))
+    before = (torch.get_num_threads() if torch else usual, cv2.getNumThreads() if cv2 else num_cores())
     try:
         return _call(function, item, catch)
     finally:
-        if torch and before[0]:
-            torch.set_num_threads(before[0])
-        if cv2 and before[1] is not None:
-            cv2.setNumThreads(before[1])
+        _set_library_threads(*before)
 
 
-def _set_library_threads(num_threads: int) -> None:
-    """One process for each core does better than threads; imported libraries do not look at the environment again."""
+def _set_library_threads(torch_threads: int, cv2_threads: int) -> None:
+    """For libraries that are imported already: they do not look at the environment again."""
     if torch := sys.modules.get("torch"):
-        torch.set_num_threads(num_threads)
+        torch.set_num_threads(torch_threads)
     if cv2 := sys.modules.get("cv2"):
-        cv2.setNumThreads(num_threads)
+        cv2.setNumThreads(cv2_threads)
 
 
 @contextmanager

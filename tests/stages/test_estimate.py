@@ -2,18 +2,34 @@
 
 import csv
 import subprocess
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from kineflow.errors import DataError, StorageFullError
 from kineflow.params import load_params
+from kineflow.stages import estimate as estimation
 from kineflow.stages import paths
-from kineflow.stages.estimate import Amount, drawn, estimate, in_time, refuse_what_will_not_fit, total_of
+from kineflow.stages.estimate import (
+    Amount,
+    drawn,
+    estimate,
+    in_parallel,
+    in_time,
+    refuse_what_will_not_fit,
+    total_of,
+)
+from kineflow.stages.extract_frames import ExtractTask, extract_into_store
 from kineflow.stages.video_results import VideoPlan, VideoTask, check_room
-from kineflow.store import ResultStore, home, in_bytes
+from kineflow.store import ResultStore, file_sha256, home, in_bytes
+from kineflow.video.extract import FrameSize
+from kineflow.video.frame_store import FrameReader
 from kineflow.video.result_index import VideoResult, read_index
+from kineflow.video.sampling import VideoLength
+from tests.faults.test_extraction_memory import write_loop
 from tests.graph import change_params, report_of, run_command, run_stage, run_stages
 
 FACTOR = 1.3  # an estimated size is within this factor of what is used then
@@ -174,6 +190,66 @@ def test_a_total_is_the_mean_by_work_with_twice_its_standard_error() -> None:
     assert total.value == pytest.approx(20.0)
     assert total.margin == pytest.approx(2 * 10 / 3**0.5)
     assert total_of([2.0], 10.0) == Amount(20.0, 0.0)
+
+
+def test_time_in_parallel_is_never_less_than_the_longest_video() -> None:
+    # By hand: 100 s shared by four workers are 25 s, but half of the work is one video: 50 s. The start takes 6.
+    assert in_parallel(Amount(100.0, 10.0), [1.0] * 100, 4) == Amount(31.0, 2.5)
+    assert in_parallel(Amount(100.0, 10.0), [10.0, 1.0, 20.0, 9.0], 4) == Amount(56.0, 5.0)
+    assert in_parallel(Amount(100.0, 10.0), [1.0, 99.0], 4) == Amount(100.0, 10.0)  # nothing to win by a start
+    assert in_parallel(Amount(4.0, 1.0), [1.0] * 10, 2) == Amount(4.0, 1.0)
+
+
+@dataclass(frozen=True)
+class SlowTask:
+    frames: Path
+    store_root: Path
+
+
+def slow_start(task: SlowTask) -> int:
+    """0.4 s whatever is asked for, and 2 ms for each frame."""
+    num_frames = FrameReader(task.frames).num_frames
+    time.sleep(0.4 + 0.002 * num_frames)
+    with ResultStore(task.store_root).writing("key") as target:
+        target.write_bytes(b"x" * num_frames)
+    return num_frames
+
+
+def test_what_a_long_video_costs_at_all_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    num_frames = write_loop(tmp_path / "a.mp4", num_minutes=10, height=54)
+    sha256 = file_sha256(tmp_path / "a.mp4")
+    store, length = ResultStore(tmp_path / "store"), VideoLength(num_frames, 600.0)
+    size = FrameSize(short_side_px=32)
+    task = ExtractTask(str(tmp_path / "a.mp4"), sha256, "key", store.root, tmp_path, 10.0, size, 90, None, length)
+    entry = VideoTask(VideoResult("a", "key", 6000), task, 1.0)
+    plan = VideoPlan(extract_into_store, [entry], store, lambda: 1.0)
+    monkeypatch.setattr(estimation, "SAMPLE_SEC", 0.05)
+    (tmp_path / "tried").mkdir()
+    sampler = estimation._Sampler(tmp_path / "tried", {"a": task}, 1)
+    tried = sampler.try_extraction(plan, entry)
+    started = time.perf_counter()
+    assert extract_into_store(task) == 6000
+    took_sec = time.perf_counter() - started
+    assert took_sec / 4 < tried.seconds_by_work < took_sec * 4  # 20 times, where the packets counted for each frame
+
+    slow = VideoTask(VideoResult("a", "key", 6000), SlowTask(Path(), Path()), 1.0)
+    tried = sampler.try_on_frames(VideoPlan(slow_start, [slow], store, lambda: 1.0), slow)
+    assert tried.seconds_by_work == pytest.approx(0.4 + 0.002 * 6000, rel=0.3)
+    assert tried.bytes_by_work == 6000
+
+
+def test_a_workspace_on_another_disk_needs_room_for_all_results(
+    workspace: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_stages(monkeypatch, ["sync", "ingest", "validate_raw"])
+    change_params(workspace, frames__height_px=320, frames__width_px=320)
+    monkeypatch.setattr(paths, "FRAMES", small_disk / "frames")
+    found = estimate(load_params(Path("params.yaml")), num_samples=2)
+    of_store, copied = found.disks
+    assert copied.path == small_disk / "frames" and copied.num_bytes == found.stages[0].num_bytes.value
+    assert of_store.num_bytes < of_store.free_bytes
+    with pytest.raises(StorageFullError, match=rf"1\.05 MB free on the disk of {small_disk}/frames"):
+        refuse_what_will_not_fit(found)
 
 
 def test_amounts_are_told_in_one_unit() -> None:

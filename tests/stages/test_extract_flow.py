@@ -13,12 +13,12 @@ import yaml
 
 from kineflow.errors import DataError, DecodeError, ParamsError
 from kineflow.params import Params, only, parse_params
-from kineflow.stages import compute_flow, embed, extract_frames, paths
+from kineflow.stages import compute_flow, compute_pose, embed, extract_frames, paths
 from kineflow.stages.source_manifest import write_sources
 from kineflow.stages.stage import StageReport
 from kineflow.stages.weights_manifest import write_weights
 from kineflow.store import file_sha256
-from kineflow.tables import VIDEOS, write_table
+from kineflow.tables import VIDEOS, read_table, write_table
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.probe import probe
@@ -324,3 +324,30 @@ def test_a_crop_follows_deeplabcuts_keypoints(project: Path, repository: Path) -
     (Path("pose") / "aDLC_other.csv").write_text("")
     with pytest.raises(DataError, match=r"several files .* for a\.mp4"):
         run(extract_frames, params)
+
+
+def test_a_worker_in_another_folder_finds_what_params_name_relatively(
+    project: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    torch.save({}, "net.pth")
+    for name in NAMES:
+        keypoints_csv(Path("pose") / f"{name.rpartition('.')[0]}DLC.csv", [(32.0, 32.0)] * 9)
+    roi = {"kind": "pose", "path": "pose", "bodypart": "nose", "side_px": 32, "min_likelihood": 0.6, "smooth_frames": 1}
+    changes = {f"frames__roi__{name}": value for name, value in roi.items()}
+    changes |= {"flow__method": "raft_small", "flow__weights": "net.pth", "embed__weights": "net.pth"}
+    changes |= {"pose__source": "keypointrcnn", "pose__weights": "net.pth"}
+    params = make_params(repository, **changes)
+    write_sources(paths.SOURCES, [])
+    frames = extract_frames.plan_frames(params, read_table(paths.VIDEOS, VIDEOS))
+    flow = compute_flow.plan_flow(params, frames.results).tasks[0].task
+    pose = compute_pose.plan_pose(params, frames.results).tasks[0].task
+    features = embed.plan_embeddings(params, frames.results).tasks[0].task
+    weights = Path("net.pth").absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert {flow.weights, pose.weights, features.params.weights} == {str(weights)}
+    task = frames.tasks[0].task
+    assert task.region is not None and task.region.read(cache_dir=task.cache_dir).width_px == 32
+    assert extract_frames.extract_into(tmp_path / "a.zip", task) == 9

@@ -51,6 +51,21 @@ def test_ray_starts_only_when_the_rest_is_long_enough(monkeypatch: pytest.Monkey
     assert parallel._pays([1.0, 99.0, 1.0, 1.0], 1, 0.2, 2)  # 20.2 s left by weight
 
 
+def test_the_lightest_items_come_first_here_and_the_heaviest_on_ray(session: None) -> None:
+    def begun(_: int) -> float:
+        time.sleep(0.05)
+        return time.monotonic()
+
+    num_slots = parallel.num_workers()
+    items = list(range(6 * num_slots))
+    found = dict(map_tasks(begun, items, label="begun", weights=[1.0 + item for item in items]))
+    by_start = sorted(found, key=found.__getitem__)
+    assert by_start.index(0) >= 3 * num_slots  # twice as many as run are in flight
+    assert by_start.index(items[-1]) < 3 * num_slots
+    here = [index for index, _ in map_tasks(tens, [0, 1], label="tens", weights=[5.0, 1.0])]
+    assert here == [1, 0]
+
+
 def test_an_error_is_raised_or_comes_back_as_a_value() -> None:
     def fail(item: int) -> int:
         if item == 1:
@@ -100,10 +115,32 @@ def test_workers_use_one_library_thread_whatever_this_process_uses(session: None
 
         from kineflow.parallel import _set_library_threads
 
-        _set_library_threads(1)
+        _set_library_threads(1, 1)
         return cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS")
 
     assert {value for _, value in map_tasks(threads, [0, 1, 2], label="threads")} == {(1, "1")}
+
+
+IMPORTS_IN_ITS_TASK = """
+import os, sys
+from kineflow.parallel import map_tasks
+def threads(_):
+    import cv2, torch
+    return torch.get_num_threads(), cv2.getNumThreads()
+assert not {"torch", "cv2"} & set(sys.modules)
+found = list(map_tasks(threads, [0, 1], label="threads"))
+import cv2, torch
+print([value for _, value in found], torch.get_num_threads(), cv2.getNumThreads())
+"""
+
+
+@pytest.mark.skipif(parallel.num_cores() < 2, reason="one core has one thread anyway")
+def test_a_library_that_a_task_imports_has_one_thread_from_the_first_item_on() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in parallel.ONE_THREAD}
+    command = [sys.executable, "-c", IMPORTS_IN_ITS_TASK]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    cores = parallel.num_cores()
+    assert done.stdout.splitlines()[-1] == f"[(1, 1), (1, 1)] {cores} {cores}"
 
 
 def test_errors_cross_the_process_border_with_their_type(session: None) -> None:

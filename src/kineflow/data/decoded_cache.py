@@ -23,6 +23,7 @@ from kineflow.store import digest
 CODE_VERSION = 1
 DECODERS = ("simplejpeg", "opencv-contrib-python-headless")
 PARTIAL = ".partial-"
+HEADER_BYTES = 128  # of an array file
 SPARE = 1 / 16  # of the cache, freed at once where it is full
 UNWATCHED = 1 / 8  # of what is free may be written before all files are looked at again: others write too
 
@@ -59,7 +60,16 @@ class DecodedCache:
                 array_NHWC = _mapped(path)
         except OSError:  # a full disk, or the folder was deleted meanwhile: the store has it all
             return None
-        return None if array_NHWC is None else DecodedImages(array_NHWC, source.eighths)
+        return None if array_NHWC is None else DecodedImages(array_NHWC, source.eighths, path)
+
+    def file_bytes(self, source: Images) -> int:
+        """What the file of `source` takes; one image is decoded for it."""
+        return len(source) * source[0].nbytes + HEADER_BYTES if len(source) else 0
+
+    @property
+    def plannable_bytes(self) -> float:
+        """Of files that can all be there at once, with nothing freed for one of them."""
+        return self.max_bytes * (1 - SPARE)
 
     def sweep(self, *, older_than_sec: float = 600.0) -> None:
         """Delete what killed processes left half-written, unless it was written to lately by one that may be alive."""
@@ -88,7 +98,7 @@ class DecodedCache:
             Path(partial).unlink(missing_ok=True)
 
     def _make_room(self, num_bytes: int) -> bool:
-        if num_bytes > self.max_bytes * (1 - SPARE) or num_bytes > shutil.disk_usage(self.root).free:
+        if num_bytes > self.plannable_bytes or num_bytes > shutil.disk_usage(self.root).free:
             return False
         if num_bytes > self._unwatched_bytes:
             files = sorted(self._files())

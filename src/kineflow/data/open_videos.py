@@ -10,7 +10,8 @@ from kineflow.data.preprocessing import Images, Preprocessing
 from kineflow.data.readers import DecodedImages, StreamStore
 from kineflow.store import digest
 
-MAX_OPEN_STORES = 256  # each holds a file descriptor and its index
+MAX_OPEN_STORES = 256  # each holds a file descriptor
+MAX_OPEN_IMAGES = 2_000_000  # of all open stores: some 32 bytes of each are held
 MIN_USES = 2  # of every image of a video on average, before it pays to decode and write all of them
 
 
@@ -43,20 +44,25 @@ def plan_cache(
     total_images = sum(store.num_frames.values())
     if store.stream == "embedding" or cache.max_bytes == 0 or total_images == 0:
         return plan
-    longest = max(store.num_frames, key=lambda video_id: store.num_frames[video_id])
-    image_bytes = store.open(longest, preprocessing)[0].nbytes
-    share = cache.max_bytes / (total_images * image_bytes)
+    with_room = _with_room(cache, store, preprocessing)
     kept = {
         video_id: store.keys[video_id]
         for video_id, reads in num_reads.items()
-        if reads >= MIN_USES * store.num_frames[video_id] and _place(store.keys[video_id]) < share
+        if reads >= MIN_USES * store.num_frames[video_id] and video_id in with_room
     }
     return CachePlan(cache, store.stream, kept)
 
 
-def _place(store_key: str) -> float:
-    """Between 0 and 1, by chance but always the same."""
-    return int(digest(key=store_key)[:8], 16) / 16**8
+def _with_room(cache: DecodedCache, store: StreamStore, preprocessing: Preprocessing) -> set[str]:
+    """Videos that fit into the cache together, each weighed; chosen by chance but always the same."""
+    with_room: set[str] = set()
+    left_bytes = cache.plannable_bytes
+    for video_id in sorted(store.keys, key=lambda video_id: digest(key=store.keys[video_id])):
+        left_bytes -= cache.file_bytes(store.open(video_id, preprocessing))
+        if left_bytes < 0:
+            break
+        with_room.add(video_id)
+    return with_room
 
 
 class OpenVideos:
@@ -74,12 +80,15 @@ class OpenVideos:
         self._to_decode = {} if plan is None else dict(plan.store_keys)
         self._decoded: dict[str, DecodedImages] = {}
         self._stored: OrderedDict[str, Images] = OrderedDict()
+        self._num_open_images = 0  # of those in _stored
         self._lock = threading.Lock()
 
     def __getitem__(self, video_id: str) -> Images:
         with self._lock:
-            if video_id in self._decoded:
-                return self._decoded[video_id]
+            if (known := self._decoded.get(video_id)) is not None:
+                if _is_there(known):
+                    return known
+                self._drop_deleted()
             if video_id in self._stored:
                 self._stored.move_to_end(video_id)
                 return self._stored[video_id]
@@ -90,10 +99,27 @@ class OpenVideos:
             decoded = self._cache.images(images, store_key=store_key, stream=self._stream)
         with self._lock:
             if decoded is not None:
+                self._drop_deleted()  # to make room for this one, perhaps
                 self._decoded[video_id] = decoded
-                self._stored.pop(video_id, None)
+                self._num_open_images -= len(self._stored.pop(video_id, ()))
                 return decoded
-            self._stored[video_id] = images
-            if len(self._stored) > MAX_OPEN_STORES:
-                self._stored.popitem(last=False)
-            return images
+            return self._keep_open(video_id, images)
+
+    def _drop_deleted(self) -> None:
+        """Let go of files that made room for others: their blocks are freed once nobody maps them."""
+        self._decoded = {video_id: images for video_id, images in self._decoded.items() if _is_there(images)}
+
+    def _keep_open(self, video_id: str, images: Images) -> Images:
+        """Hold a store open, and as many of those used last as there is room for beside it."""
+        self._num_open_images += len(images) - len(self._stored.pop(video_id, ()))
+        self._stored[video_id] = images
+        while len(self._stored) > MAX_OPEN_STORES or (
+            self._num_open_images > MAX_OPEN_IMAGES and len(self._stored) > 1
+        ):
+            _, closed = self._stored.popitem(last=False)
+            self._num_open_images -= len(closed)
+        return images
+
+
+def _is_there(images: DecodedImages) -> bool:
+    return images.file is None or images.file.exists()

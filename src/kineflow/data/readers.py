@@ -37,10 +37,11 @@ class StoredImages:
 
 @dataclass(frozen=True)
 class DecodedImages:
-    """Images that are there already, in memory or in a mapped file."""
+    """Images that are there already, in memory or in a mapped file of the decoded cache."""
 
     array_NHWC: np.ndarray
     eighths: int = WHOLE
+    file: Path | None = None
 
     def __len__(self) -> int:
         return len(self.array_NHWC)

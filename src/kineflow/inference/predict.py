@@ -114,7 +114,7 @@ def prepare(video: VideoFile, preprocessing: Preprocessing) -> StoreReader:
                     fps=frames["fps"],
                     size=FrameSize(frames["height_px"], frames["width_px"], frames["short_side_px"]),
                     jpeg_quality=frames["jpeg_quality"],
-                    region=None if region is None else region.read(),
+                    region=None if region is None else region.read(cache_dir=home() / "objects"),
                 )
         except DecodeError as err:
             raise DecodeError(f"{video.video_id} cannot be labelled: {err}") from err

@@ -1,11 +1,9 @@
 """`kineflow contact-sheet`: one clip of every class and group, as a picture to be looked at before training."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from kineflow import storage
@@ -16,11 +14,11 @@ from kineflow.annotations.locate import list_videos, local_annotations
 from kineflow.annotations.writers import states
 from kineflow.errors import DataError, DecodeError, ParamsError
 from kineflow.setup.against_videos import Held, hold_against_videos, named, without_videos
-from kineflow.setup.contact_page import Strip, draw_page, save_page
+from kineflow.setup.contact_page import THUMB_PX, Strip, draw_page, save_page
 from kineflow.setup.out_path import require_place
 from kineflow.setup.survey import choose_group_rule
 from kineflow.store import home
-from kineflow.video.decode import DecodedFrame, decode_frames, open_video
+from kineflow.video.thumbnails import last_shown_sec, thumbnails
 
 POINT_SEC = 1.0  # shown around a point event
 
@@ -89,7 +87,7 @@ def draw_contact_sheet(
     pages = []
     for number, (some, others) in enumerate(blocks[:max_pages], start=1):
         shown = {(label, group): cells[label, group] for label in some for group in others if (label, group) in cells}
-        strips = {cell: Strip(event, _frames_of(videos, event, num_frames, notes)) for cell, event in shown.items()}
+        strips = _strips(videos, shown, num_frames, notes)
         path = out if len(blocks) == 1 else out.with_stem(f"{out.stem}-{number:02d}")
         save_page(draw_page(some, others, strips, num_frames=num_frames), path)
         pages.append(path)
@@ -123,47 +121,32 @@ def _length_sec(event: Event) -> float:
     return 0.0 if event.start_sec is None or event.stop_sec is None else event.stop_sec - event.start_sec
 
 
-def _frames_of(videos: str, event: Event, num_frames: int, notes: list[str]) -> list[Image.Image]:
-    """Frames of an event, evenly spread over it; none and a note where the video does not decode."""
-    uri = storage.join(videos, event.video_id)
-    try:
-        path = Path(uri) if not storage.is_s3(uri) else storage.local_file(uri, cache_dir=home() / "objects")
-        return [Image.fromarray(frame) for frame in _frames(path, event, num_frames)]
-    except DecodeError as err:
-        notes.append(f"{event.video_id} is not shown: {err}")
-        return []
+def _strips(
+    videos: str, shown: Mapping[tuple[str, str], Event], num_frames: int, notes: list[str]
+) -> dict[tuple[str, str], Strip]:
+    """What each cell shows; each video is opened once, for all of its cells."""
+    cells_of: dict[str, list[tuple[str, str]]] = {}
+    for cell, event in shown.items():
+        cells_of.setdefault(event.video_id, []).append(cell)
+    frames: dict[tuple[str, str], list[Image.Image]] = {}
+    for video_id, cells in cells_of.items():
+        uri = storage.join(videos, video_id)
+        try:
+            path = Path(uri) if not storage.is_s3(uri) else storage.local_file(uri, cache_dir=home() / "objects")
+            times_sec = [time for cell in cells for time in _moments(path, shown[cell], num_frames)]
+            thumbs = thumbnails(path, times_sec, size_px=THUMB_PX)
+            frames |= {cell: thumbs[i * num_frames : (i + 1) * num_frames] for i, cell in enumerate(cells)}
+        except DecodeError as err:
+            notes.append(f"{video_id} is not shown: {err}")
+    return {cell: Strip(event, frames.get(cell, [])) for cell, event in shown.items()}
 
 
-def _frames(path: Path, event: Event, num_frames: int) -> Iterator[NDArray[np.uint8]]:
+def _moments(path: Path, event: Event, num_frames: int) -> list[float]:
+    """Times in the video, evenly spread over an event."""
     start_sec, stop_sec = event.start_sec or 0.0, event.stop_sec
     if event.start_sec is None:
-        stop_sec = _duration_sec(path)
+        stop_sec = last_shown_sec(path)
     elif stop_sec is None:
         start_sec, stop_sec = max(0.0, start_sec - POINT_SEC / 2), start_sec + POINT_SEC / 2
     assert stop_sec is not None
-    wanted = [start_sec + (stop_sec - start_sec) * (i + 0.5) / num_frames for i in range(num_frames)]
-    previous = None
-    with open_video(path) as (container, stream):
-        for frame in decode_frames(container, stream):
-            while wanted and frame.timestamp_sec >= wanted[0] and previous is not None:
-                yield _upright(previous)
-                wanted.pop(0)
-            previous = frame
-            if not wanted:
-                return
-    for _ in wanted:
-        if previous is not None:
-            yield _upright(previous)
-
-
-def _upright(frame: DecodedFrame) -> NDArray[np.uint8]:
-    image = frame.image.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(image, frame.rotation_deg // 90))
-
-
-def _duration_sec(path: Path) -> float:
-    with open_video(path) as (container, stream):
-        last = 0.0
-        for frame in decode_frames(container, stream):
-            last = frame.timestamp_sec
-    return last
+    return [start_sec + (stop_sec - start_sec) * (i + 0.5) / num_frames for i in range(num_frames)]

@@ -1,7 +1,7 @@
 """Frames to optical flow: one file for each video; only what changed is computed."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from kineflow.params import FlowParams, Params
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
 from kineflow.stages.video_results import VideoPlan, VideoTask, compute_missing, link_results
-from kineflow.store import ResultStore, digest, home
-from kineflow.video.flow import CODE_VERSION
+from kineflow.store import ResultStore, home
+from kineflow.video.flow import flow_key
 from kineflow.video.flow_store import FlowRule, min_flow_bytes_a_pixel
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.pack import is_pack
@@ -29,7 +29,8 @@ class FlowTask:
     key: str
     store_root: Path
     rule: FlowRule
-    params: FlowParams
+    jpeg_quality: int | None
+    weights: str | None  # a path
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -62,13 +63,13 @@ def plan_flow(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[FlowTa
     """
     store = ResultStore(home() / "store" / "flow", is_whole=is_pack)
     rule = flow_rule(params.flow.method, bound_px=params.flow.bound_px, weights=params.flow.weights)
-    described = {"rule": asdict(rule), "jpeg_quality": params.flow.jpeg_quality}
+    weights = _weights(params.flow)
     tasks = []
     for video in frames:
-        key = digest(kind="flow", code=CODE_VERSION, frames=video.key, params=described)
+        key = flow_key(video.key, rule, params.flow.jpeg_quality)
         result = VideoResult(video.video_id, key, video.num_frames - 1)
         source = (paths.FRAMES / f"{video.video_id}.zip").absolute()
-        task = FlowTask(source, key, store.root.absolute(), rule, params.flow)
+        task = FlowTask(source, key, store.root.absolute(), rule, params.flow.jpeg_quality, weights)
         tasks.append(VideoTask(result, task, float(video.num_frames)))
     num_gpus = 1.0 if params.flow.method in NETWORKS else 0.0
     return VideoPlan(flow_into_store, tasks, store, partial(_min_flow_bytes, tasks, params.flow), num_gpus=num_gpus)
@@ -91,6 +92,15 @@ def flow_into_store(task: FlowTask) -> int:
             task.frames,
             target,
             rule=task.rule,
-            jpeg_quality=task.params.jpeg_quality,
-            weights=task.params.weights,
+            jpeg_quality=task.jpeg_quality,
+            weights=task.weights,
         )
+
+
+def _weights(flow: FlowParams) -> str | None:
+    """The file of the network, for a worker that may run in another folder; None for methods without one."""
+    if flow.method not in NETWORKS or flow.weights is None:
+        return None
+    from kineflow.models.weight_sources import find_checkpoint
+
+    return str(find_checkpoint(flow.weights).absolute())

@@ -30,7 +30,7 @@ class PoseTask:
     cache_dir: Path
     rule: PoseRule
     keypoints: PoseFiles | None
-    weights: str | None
+    weights: str | None  # a path
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -69,6 +69,7 @@ def plan_pose(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[PoseTa
         weights=given.weights,
     )
     files = _pose_files(given, [video.video_id for video in frames])
+    weights = _weights(given)
     tasks = []
     for video in frames:
         keypoints = files.get(video.video_id)
@@ -81,7 +82,7 @@ def plan_pose(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[PoseTa
             cache_dir=(home() / "objects").absolute(),
             rule=rule,
             keypoints=keypoints,
-            weights=given.weights,
+            weights=weights,
         )
         tasks.append(VideoTask(VideoResult(video.video_id, key, video.num_frames), task, float(video.num_frames)))
     num_gpus = 1.0 if given.path is None else 0.0
@@ -103,6 +104,15 @@ def pose_into_store(task: PoseTask) -> int:
             weights=task.weights,
             cache_dir=task.cache_dir,
         )
+
+
+def _weights(pose: PoseParams) -> str | None:
+    """The file of the network, for a worker that may run in another folder; None where there is none."""
+    if pose.weights is None:
+        return None
+    from kineflow.models.weight_sources import find_checkpoint
+
+    return str(find_checkpoint(pose.weights).absolute())
 
 
 def _pose_files(pose: PoseParams, video_ids: list[str]) -> dict[str, PoseFiles]:

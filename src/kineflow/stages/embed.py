@@ -76,7 +76,7 @@ def plan_embeddings(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[
         key = digest(kind="embeddings", code=CODE_VERSION, frames=video.key, params=described)
         result = VideoResult(video.video_id, key, video.num_frames)
         source = (paths.FRAMES / f"{video.video_id}.zip").absolute()
-        task = EmbedTask(source, key, store.root.absolute(), params.embed, seed, weights)
+        task = EmbedTask(source, key, store.root.absolute(), params.embed, seed, weights and weights.absolute())
         tasks.append(VideoTask(result, task, float(video.num_frames)))
     return VideoPlan(embed_into_store, tasks, store, partial(_feature_bytes, params.embed, weights, seed), num_gpus=1.0)
 

@@ -1,8 +1,10 @@
 """What the per-video stages have left to do, how long it takes here, and what it takes on the disk.
 
-Some of the user's videos are tried: their first seconds go through the very code of the stages, into a folder that is
-deleted. The videos are drawn by their work, so the mean over them of seconds (or bytes) by work is a fair estimate for
-all (Hansen and Hurwitz 1943), and its standard error says how far it may be off.
+Some of the user's videos are tried: their first frames go through the very code of the stages, into a folder that is
+deleted. What a video costs however few of its frames are asked for (fetching it, reading its packets or its keypoints)
+is told apart from what each frame costs, and counted once. The videos are drawn by their work, so the mean over them of
+seconds (or bytes) by work is a fair estimate for all (Hansen and Hurwitz 1943), and its standard error says how far it
+may be off.
 """
 
 import statistics
@@ -20,13 +22,13 @@ from kineflow.stages import paths
 from kineflow.stages.compute_flow import needs_flow, plan_flow
 from kineflow.stages.compute_pose import plan_pose
 from kineflow.stages.embed import plan_embeddings
-from kineflow.stages.extract_frames import ExtractTask, extract_into, plan_frames
-from kineflow.stages.video_results import VideoPlan, VideoTask
+from kineflow.stages.extract_frames import ExtractTask, check_source, extract_into, plan_frames
+from kineflow.stages.video_results import VideoPlan, VideoTask, bytes_copied, device
 from kineflow.store import ResultStore, free_bytes, in_bytes
 from kineflow.tables import VIDEOS, read_table
 
 SAMPLE_SEC = 2.0  # of work on each video, in each stage
-FEW_FRAMES = 3  # to see how fast a method is, and to load what it needs
+FEW_FRAMES = 3  # mostly what a video costs at all
 MAX_FRAMES = 200
 Task = TypeVar("Task")
 
@@ -53,6 +55,8 @@ class StageEstimate:
         num_workers: that work at a time on this machine.
         seconds: until all are made.
         num_bytes: on the disk of the store.
+        out: where the results are to be linked.
+        copied_bytes: of all results there, where that is another disk.
     """
 
     stage: str
@@ -61,36 +65,50 @@ class StageEstimate:
     num_workers: int
     seconds: Amount
     num_bytes: Amount
+    out: Path
+    copied_bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What is to be written to a disk, and the room that it has.
+
+    Args:
+        path: a folder on it.
+    """
+
+    path: Path
+    num_bytes: float
+    free_bytes: int
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """All stages, and the disk.
+    """All stages, and the disks.
 
     Args:
         stages: in the order of the graph; a disabled one is left out.
         store: where results are kept.
-        free_bytes: on its disk.
     """
 
     stages: tuple[StageEstimate, ...]
     store: Path
-    free_bytes: int
 
     @property
-    def num_bytes(self) -> float:
-        """What all stages together are estimated to take."""
-        return sum(stage.num_bytes.value for stage in self.stages)
-
-    @property
-    def fits(self) -> bool:
-        """Whether the disk has room for it."""
-        return self.num_bytes <= self.free_bytes
+    def disks(self) -> list[Disk]:
+        """That of the store, and others that results are copied to."""
+        stored = Disk(self.store, sum(stage.num_bytes.value for stage in self.stages), free_bytes(self.store))
+        copied: dict[int, Disk] = {}
+        for stage in self.stages:
+            if stage.copied_bytes:
+                before = copied.get(device(stage.out), Disk(stage.out, 0.0, free_bytes(stage.out)))
+                copied[device(stage.out)] = replace(before, num_bytes=before.num_bytes + stage.copied_bytes)
+        return [stored, *copied.values()]
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What a video took: scaled from its first frames to all of them, by its work."""
+    """What a video takes as a whole, by its work."""
 
     seconds_by_work: float
     bytes_by_work: float
@@ -111,17 +129,17 @@ def estimate(params: Params, *, num_samples: int) -> Estimate:
     frames = plan_frames(params, read_table(paths.VIDEOS, VIDEOS))
     with tempfile.TemporaryDirectory(prefix="kineflow-estimate-") as name:
         sampler = _Sampler(Path(name), {entry.result.video_id: entry.task for entry in frames.tasks}, num_samples)
-        found = [sampler.estimate("extract_frames", frames, sampler.try_extraction)]
+        found = [sampler.estimate("extract_frames", frames, sampler.try_extraction, out=paths.FRAMES)]
         if needs_flow(params):
-            found.append(sampler.estimate("compute_flow", plan_flow(params, frames.results), sampler.try_on_frames))
+            flow = plan_flow(params, frames.results)
+            found.append(sampler.estimate("compute_flow", flow, sampler.try_on_frames, out=paths.FLOW))
         if params.streams.pose.enabled:
             poses = plan_pose(params, frames.results)
-            found.append(sampler.estimate("compute_pose", poses, sampler.try_on_frames))
+            found.append(sampler.estimate("compute_pose", poses, sampler.try_on_frames, out=paths.POSE))
         if params.embed.enabled:
             features = plan_embeddings(params, frames.results)
-            found.append(sampler.estimate("embed", features, sampler.try_on_frames))
-    root = frames.store.root.parent
-    return Estimate(tuple(found), root, free_bytes(root))
+            found.append(sampler.estimate("embed", features, sampler.try_on_frames, out=paths.EMBEDDINGS))
+    return Estimate(tuple(found), frames.store.root.parent)
 
 
 def drawn(works: Sequence[float], num_samples: int) -> list[int]:
@@ -144,6 +162,20 @@ def total_of(by_work: Sequence[float], total_work: float) -> Amount:
     return Amount(mean * total_work, 2 * error * total_work)
 
 
+def in_parallel(by_work: Amount, works: Sequence[float], num_workers: int) -> Amount:
+    """Seconds until all items are done, the one of most work first; in this process where no more pays.
+
+    Args:
+        by_work: seconds of one worker for all items.
+        works: of each item.
+    """
+    longest_sec = by_work.value * max(works) / sum(works)
+    shared_sec = max(by_work.value / num_workers, longest_sec) + RAY_START_SEC
+    if num_workers == 1 or shared_sec >= by_work.value:
+        return by_work
+    return Amount(shared_sec, by_work.margin * (shared_sec - RAY_START_SEC) / by_work.value)
+
+
 class _Sampler:
     """Tries tasks in a folder of its own."""
 
@@ -154,46 +186,65 @@ class _Sampler:
         self._frame_sec: dict[Any, float] = {}  # by function, as seen so far
 
     def estimate(
-        self, stage: str, plan: VideoPlan[Task], try_one: Callable[[VideoPlan[Task], VideoTask[Task]], Tried]
+        self,
+        stage: str,
+        plan: VideoPlan[Task],
+        try_one: Callable[[VideoPlan[Task], VideoTask[Task]], Tried],
+        *,
+        out: Path,
     ) -> StageEstimate:
         missing = plan.missing()
         workers = min(num_workers(num_gpus=plan.num_gpus), max(1, len(missing)))
         if not missing:
-            return StageEstimate(stage, len(plan.tasks), 0, workers, NOTHING, NOTHING)
+            copied_bytes = bytes_copied(plan, 0.0, out=out)
+            return StageEstimate(stage, len(plan.tasks), 0, workers, NOTHING, NOTHING, out, copied_bytes)
         works = [entry.work for entry in missing]
         indices = drawn(works, self._num_samples)
         tried = {index: try_one(plan, missing[index]) for index in dict.fromkeys(indices)}
         work_sec = total_of([tried[index].seconds_by_work for index in indices], sum(works))
         num_bytes = total_of([tried[index].bytes_by_work for index in indices], sum(works))
-        start_sec = RAY_START_SEC if workers > 1 else 0.0
-        seconds = Amount(work_sec.value / workers + start_sec, work_sec.margin / workers)
-        return StageEstimate(stage, len(plan.tasks), len(missing), workers, seconds, num_bytes)
+        seconds = in_parallel(work_sec, works, workers)
+        copied_bytes = bytes_copied(plan, num_bytes.value, out=out)
+        return StageEstimate(stage, len(plan.tasks), len(missing), workers, seconds, num_bytes, out, copied_bytes)
 
     def try_extraction(self, plan: VideoPlan[ExtractTask], entry: VideoTask[ExtractTask]) -> Tried:
-        """The first frames of a video, for as long as a sample lasts."""
+        """The first frames of a video, for as long as a sample lasts; all before the first is what it costs at all."""
         target = self._folder / "frames.zip"
-        started = time.perf_counter()
+        frame_times: list[float] = []
 
         def enough(num_frames: int) -> bool:
-            return time.perf_counter() - started > SAMPLE_SEC
+            frame_times.append(time.perf_counter())
+            return frame_times[-1] - frame_times[0] > SAMPLE_SEC
 
-        num_frames = _on_one_thread(lambda task: extract_into(target, task, enough=enough), entry.task)
-        return _tried(entry, num_frames, time.perf_counter() - started, target)
+        def extract(task: ExtractTask) -> int:
+            check_source(task)
+            return extract_into(target, task, enough=enough)
+
+        started = time.perf_counter()
+        num_frames = _on_one_thread(extract, entry.task)
+        frame_sec = (frame_times[-1] - frame_times[0]) / max(1, num_frames - 1)
+        return _tried(entry, num_frames, time.perf_counter() - started, frame_sec, target)
 
     def try_on_frames(self, plan: VideoPlan[Any], entry: VideoTask[Any]) -> Tried:
-        """The stage's own function on the first frames of a video: so many that it lasts as long as a sample."""
+        """The stage's own function on few frames of a video, and on so many more that they last as long as a sample."""
         if plan.function not in self._frame_sec:
-            self._frame_sec[plan.function] = self._run(plan, entry, FEW_FRAMES)[1] / FEW_FRAMES  # loads, too
-            self._frame_sec[plan.function] = self._run(plan, entry, FEW_FRAMES)[1] / FEW_FRAMES
-        num_frames = min(MAX_FRAMES, max(FEW_FRAMES, round(SAMPLE_SEC / self._frame_sec[plan.function])))
-        done, seconds, result = self._run(plan, entry, num_frames)
-        self._frame_sec[plan.function] = seconds / max(1, done)
-        return _tried(entry, done, seconds, result)
+            self._run(plan, entry, FEW_FRAMES)  # loads what all videos share
+        few, few_sec, _ = self._run(plan, entry, FEW_FRAMES)
+        frame_sec = self._frame_sec.get(plan.function, few_sec / max(1, few))
+        num_frames = FEW_FRAMES
+        while True:
+            num_frames = min(MAX_FRAMES, max(2 * num_frames, round(SAMPLE_SEC / max(frame_sec, 1e-9))))
+            done, seconds, result = self._run(plan, entry, num_frames)
+            frame_sec = max(0.0, seconds - few_sec) / max(1, done - few)
+            if num_frames == MAX_FRAMES or done == entry.result.num_frames or seconds - few_sec > SAMPLE_SEC / 2:
+                self._frame_sec[plan.function] = frame_sec
+                return _tried(entry, done, seconds, frame_sec, result)
 
     def _run(self, plan: VideoPlan[Any], entry: VideoTask[Any], num_frames: int) -> tuple[int, float, Path]:
         """Number of results, seconds, and the file that they are in."""
         frames = self._folder / "first.zip"
-        extract_into(frames, self._videos[entry.result.video_id], enough=lambda number: number >= num_frames)
+        video = replace(self._videos[entry.result.video_id], length=None)  # few frames need no look at all packets
+        extract_into(frames, video, enough=lambda number: number >= num_frames)
         store = ResultStore(self._folder / "store")
         task = replace(entry.task, frames=frames, store_root=store.root)
         started = time.perf_counter()
@@ -207,13 +258,15 @@ def _on_one_thread(function: Callable[[Task], int], task: Task) -> int:
     return done
 
 
-def _tried(entry: VideoTask[Any], num_frames: int, seconds: float, result: Path) -> Tried:
-    whole = entry.result.num_frames / max(1, num_frames)
-    return Tried(seconds * whole / entry.work, result.stat().st_size * whole / entry.work)
+def _tried(entry: VideoTask[Any], num_frames: int, seconds: float, frame_sec: float, result: Path) -> Tried:
+    """The whole of a video, of whose frames the first took `seconds`, and each more takes `frame_sec`."""
+    whole_sec = seconds + frame_sec * (entry.result.num_frames - num_frames)
+    whole_bytes = result.stat().st_size * entry.result.num_frames / max(1, num_frames)
+    return Tried(whole_sec / entry.work, whole_bytes / entry.work)
 
 
 def print_estimate(found: Estimate) -> None:
-    """Print a row for each stage, and what the disk says to it."""
+    """Print a row for each stage, and what the disks say to it."""
     from rich.console import Console
     from rich.table import Table
 
@@ -227,25 +280,25 @@ def print_estimate(found: Estimate) -> None:
     console.print(table)
     workers = max(stage.num_workers for stage in found.stages)
     seconds = sum(stage.seconds.value for stage in found.stages)
-    console.print(
-        f"in all {in_time(seconds)} with {workers} worker{'s' * (workers > 1)}, and {in_bytes(found.num_bytes)}; "
-        f"the disk of {found.store} has {in_bytes(found.free_bytes)} free",
-        soft_wrap=True,
-    )
+    console.print(f"in all {in_time(seconds)} with {workers} worker{'s' * (workers > 1)}", soft_wrap=True)
+    for disk in found.disks:
+        room = f"{in_bytes(disk.num_bytes)} on the disk of {disk.path}, which has {in_bytes(disk.free_bytes)} free"
+        console.print(room, soft_wrap=True)
 
 
 def refuse_what_will_not_fit(found: Estimate) -> None:
-    """Let pass what fits on the disk.
+    """Let pass what fits on the disks.
 
     Raises:
         StorageFullError: it does not fit.
     """
-    if not found.fits:
-        raise StorageFullError(
-            f"about {in_bytes(found.num_bytes)} will not fit into the {in_bytes(found.free_bytes)} free on the disk of "
-            f"{found.store}; free some room, set KINEFLOW_HOME to a larger disk, or lower the frames' size, fps or "
-            "quality"
-        )
+    for disk in found.disks:
+        if disk.num_bytes > disk.free_bytes:
+            raise StorageFullError(
+                f"about {in_bytes(disk.num_bytes)} will not fit into the {in_bytes(disk.free_bytes)} free on the disk "
+                f"of {disk.path}; free some room, set KINEFLOW_HOME to a larger disk, or lower the frames' size, fps "
+                "or quality"
+            )
 
 
 def in_time(seconds: float) -> str:

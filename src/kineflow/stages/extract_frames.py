@@ -42,7 +42,7 @@ class ExtractTask:
     size: FrameSize
     jpeg_quality: int
     region: RegionSource | None
-    length: VideoLength  # as ingest decoded it
+    length: VideoLength | None  # as ingest decoded it
 
 
 def run(params: Params, report: StageReport) -> None:
@@ -98,11 +98,20 @@ def extract_into_store(task: ExtractTask) -> int:
     Raises:
         DataError: it is gone, changed since sync, or (DecodeError) cannot be decoded.
     """
+    check_source(task)
+    with ResultStore(task.store_root).writing(task.key) as target:
+        return extract_into(target, task)
+
+
+def check_source(task: ExtractTask) -> None:
+    """Fetch the video from S3, and see that it is the one that the tables speak of.
+
+    Raises:
+        DataError: it is gone, or changed since sync.
+    """
     path = storage.local_file(task.uri, cache_dir=task.cache_dir, sha256=task.sha256)
     if not storage.is_s3(task.uri) and file_sha256(path) != task.sha256:
         raise DataError(f"{task.uri} changed since sync; run sync again")
-    with ResultStore(task.store_root).writing(task.key) as target:
-        return extract_into(target, task)
 
 
 def extract_into(target: Path, task: ExtractTask, *, enough: Callable[[int], bool] | None = None) -> int:
@@ -117,7 +126,7 @@ def extract_into(target: Path, task: ExtractTask, *, enough: Callable[[int], boo
         fps=task.fps,
         size=task.size,
         jpeg_quality=task.jpeg_quality,
-        region=None if task.region is None else task.region.read(),
+        region=None if task.region is None else task.region.read(cache_dir=task.cache_dir),
         length=task.length,
         enough=enough,
     )

@@ -109,9 +109,20 @@ def check_room(plan: VideoPlan[Task], todo: Sequence[VideoTask[Task]], *, out: P
     frame_bytes = _leanest_frame_bytes(plan.store, there) or plan.min_frame_bytes()
     needed_bytes = frame_bytes * sum(entry.result.num_frames for entry in todo)
     _refuse_if_short(plan.store.root, needed_bytes, num_videos=len(todo))
-    if _device(out) != _device(plan.store.root):  # no hard links there: every result is copied
-        all_bytes = needed_bytes + sum(plan.store.path(result.key).stat().st_size for result in there)
-        _refuse_if_short(out, all_bytes, num_videos=len(plan.tasks))
+    if copied_bytes := bytes_copied(plan, needed_bytes, out=out):
+        _refuse_if_short(out, copied_bytes, num_videos=len(plan.tasks))
+
+
+def bytes_copied(plan: VideoPlan[Task], missing_bytes: float, *, out: Path) -> float:
+    """What all results take at `out`, where that is on another disk than the store: no hard links lead there.
+
+    Args:
+        missing_bytes: of the results that are to be made.
+    """
+    if device(out) == device(plan.store.root):
+        return 0.0
+    there = [result.key for result in plan.results if result.key in plan.store]
+    return missing_bytes + sum(plan.store.path(key).stat().st_size for key in there)
 
 
 def _leanest_frame_bytes(store: ResultStore, there: Sequence[VideoResult]) -> float:
@@ -130,7 +141,8 @@ def _refuse_if_short(path: Path, needed_bytes: float, *, num_videos: int) -> Non
         )
 
 
-def _device(path: Path) -> int:
+def device(path: Path) -> int:
+    """Number of the disk of `path`, which need not exist yet."""
     return existing_part(path).stat().st_dev
 
 

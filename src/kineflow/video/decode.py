@@ -70,6 +70,15 @@ def open_video(path: Path, *, num_threads: int = 1) -> Iterator[tuple[InputConta
         yield container, stream
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the video's name before what is wrong with it; stages that quarantine it name it themselves."""
+    try:
+        yield
+    except DecodeError as err:
+        raise DecodeError(f"{path}: {err}") from err
+
+
 def decode_frames(container: InputContainer, stream: VideoStream) -> Iterator[DecodedFrame]:
     """Decode all of `stream` from where `container` stands.
 

@@ -107,9 +107,9 @@ def _write_all(
                     window=None if region is None else (*corner, cut.width, cut.height),
                 )
             writer.append(jpeg, source_frame=frame.index, timestamp_sec=frame.timestamp_sec, corner_xy=corner)
-            if enough is not None and enough(len(writer.source_frames)):
+            if enough is not None and enough(len(writer)):
                 break
-        return len(writer.source_frames)
+        return len(writer)
 
 
 def _cutter(first: DecodedFrame, size: FrameSize, region: Region | None) -> Cutter:

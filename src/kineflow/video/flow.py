@@ -1,6 +1,7 @@
 """Optical flow between consecutive extracted frames, by OpenCV on one thread: processes scale, its threads do not."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kineflow.errors import DataError
+from kineflow.store import digest
 from kineflow.video.flow_store import FlowRule, writing_flow
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.roi import hold_crop
@@ -94,6 +96,12 @@ def opencv_flows(reader: FrameReader, method: str) -> Iterator[Flow]:
         after = reader.read_gray(item)
         yield flow_between(before, hold_crop(before, after, reader.crop_steps_T2[item - 1]))
         before = after
+
+
+def flow_key(frames_key: str, rule: FlowRule, jpeg_quality: int | None) -> str:
+    """The key of the flow between the frames of that key."""
+    described = {"rule": asdict(rule), "jpeg_quality": jpeg_quality}
+    return digest(kind="flow", code=CODE_VERSION, frames=frames_key, params=described)
 
 
 def compute_flow(

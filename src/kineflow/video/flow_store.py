@@ -120,6 +120,7 @@ class FlowReader:
         num_flows: one less than the video has extracted frames.
         height, width, fps: of the frames.
         rule: how displacements were made 8-bit.
+        quality: of the JPEGs, or None for lossless PNG.
 
     Raises:
         DataError: the file is missing, cut off, or of another kind or version.
@@ -133,7 +134,7 @@ class FlowReader:
         self.height, self.width = int(index["height"]), int(index["width"])
         self.fps = float(index["fps"])
         self.rule = FlowRule(**index["rule"])
-        self._is_png = index["quality"] is None
+        self.quality: int | None = index["quality"]
         self._table = self.rule.table()
 
     def __len__(self) -> int:
@@ -158,7 +159,7 @@ class FlowReader:
 
         Only JPEGs can be decoded smaller, and only where no block of eight rows holds both x and y.
         """
-        if self._is_png or self.height % WHOLE:
+        if self.quality is None or self.height % WHOLE:
             return WHOLE
         return fewest_eighths(self.height, self.width, min_height=min_height, min_width=min_width)
 
@@ -179,7 +180,7 @@ class FlowReader:
         data = self._pack.read(item)
         height, width = 2 * scaled_px(self.height, eighths), scaled_px(self.width, eighths)
         image: NDArray[np.uint8] | None
-        if self._is_png:
+        if self.quality is None:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
         else:
             image = simplejpeg.decode_jpeg(data, "GRAY", min_height=height, min_width=width)[:, :, 0]

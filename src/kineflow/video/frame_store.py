@@ -1,10 +1,11 @@
 """The extracted frames of one video in one file: a pack of JPEGs, each with its source frame and time."""
 
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import simplejpeg
@@ -37,9 +38,12 @@ class FrameWriter:
 
     def __init__(self, pack: PackWriter) -> None:
         self._pack = pack
-        self.source_frames: list[int] = []
-        self.timestamps_sec: list[float] = []
-        self.corners_xy: list[tuple[int, int]] = []
+        self._source_frames, self._timestamps_sec = array("q"), array("d")
+        self._corners = array("i")  # x then y of each
+        self._moves = False
+
+    def __len__(self) -> int:
+        return len(self._pack)
 
     def append(
         self, jpeg: bytes, *, source_frame: int, timestamp_sec: float, corner_xy: tuple[int, int] = (0, 0)
@@ -50,9 +54,19 @@ class FrameWriter:
             corner_xy: upper left corner of what is kept, in pixels of the whole frame at the scale of the store.
         """
         self._pack.append(jpeg)
-        self.source_frames.append(source_frame)
-        self.timestamps_sec.append(timestamp_sec)
-        self.corners_xy.append(corner_xy)
+        self._source_frames.append(source_frame)
+        self._timestamps_sec.append(timestamp_sec)
+        self._corners.extend(corner_xy)
+        self._moves |= self._corners[:2] != self._corners[-2:]
+
+    def index(self) -> dict[str, Any]:
+        """What is known of each frame; one corner where all are the same."""
+        corners_T2 = np.asarray(self._corners, np.int32).reshape(-1, 2)
+        return {
+            "timestamps_sec": self._timestamps_sec,
+            "source_frames": self._source_frames,
+            "corners_xy": corners_T2 if self._moves else corners_T2[:1],
+        }
 
 
 @contextmanager
@@ -68,13 +82,8 @@ def writing_frames(
         writer = FrameWriter(pack)
         yield writer
         index = {"kind": KIND, "version": VERSION, "fps": fps, "height": height, "width": width, "quality": quality}
-        moves = len(set(writer.corners_xy)) > 1
-        pack.finish(
-            index
-            | {"timestamps_sec": writer.timestamps_sec, "source_frames": writer.source_frames}
-            | {"corners_xy": writer.corners_xy if moves else writer.corners_xy[:1]}
-            | {"scaling": asdict(scaling or Scaling(height, width, height, width))}
-        )
+        scaled = {"scaling": asdict(scaling or Scaling(height, width, height, width))}
+        pack.finish(index | writer.index() | scaled)
 
 
 class FrameReader:
@@ -104,12 +113,13 @@ class FrameReader:
         self.num_frames = len(self._pack)
         self.height, self.width = int(index["height"]), int(index["width"])
         self.fps, self.quality = float(index["fps"]), int(index["quality"])
-        self.timestamps_sec: NDArray[np.float64] = np.array(index["timestamps_sec"], np.float64)
-        self.source_frames: NDArray[np.int64] = np.array(index["source_frames"], np.int64)
+        self.timestamps_sec: NDArray[np.float64] = np.array(index.pop("timestamps_sec"), np.float64)
+        self.source_frames: NDArray[np.int64] = np.array(index.pop("source_frames"), np.int64)
         self.scaling = Scaling(**index["scaling"])
-        corners = np.array(index["corners_xy"], np.int64).reshape(-1, 2)
+        corners = np.array(index.pop("corners_xy"), np.int64).reshape(-1, 2)
+        steps = np.diff(corners, axis=0) if len(corners) > 1 else np.zeros((1, 2), np.int64)
         self.corners_T2: NDArray[np.int64] = np.broadcast_to(corners, (self.num_frames, 2))
-        self.crop_steps_T2: NDArray[np.int64] = np.diff(self.corners_T2, axis=0)
+        self.crop_steps_T2: NDArray[np.int64] = np.broadcast_to(steps, (max(0, self.num_frames - 1), 2))
 
     def __len__(self) -> int:
         return self.num_frames

@@ -10,10 +10,14 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kineflow.errors import DataError
 
@@ -23,6 +27,7 @@ COMMENT = re.compile(rb"kineflow index (\d{12}) (\d{12})\Z")
 COMMENT_BYTES = len(b"kineflow index ") + 25
 CHECKSUM_OFFSET = 14  # in the header before each item, which begins where the item before it ends
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
+JSON_PART = 4096  # numbers made to text at a time
 
 
 class PackWriter:
@@ -31,27 +36,99 @@ class PackWriter:
     def __init__(self, archive: zipfile.ZipFile, suffix: str) -> None:
         self._archive = archive
         self._suffix = suffix
-        self.offsets: list[int] = []
-        self.sizes: list[int] = []
+        self._offsets, self._sizes = array("q"), array("q")
+
+    def __len__(self) -> int:
+        return len(self._offsets)
 
     def append(self, data: bytes) -> None:
         """Add the next item."""
-        name = f"{len(self.offsets):0{NUM_NAME_DIGITS}d}.{self._suffix}"
-        self.offsets.append(self._write(name, data))
-        self.sizes.append(len(data))
+        self._offsets.append(self._write(_item_name(len(self), self._suffix), data))
+        self._sizes.append(len(data))
 
-    def finish(self, index: dict[str, Any]) -> None:
-        """Add the index, which is closed to changes from then on."""
-        data = json.dumps(index | {"offsets": self.offsets, "sizes": self.sizes}, separators=(",", ":")).encode()
+    def finish(self, index: Mapping[str, Any]) -> None:
+        """Add the index, which is closed to changes from then on.
+
+        Args:
+            index: JSON values by name, or `array`s and NumPy arrays of numbers, which become lists of them.
+        """
+        data = _json(dict(index) | {"offsets": self._offsets, "sizes": self._sizes})
         offset = self._write(INDEX_NAME, data)
         self._archive.comment = b"kineflow index %012d %012d" % (offset, len(data))
 
     def _write(self, name: str, data: bytes) -> int:
-        info = zipfile.ZipInfo(name, FIXED_DATE)
-        info.create_system, info.external_attr = 3, 0o644 << 16  # the same bytes on every system
-        self._archive.writestr(info, data)
+        self._archive.writestr(_info(name), data)
         assert self._archive.fp is not None
         return self._archive.fp.tell() - len(data)
+
+
+class _Members:
+    """What a `ZipFile` that is written remembers of its members: 20 bytes of each, in place of a `ZipInfo` of 700."""
+
+    def __init__(self, suffix: str) -> None:
+        self._suffix = suffix
+        self._checksums, self._sizes, self._offsets = array("I"), array("q"), array("q")
+        self._index: zipfile.ZipInfo | None = None
+
+    def __len__(self) -> int:
+        return len(self._sizes) + (self._index is not None)
+
+    def append(self, info: zipfile.ZipInfo) -> None:
+        """Take a member that was written; the index comes last."""
+        if info.filename == INDEX_NAME:
+            self._index = info
+            return
+        self._checksums.append(info.CRC)
+        self._sizes.append(info.file_size)
+        self._offsets.append(info.header_offset)
+
+    def __iter__(self) -> Iterator[zipfile.ZipInfo]:
+        for number, (checksum, size, offset) in enumerate(
+            zip(self._checksums, self._sizes, self._offsets, strict=True)
+        ):
+            info = _info(_item_name(number, self._suffix))
+            info.CRC, info.file_size, info.compress_size, info.header_offset = checksum, size, size, offset
+            yield info
+        if self._index is not None:
+            yield self._index
+
+
+class _NoNames(dict[str, zipfile.ZipInfo]):
+    """In place of a `ZipFile`'s members by name, which nobody asks for while it is written."""
+
+    def __setitem__(self, name: str, info: zipfile.ZipInfo) -> None:
+        """Forget it."""
+
+
+def _info(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, FIXED_DATE)
+    info.create_system, info.external_attr = 3, 0o644 << 16  # the same bytes on every system
+    return info
+
+
+def _item_name(number: int, suffix: str) -> str:
+    return f"{number:0{NUM_NAME_DIGITS}d}.{suffix}"
+
+
+def _json(index: Mapping[str, Any]) -> bytes:
+    """Compact JSON of an index; never all numbers of a long video as objects."""
+    parts = bytearray()
+    for name, value in index.items():
+        parts += b"," if parts else b"{"
+        parts += json.dumps(name).encode() + b":"
+        if isinstance(value, array | np.ndarray):
+            parts += b"["
+            for start in range(0, len(value), JSON_PART):
+                parts += b"," if start else b""
+                parts += _dumps(value[start : start + JSON_PART].tolist())[1:-1]
+            parts += b"]"
+        else:
+            parts += _dumps(value)
+    return bytes(parts + b"}")
+
+
+def _dumps(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 @contextmanager
@@ -62,6 +139,7 @@ def writing_pack(path: Path, *, suffix: str) -> Iterator[PackWriter]:
         suffix: of the items' names, for example `jpg`.
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        archive.filelist, archive.NameToInfo = _Members(suffix), _NoNames()  # type: ignore[assignment]
         yield PackWriter(archive, suffix)
 
 
@@ -83,6 +161,9 @@ class PackReader:
         path: of a pack.
         kind, version: what its index must say it is, under `kind` and `version`.
 
+    Attributes:
+        index: what `PackWriter.finish` was given.
+
     Raises:
         DataError: it is not there, not a pack, cut off, or of another kind or version.
     """
@@ -91,6 +172,8 @@ class PackReader:
         self.path = path
         self._descriptor: int | None = None
         self.index = self._read_index()
+        self._offsets: NDArray[np.int64] = np.array(self.index.pop("offsets", []), np.int64)
+        self._sizes: NDArray[np.int64] = np.array(self.index.pop("sizes", []), np.int64)
         found = (self.index.get("kind"), self.index.get("version"))
         if found != (kind, version):
             self.close()
@@ -100,7 +183,7 @@ class PackReader:
             )
 
     def __len__(self) -> int:
-        return len(self.index["offsets"])
+        return len(self._offsets)
 
     def read(self, item: int) -> bytes:
         """The bytes of item `item`, which may not be negative.
@@ -111,10 +194,10 @@ class PackReader:
         """
         if not 0 <= item < len(self):
             raise IndexError(f"{self.path}: item {item} wanted, it has {len(self)}")
-        size = self.index["sizes"][item]
-        header = self.index["offsets"][item - 1] + self.index["sizes"][item - 1] if item else 0
+        size = int(self._sizes[item])
+        header = int(self._offsets[item - 1] + self._sizes[item - 1]) if item else 0
         checksum = os.pread(self._open(), 4, header + CHECKSUM_OFFSET)
-        data = os.pread(self._open(), size, self.index["offsets"][item])
+        data = os.pread(self._open(), size, int(self._offsets[item]))
         if len(data) != size:
             raise DataError(f"{self.path}: it is cut off at item {item}; {self._remedy}")
         if zlib.crc32(data) != int.from_bytes(checksum, "little"):

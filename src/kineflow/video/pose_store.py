@@ -3,6 +3,7 @@
 They are kept without loss: PNG is about as small here as JPEG of quality 95, which runs the hues into each other.
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -46,7 +47,7 @@ class PoseWriter:
 
     def __init__(self, pack: PackWriter) -> None:
         self._pack = pack
-        self.num_joints: list[int] = []
+        self.num_joints = array("q")
 
     def append(self, picture_HWC: NDArray[np.uint8], *, num_joints: int) -> None:
         """Add the next picture, RGB, and how many joints are drawn in it."""
@@ -91,7 +92,7 @@ class PoseReader:
         self.num_frames = len(self._pack)
         self.height, self.width = int(index["height"]), int(index["width"])
         self.fps = float(index["fps"])
-        self.num_joints: NDArray[np.int64] = np.array(index["num_joints"], np.int64)
+        self.num_joints: NDArray[np.int64] = np.array(index.pop("num_joints"), np.int64)
         self.rule = PoseRule(**index["rule"])
 
     def __len__(self) -> int:

@@ -41,10 +41,21 @@ def check_target(target: Path, *, suffix: str) -> None:
     """Whether a preview can be written there.
 
     Raises:
-        ParamsError: it has another suffix, or its folder is not there.
+        ParamsError: it has another suffix, is a folder, or its own folder is not there.
     """
     if target.suffix.lower() != suffix:
         raise ParamsError(f"--out {target}: a film is a .mp4, the picture of one moment (--at-sec) a .png; name it so")
+    check_file_can_be(target)
+
+
+def check_file_can_be(target: Path) -> None:
+    """Whether a file of that name can be written.
+
+    Raises:
+        ParamsError: it is a folder, or its own folder is not there.
+    """
+    if target.is_dir():
+        raise ParamsError(f"--out {target}: that is a folder; name a file")
     if not target.parent.is_dir():
         raise ParamsError(f"--out {target}: {target.parent} is not there; name a file in a folder that is")
 

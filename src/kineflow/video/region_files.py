@@ -10,7 +10,6 @@ import numpy as np
 from kineflow.annotations.roi_boxes import Box, read_boxes
 from kineflow.errors import DataError
 from kineflow.storage import FileInfo, list_files
-from kineflow.store import home
 from kineflow.video.pose_files import PoseFiles, find_pose_files, list_pose_files
 from kineflow.video.roi import Region, follow
 
@@ -29,18 +28,20 @@ class RegionSource:
     box: Box | None = None
     keypoints: PoseFiles | None = None
 
-    def read(self) -> Region:
+    def read(self, *, cache_dir: Path) -> Region:
         """The region.
+
+        Args:
+            cache_dir: of objects; see `storage.local_file`.
 
         Raises:
             AnnotationError: the keypoints cannot be read.
             DataError: they lack the body part, are of several animals, or none is believed.
         """
         if self.box is not None:
-            corner = np.array([[self.box.x_px, self.box.y_px]], np.float64)
-            return Region(self.box.width_px, self.box.height_px, corner)
+            return region_of(self.box)
         assert self.keypoints is not None
-        track, name = self.keypoints.read(cache_dir=home() / "objects"), self.roi["bodypart"]
+        track, name = self.keypoints.read(cache_dir=cache_dir), self.roi["bodypart"]
         source = self.keypoints.name
         if name not in track.bodyparts:
             known = ", ".join(track.bodyparts)
@@ -66,6 +67,11 @@ class RegionSource:
         return settings | {"keypoints": self.keypoints.content}
 
 
+def region_of(box: Box) -> Region:
+    """What a fixed box looks at."""
+    return Region(box.width_px, box.height_px, np.array([[box.x_px, box.y_px]], np.float64))
+
+
 def find_regions(
     roi: Mapping[str, Any], video_ids: Sequence[str], hashes: Mapping[str, str]
 ) -> dict[str, RegionSource | None]:
@@ -89,7 +95,7 @@ def find_regions(
             raise DataError(f"{path}: no box for {missing[0]} ({len(missing)} videos lack one); add a row for each")
         return {video_id: RegionSource(roi, box=boxes[video_id]) for video_id in video_ids}
     keys = [info.key for _, info in list_region_files(str(path))]
-    files = find_pose_files(str(path), keys, video_ids, hashes)
+    files = find_pose_files(str(path.absolute()), keys, video_ids, hashes)
     return {video_id: RegionSource(roi, keypoints=files[video_id]) for video_id in video_ids}
 
 

@@ -1,6 +1,5 @@
 """A picture of a video with a grid and coordinates on it, to read a box from."""
 
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -9,8 +8,11 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from kineflow.annotations.roi_boxes import Box
-from kineflow.errors import DataError
-from kineflow.video.decode import DecodedFrame, decode_frames, open_video
+from kineflow.errors import DataError, DecodeError, ParamsError
+from kineflow.video.decode import DecodedFrame, decode_frames, naming, open_video
+from kineflow.video.preview import check_file_can_be
+from kineflow.video.region_files import region_of
+from kineflow.video.roi import cutter
 
 NUM_LINES = 12  # about so many across the longer side
 STEPS_PX = (10, 20, 25, 50, 100, 200, 250, 500, 1000)
@@ -19,7 +21,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def write_roi_picture(source: Path, target: Path, *, at_sec: float, box: Box | None = None) -> tuple[int, int]:
-    """Write the frame shown at `at_sec` after the first, as shown, with coordinates in pixels of the video.
+    """Write the frame shown at `at_sec`, the last one not after it, as shown, with coordinates in pixels of the video.
 
     Args:
         target: its suffix chooses the format.
@@ -29,11 +31,16 @@ def write_roi_picture(source: Path, target: Path, *, at_sec: float, box: Box | N
         (height, width) of the video as shown; that of the picture without its margin.
 
     Raises:
-        DataError: the video ends before that time, or OpenCV does not write such pictures.
-        DecodeError: the video cannot be read.
+        DataError: the video ends before that time, the box leaves it, or OpenCV does not write such pictures.
+        DecodeError: the video cannot be read; it is named.
+        ParamsError: the target is a folder, or its own folder is not there; or the box is none.
     """
-    image = _shown(_frame_at(source, at_sec))
+    check_file_can_be(target)
+    with naming(source):
+        image = _shown(_frame_at(source, at_sec))
     height, width = image.shape[:2]
+    if box is not None:
+        _check_box(box, height=height, width=width)
     size = max(0.35, max(height, width) / 1600)
     margin_px = round(40 * size) + 8
     picture = cv2.copyMakeBorder(image, margin_px, 0, margin_px + 12, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255))
@@ -59,13 +66,26 @@ def write_roi_picture(source: Path, target: Path, *, at_sec: float, box: Box | N
     return height, width
 
 
+def _check_box(box: Box, *, height: int, width: int) -> None:
+    """By the rules that the CSV of boxes and its use have."""
+    if min(box.x_px, box.y_px) < 0 or min(box.width_px, box.height_px) < 1:
+        raise ParamsError("--box: write X Y WIDTH HEIGHT in whole pixels, X and Y at least 0, the others at least 1")
+    cutter(region_of(box), height=box.height_px, width=box.width_px, shown_height=height, shown_width=width)
+
+
 def _frame_at(source: Path, at_sec: float) -> DecodedFrame:
     with open_video(source) as (container, stream):
-        frames = decode_frames(container, stream)
-        found = next(islice((frame for frame in frames if frame.timestamp_sec >= at_sec), 1), None)
-        if found is None:
-            raise DataError(f"{source} ends before {at_sec:g} s; choose an earlier time")
-        return found
+        found, length_sec = None, 0.0
+        for frame in decode_frames(container, stream):
+            if found is not None and frame.timestamp_sec > at_sec:
+                return found
+            length_sec = frame.duration_sec or frame.timestamp_sec - (found.timestamp_sec if found else 0.0)
+            found = frame
+    if found is None:
+        raise DecodeError("the video stream has no frames")
+    if at_sec > found.timestamp_sec + length_sec:
+        raise DataError(f"{source} ends before {at_sec:g} s; choose an earlier time")
+    return found
 
 
 def _shown(frame: DecodedFrame) -> NDArray[np.uint8]:

@@ -6,8 +6,10 @@ same as that of decoding everything, and so are the pixels; where this is not ce
 """
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import av
@@ -97,38 +99,51 @@ def plan_sampling(source: Path, *, fps: float, length: VideoLength) -> SamplingP
         except (av.FFmpegError, ValueError, OverflowError):
             return None  # decoding will say why
     order = np.argsort(np.asarray(ticks), kind="stable")
-    ticks = array("q", np.asarray(ticks)[order].tobytes())
+    ticks, durations = (array("q", np.asarray(values)[order].tobytes()) for values in (ticks, durations))
     if len(ticks) != length.num_frames or (np.diff(np.asarray(ticks)) <= 0).any():
         return None
-    times = [timeline.add(ticks[i], None, durations[item]) for i, item in enumerate(order.tolist())]
-    end_sec = times[-1][0] + times[-1][1]
-    if abs(end_sec - length.duration_sec) > 1e-9:
+    timestamps_sec, durations_sec = array("d"), array("d")
+    for tick, duration in zip(ticks, durations, strict=True):
+        timestamp_sec, duration_sec = timeline.add(tick, None, duration)
+        timestamps_sec.append(timestamp_sec)
+        durations_sec.append(duration_sec)
+    if abs(timestamps_sec[-1] + durations_sec[-1] - length.duration_sec) > 1e-9:
         return None
-    shown = ((timestamp_sec, duration_sec, None) for timestamp_sec, duration_sec in times)
+    shown = zip(timestamps_sec, durations_sec, repeat(None))
     chosen = array("q", (source_frame for source_frame, _ in resample(shown, fps=fps)))
-    return SamplingPlan(chosen, ticks, array("d", (timestamp_sec for timestamp_sec, _ in times)))
+    return SamplingPlan(chosen, ticks, timestamps_sec)
 
 
 def _decode_planned(source: Path, plan: SamplingPlan) -> Iterator[DecodedFrame]:
     """The frames of `plan`, dropping what nobody needs."""
-    frame_of = {plan.ticks[source_frame]: source_frame for source_frame in plan.source_frames}
+    is_wanted = bytearray(len(plan.ticks))
+    for source_frame in plan.source_frames:
+        is_wanted[source_frame] = True
+
+    def wanted_frame(pts: int | None) -> int | None:
+        """Which frame is shown at that tick, if it is extracted."""
+        if pts is None:
+            return None
+        source_frame = bisect_left(plan.ticks, pts)
+        found = source_frame < len(plan.ticks) and plan.ticks[source_frame] == pts and is_wanted[source_frame]
+        return source_frame if found else None
+
     queue = iter(plan.source_frames)
     wanted = next(queue)
     with open_video(source) as (container, stream):
         context = stream.codec_context
         try:
             for packet in container.demux(stream):
-                context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in frame_of else "NONREF"
+                is_needed = packet.pts is None or wanted_frame(packet.pts) is not None
+                context.skip_frame = "DEFAULT" if is_needed else "NONREF"
                 for image in packet.decode():
-                    source_frame = None if image.pts is None else frame_of.get(image.pts)
-                    if source_frame is None:
+                    decoded = wanted_frame(image.pts)
+                    if decoded is None:
                         continue
-                    if source_frame != wanted:
-                        raise PlanError(f"frame {wanted} wanted, {source_frame} decoded")
-                    frame = DecodedFrame(
-                        source_frame, plan.timestamps_sec[source_frame], 0.0, rotation_deg(image), image
-                    )
-                    while wanted == source_frame:
+                    if decoded != wanted:
+                        raise PlanError(f"frame {wanted} wanted, {decoded} decoded")
+                    frame = DecodedFrame(decoded, plan.timestamps_sec[decoded], 0.0, rotation_deg(image), image)
+                    while wanted == decoded:
                         yield frame
                         following = next(queue, None)
                         if following is None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from kineflow.data import open_videos
 from kineflow.data.dataset import ClipDataset, ClipItem, collate, num_reads, prefetch
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.data.open_videos import OpenVideos, plan_cache
@@ -214,7 +215,7 @@ def test_it_pays_where_every_image_is_read_twice(frames, tmp_path):
 
 
 def test_a_cache_that_is_too_small_keeps_the_same_videos_for_every_fold(frames, tmp_path):
-    one_in_two = DecodedCache(tmp_path, NUM_VIDEOS * BYTES_OF_VIDEO // 2)
+    one_in_two = DecodedCache(tmp_path, int((NUM_VIDEOS // 2 + 0.5) * BYTES_OF_VIDEO))
     reads = dict.fromkeys(frames.keys, 10**6)
     kept = plan_cache(one_in_two, frames, PREPROCESSING, reads).store_keys
     assert 0 < len(kept) < NUM_VIDEOS
@@ -259,3 +260,57 @@ def test_several_views_of_a_clip_read_each_image_once(frames, monkeypatch, tmp_p
         images = frames.open("v0", clips.preprocessing)
         alone = clip_pixels(images, 0, NUM_FRAMES, clips.preprocessing, view)
         np.testing.assert_array_equal(sample.clip.pixels_THWC, alone.pixels_THWC)
+
+
+def test_open_stores_are_bounded_by_their_images(monkeypatch):
+    monkeypatch.setattr(open_videos, "MAX_OPEN_IMAGES", 100)
+    opened: list[str] = []
+
+    def open_images(video_id: str) -> DecodedImages:
+        opened.append(video_id)
+        return DecodedImages(np.zeros((40 if video_id != "long" else 1000, 1, 1, 3), np.uint8))
+
+    videos = OpenVideos(open_images)
+    for video_id in ("a", "b", "a", "c", "a", "long", "long", "a", "c"):
+        assert len(videos[video_id]) in (40, 1000)
+    # By hand: two of 40 fit; c closes b, long closes a and c and is open alone, a closes long.
+    assert opened == ["a", "b", "c", "long", "a", "c"]
+
+
+def test_what_is_planned_fits_where_videos_differ_in_size(tmp_path):
+    root = tmp_path / "frames"
+    root.mkdir()
+    rows = ["video_id\tkey\tnum_frames"]
+    for video in range(12):  # most are four times as large as the longest one
+        height, width, num_frames = (32, 40, 14) if video == 0 else (64, 80, 12)
+        images = [np.full((height, width, 3), 9 * i, np.uint8) for i in range(num_frames)]
+        frame_store(root / f"v{video}.zip", images).close()
+        rows.append(f"v{video}\tkey{video}\t{num_frames}")
+    (root / "index.tsv").write_text("\n".join(rows) + "\n")
+    store, whole = StreamStore.of("rgb", root), make(decode_height_px=64, decode_width_px=64)
+    cache = DecodedCache(tmp_path / "decoded", 6 * 12 * 64 * 80 * 3)
+    plan = plan_cache(cache, store, whole, dict.fromkeys(store.keys, 10**6))
+    for video_id, key in plan.store_keys.items():
+        assert cache.images(store.open(video_id, whole), store_key=key, stream="rgb") is not None
+    assert len(files(cache)) == len(plan.store_keys) >= 4  # none had to go
+    assert sum(path.stat().st_size for path in files(cache)) <= cache.max_bytes
+
+
+def mapped_and_deleted() -> list[str]:
+    return [line for line in Path("/proc/self/maps").read_text().splitlines() if ".npy (deleted)" in line]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_files_that_made_room_are_not_mapped_any_more(frames, tmp_path):
+    cache = DecodedCache(tmp_path, 10**9)
+    plan = plan_cache(cache, frames, PREPROCESSING, dict.fromkeys(frames.keys, 10**6))
+    videos = OpenVideos(lambda video_id: frames.open(video_id, PREPROCESSING), plan)
+    wanted = {video_id: frames.open(video_id, PREPROCESSING)[3] for video_id in frames.keys}
+    for video_id in ("v0", "v1", "v2"):
+        np.testing.assert_array_equal(videos[video_id][3], wanted[video_id])
+    for path in files(cache):
+        path.unlink()
+    assert len(mapped_and_deleted()) == 3
+    np.testing.assert_array_equal(videos["v3"][3], wanted["v3"])  # is decoded, and the others looked at
+    assert mapped_and_deleted() == []
+    np.testing.assert_array_equal(videos["v0"][3], wanted["v0"])  # out of the store

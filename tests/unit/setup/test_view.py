@@ -6,10 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from kineflow.errors import DataError
+from kineflow.errors import DataError, DecodeError, ParamsError
 from kineflow.params import Params, load_params
 from kineflow.setup.view import view
 from kineflow.video.extract import FrameSize, extract_frames
+from kineflow.video.flow import compute_flow, flow_key
+from kineflow.video.flow_store import FlowRule
+from kineflow.video.result_index import VideoResult, write_index
 from tests.unit.setup.test_init import encode
 
 STORES = Path("data/frames"), Path("data/flow")
@@ -48,3 +51,27 @@ def test_a_stored_video_is_shown_as_it_is_stored(params: Params, tmp_path: Path)
 def test_what_is_neither_stored_nor_a_file_is_refused(params: Params) -> None:
     with pytest.raises(DataError, match="nosuch: neither a video of data/frames nor a file"):
         view("nosuch", Path("view.mp4"), params, stores=STORES, flow=False, at_sec=None)
+
+
+def test_flow_of_other_frames_is_refused(params: Params, tmp_path: Path) -> None:
+    """Whatever they share: number and size of the frames, or nothing."""
+    for folder in STORES:
+        folder.mkdir(parents=True)
+    rule, stored, flows = FlowRule("dis_fast", 8.0), STORES[0] / "a.mp4.zip", STORES[1] / "a.mp4.zip"
+    extract_frames(tmp_path / "a.mp4", stored, fps=5, size=FrameSize(48, 64), jpeg_quality=95)
+    num_flows = compute_flow(stored, flows, rule=rule, jpeg_quality=None)
+    write_index(STORES[0], [VideoResult("a.mp4", "first", num_flows + 1)])
+    write_index(STORES[1], [VideoResult("a.mp4", flow_key("first", rule, None), num_flows)])
+    assert view("a.mp4", Path("view.png"), params, stores=STORES, flow=True, at_sec=0.5).num_frames == 1
+    write_index(STORES[0], [VideoResult("a.mp4", "second", num_flows + 1)])
+    with pytest.raises(DataError, match=r"not the flow of the frames in data/frames; run `dvc repro compute_flow`"):
+        view("a.mp4", Path("view.png"), params, stores=STORES, flow=True, at_sec=0.5)
+
+
+def test_what_cannot_be_read_or_written_is_named(params: Params, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(DecodeError, match=r"text.mp4: the container cannot be read"):
+        view("text.mp4", Path("view.mp4"), params, stores=STORES, flow=False, at_sec=None)
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(ParamsError, match=r"--out folder\.mp4: that is a folder"):
+        view("a.mp4", Path("folder.mp4"), params, stores=STORES, flow=False, at_sec=None)

@@ -1,6 +1,8 @@
 import json
 import pickle
+import tracemalloc
 import zipfile
+from array import array
 from pathlib import Path
 
 import cv2
@@ -51,6 +53,48 @@ def test_common_tools_open_it(tmp_path: Path) -> None:
         assert archive.namelist() == [*(f"{index:06d}.jpg" for index in range(5)), "index.json"]
         assert cv2.imdecode(np.frombuffer(archive.read("000003.jpg"), np.uint8), cv2.IMREAD_COLOR).shape == (24, 40, 3)
         assert json.loads(archive.read("index.json"))["source_frames"] == [0, 3, 6, 9, 12]
+
+
+def test_the_bytes_are_those_of_a_zip_written_member_by_member(tmp_path: Path) -> None:
+    """Also beyond 65,535 members, where the directory of a ZIP takes another form."""
+    data = [bytes([item % 251]) * (item % 3) for item in range(66_000)]
+    path, times, plain = tmp_path / "a.zip", array("d", [0.0, 0.1, 1e-7]), tmp_path / "plain.zip"
+    with writing_pack(path, suffix="bin") as pack:
+        for item in data:
+            pack.append(item)
+        pack.finish({"kind": "x", "times": times, "corners": np.array([[1, 2], [3, 4]]), "none": array("q")})
+    infos, offsets, position = [], [], 0
+    with zipfile.ZipFile(plain, "w") as archive:
+        for number in range(len(data) + 1):
+            name = "index.json" if number == len(data) else f"{number:06d}.bin"
+            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            info.create_system, info.external_attr = 3, 0o644 << 16
+            infos.append(info)
+        for info, item in zip(infos, data, strict=False):
+            archive.writestr(info, item)
+            position += 30 + len(info.filename) + len(item)
+            offsets.append(position - len(item))
+        index = {"kind": "x", "times": times.tolist(), "corners": [[1, 2], [3, 4]], "none": []}
+        index |= {"offsets": offsets, "sizes": [len(item) for item in data]}
+        text = json.dumps(index, separators=(",", ":")).encode()
+        archive.writestr(infos[-1], text)
+        archive.comment = b"kineflow index %012d %012d" % (position + 30 + len("index.json"), len(text))
+    assert path.read_bytes() == plain.read_bytes()
+    reader = PackReader(path, kind="x", version=None)  # type: ignore[arg-type]
+    assert [reader.read(item) for item in (0, 1, 65_999)] == [data[0], data[1], data[65_999]]
+
+
+def test_an_open_store_holds_few_bytes_for_each_frame(tmp_path: Path) -> None:
+    with writing_frames(tmp_path / "a.zip", fps=10.0, height=1, width=1, quality=95) as writer:
+        for index in range(20_000):
+            writer.append(b"", source_frame=1000 + index, timestamp_sec=index / 7)
+    tracemalloc.start()
+    try:
+        reader = FrameReader(tmp_path / "a.zip")
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(reader) * 32 <= held_bytes < len(reader) * 34  # four numbers of eight bytes
 
 
 def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
