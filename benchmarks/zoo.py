@@ -61,8 +61,8 @@ class Variant(NamedTuple):
     passes: Pass
 
 
-# The first four are always measured; a model whose share of the budget is spent has no others.
-NUM_ALWAYS = 4
+# The first two are always measured; a model whose share of the budget is spent has no others.
+NUM_ALWAYS = 2
 VARIANTS = (
     Variant("bf16", "chosen", "forward"),
     Variant("fp32", "chosen", "forward"),
@@ -190,7 +190,9 @@ def measure_cost(
         for variant in VARIANTS:
             if time.monotonic() - started > share_sec and (variant in rounds or variant not in VARIANTS[:NUM_ALWAYS]):
                 continue
-            run = one_pass(models[variant.precision, variant.layout], clips[variant.layout], variant.precision, variant.passes)
+            run = one_pass(
+                models[variant.precision, variant.layout], clips[variant.layout], variant.precision, variant.passes
+            )
             rounds.setdefault(variant, []).append(elapsed_sec(run, clock=time.process_time))
     return tuple(
         Cost(

@@ -271,7 +271,7 @@ def view(
 def models(
     name: Annotated[str, typer.Argument(help="a model, backbone or pooling; * stands for any letters")] = "",
     task: Annotated[str | None, typer.Option(help="only what serves it: clip or frame")] = None,
-    input: Annotated[str | None, typer.Option(help="only what reads it: 2d, 3d or embedding")] = None,  # noqa: A002
+    input: Annotated[str | None, typer.Option(help="only what reads it: 2d, 3d or embedding")] = None,
     max_params: Annotated[float | None, typer.Option(min=0, help="at most so many million parameters")] = None,
     max_macs: Annotated[float | None, typer.Option(min=0, help="at most so many billion MACs a clip")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one object a model, all of them without a name")] = False,

@@ -4,7 +4,6 @@ import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Literal
 
 import torch
@@ -90,7 +89,9 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict[Mac
     # A fused attention kernel is no operator that torch counts on this device; its formula in single products is.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         answer = shadow(torch.empty(input_shape, device="meta"))
-    macs = Counter({str(operator): flops // 2 for operator, flops in counter.get_flop_counts().get("Global", {}).items()})
+    macs = Counter(
+        {str(operator): flops // 2 for operator, flops in counter.get_flop_counts().get("Global", {}).items()}
+    )
     return {
         "convolution": macs["aten.convolution"],
         "linear": macs["aten.mm"] + macs["aten.addmm"] - counts["recurrent"],

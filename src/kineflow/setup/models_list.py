@@ -81,9 +81,8 @@ def print_parts(filters: Filters) -> None:
         )
         print()
     poolings_listed = index.list_poolings()
-    columns = (("pooling", -20), ("tasks on frames", -15), ("on clips", -11), ("leaves padding out", -18))
     _print_table(
-        columns,
+        (("pooling", -20), ("tasks on frames", -15), ("on clips", -11), ("leaves padding out", -18)),
         [
             (
                 pooling.name,
@@ -194,7 +193,9 @@ def _print_table(columns: Sequence[tuple[str, int]], rows: Sequence[Sequence[str
     room = _width() - used
     if room >= WIDE - PLAIN_WIDTH:
         columns = [*columns, ("source", -room)]
-        rows = [(*row, textwrap.shorten(source, room, placeholder=" …")) for row, source in zip(rows, sources, strict=True)]
+        rows = [
+            (*row, textwrap.shorten(source, room, placeholder=" …")) for row, source in zip(rows, sources, strict=True)
+        ]
     widths = [width for _, width in columns]
     typer.secho(_line([name for name, _ in columns], widths), dim=True)
     for row in rows:
@@ -202,7 +203,9 @@ def _print_table(columns: Sequence[tuple[str, int]], rows: Sequence[Sequence[str
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    aligned = (cell.ljust(-width) if width < 0 else cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    aligned = (
+        cell.ljust(-width) if width < 0 else cell.rjust(width) for cell, width in zip(cells, widths, strict=True)
+    )
     return "  ".join(aligned).rstrip()
 
 

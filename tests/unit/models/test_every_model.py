@@ -190,8 +190,7 @@ def test_gradients_reach_every_parameter(case: Case) -> None:
     dead = [
         name
         for (name, _), gradient in zip(case.model.named_parameters(), gradients[0], strict=True)
-        if not name.endswith(NEVER_LEARNS)
-        and (gradient is None or not gradient.any() or not gradient.isfinite().all())
+        if not name.endswith(NEVER_LEARNS) and (gradient is None or not gradient.any() or not gradient.isfinite().all())
     ]
     assert dead == []
     assert all(torch.equal(a, b) for a, b in zip(gradients[0], gradients[-1], strict=True))
