@@ -41,7 +41,7 @@ def count_backbones() -> tuple[BackboneEntry, ...]:
 def describe_poolings() -> tuple[PoolingEntry, ...]:
     """Return what every pooling says of itself."""
     return tuple(
-        PoolingEntry(spec.name, dict(spec.tasks), spec.padded, dict(spec.options), spec.source) for spec in POOLINGS
+        PoolingEntry(spec.name, {**spec.tasks}, spec.padded, dict(spec.options), spec.source) for spec in POOLINGS
     )
 
 

@@ -13,9 +13,12 @@ from fnmatch import fnmatch
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kineflow.store import digest, file_sha256
+
+if TYPE_CHECKING:
+    from kineflow.models.specs import InputKind
 
 LIBRARIES = ("torch", "torchvision", "timm")  # that the counted networks come from
 
@@ -62,7 +65,7 @@ class PoolingEntry:
     """
 
     name: str
-    tasks: Mapping[str, Sequence[str]]
+    tasks: Mapping["InputKind", Sequence[str]]
     padded: bool
     options: Mapping[str, bool | int | float | str]
     source: str

@@ -81,9 +81,8 @@ def print_parts(filters: Filters) -> None:
         )
         print()
     poolings_listed = index.list_poolings()
-    columns = (("pooling", -20), ("tasks on frames", -15), ("on clips", -11), ("leaves padding out", -18))
     _print_table(
-        columns,
+        (("pooling", -20), ("tasks on frames", -15), ("on clips", -11), ("leaves padding out", -18)),
         [
             (
                 pooling.name,

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from kineflow.errors import ParamsError
-from kineflow.models.catalogue import NUM_CLASSES, as_json, describe_models, list_backbones, measure_ms_per_clip
+from kineflow.models import catalogue
+from kineflow.models.catalogue import NUM_CLASSES, count_backbones, describe_models, measure_ms_per_clip
 from kineflow.models.describe import describe_model
 from kineflow.models.registry import create_model
+from kineflow.models.zoo import BACKBONES
 
 
 @pytest.mark.parametrize(
@@ -37,12 +39,17 @@ def test_a_name_is_a_model_a_backbone_a_pooling_or_a_pattern() -> None:
         describe_models("pixels.gruu")
 
 
-def test_backbones_state_their_clip_and_reach() -> None:
-    reach = {entry.spec.name: entry.spec.receptive_frames for entry in list_backbones()}
+def test_backbones_state_their_clip_and_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("resnet18", "tsm_resnet50", "tsm_resnet50_online", "x3d_s", "slowfast_50")
+    monkeypatch.setattr(catalogue, "BACKBONES", [spec for spec in BACKBONES if spec.name in names])
+    entries = {entry.name: entry for entry in count_backbones()}
+    reach = {name: entry.receptive_frames for name, entry in entries.items()}
+    assert entries["x3d_s"].input_CTHW == (3, 13, 160, 160)
+    assert entries["slowfast_50"].maps_BDTHW == (1, 2304, 8, 7, 7)
     assert (reach["resnet18"], reach["tsm_resnet50"], reach["tsm_resnet50_online"]) == (1, 33, 17)
 
 
 def test_a_measured_model_takes_time() -> None:
     (entry,) = describe_models("embedding.lstm")
     assert measure_ms_per_clip(entry, num_runs=2) > 0
-    assert as_json(entry)["input_CTHW"] == [512, 16, 1, 1]
+    assert entry.input_CTHW == (512, 16, 1, 1)
