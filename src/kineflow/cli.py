@@ -58,7 +58,7 @@ def _root(
 @app.command()
 def stage(
     name: Annotated[str, typer.Argument(help="sync, ingest, ... as in dvc.yaml")],
-    stream: Annotated[str | None, typer.Option(help="rgb, flow or pose, for the stage train")] = None,
+    stream: Annotated[str | None, typer.Option(help="rgb, flow, pose or fv, for the stage train")] = None,
 ) -> None:
     """Run one stage in this workspace, as DVC does.
 

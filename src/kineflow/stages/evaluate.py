@@ -128,7 +128,7 @@ def _baselines(
     scored = []
     for name in params.evaluate.baselines:
         if name == "hof" and paths.is_disabled(paths.FLOW):
-            report.note("the baseline hof is left out, for there is no flow store (streams.flow.enabled is false)")
+            report.note("the baseline hof is left out, for there is no flow store")
             continue
         print(f"{report.stage}: baseline {name}", flush=True)
         scored.append(_baseline(name, params, rows, splits, videos, clips))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kineflow.params import STREAM_NAMES, Params
+from kineflow.params import NETWORK_NAMES, Params
 from kineflow.store import file_sha256
 
 
@@ -13,7 +13,7 @@ def write_weights(path: Path, params: Params) -> None:
         ParamsError: a checkpoint is not there; nothing is downloaded.
     """
     named = {"embed.weights": params.embed.weights, "pose.weights": params.pose.weights}
-    named |= {f"streams.{name}.weights": params.streams[name].weights for name in STREAM_NAMES}
+    named |= {f"streams.{name}.weights": params.streams[name].weights for name in NETWORK_NAMES}
     rows = [f"{key}\t{source}\t{_sha256_of(source)}\n" for key, source in named.items() if source is not None]
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
