@@ -141,7 +141,8 @@ def _tracked(tiles_TRCV: Floats, borders: list[tuple[int, int]]) -> LocalDescrip
 def _of_tiles(tiles_TRCV: Floats) -> Floats:
     """Cells that begin at every tile: means of 2 x 2 tiles."""
     by_row = (tiles_TRCV[:, :-1] + tiles_TRCV[:, 1:]) / 2
-    return (by_row[:, :, :-1] + by_row[:, :, 1:]) / 2
+    cells_TRCV: Floats = (by_row[:, :, :-1] + by_row[:, :, 1:]) / 2
+    return cells_TRCV
 
 
 def _middles_of_tiles(num_rows: int, num_columns: int) -> tuple[Floats, Floats]:
