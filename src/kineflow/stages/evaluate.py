@@ -196,7 +196,8 @@ def _common_classes(summaries: dict[str, dict[str, Any]]) -> tuple[str, ...]:
 def _curves(names: list[str]) -> pd.DataFrame:
     columns = ["fold", "epoch", "train_loss", "val_loss"]
     read = [pd.read_csv(paths.MODELS / name / "curves.csv")[columns].assign(stream=name) for name in names]
-    return pd.concat(read, ignore_index=True)[["stream", *columns]]
+    with_rows = [table for table in read if len(table)] or read[:1]  # fv has no epochs
+    return pd.concat(with_rows, ignore_index=True)[["stream", *columns]]
 
 
 def _write_plots(evaluation: Evaluation, curves: pd.DataFrame) -> None:

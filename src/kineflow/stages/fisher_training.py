@@ -188,7 +188,7 @@ def _write_outs(out: Path, dataset: Dataset, jobs: Sequence[FisherJob]) -> None:
     if taught:
         tables = [read_table(path, LOGITS) for path in taught]
         write_table(out / "teacher.parquet", LOGITS, pd.concat(tables, ignore_index=True))
-    pd.DataFrame(columns=list(CURVE_COLUMNS)).to_csv(out / "curves.csv", index=False)
+    pd.DataFrame(columns=["fold", *CURVE_COLUMNS]).to_csv(out / "curves.csv", index=False)
     _bundle(out / "release", dataset, release or folds)
     (out / "summary.json").write_text(json.dumps(_summary(dataset, folds, release), indent=1) + "\n")
 
