@@ -80,14 +80,14 @@ def parity(bundle: Path, logits: Path) -> None:
 
 def test_it_is_fused_registered_and_teaches(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teaches = {"distill__teacher": "fv", "distill__feature_weight": 0.0, "distill__prob_weight": 1.0}
-    change_params(project, streams__fv__enabled=True, release__form="fold_ensemble", **teaches)
+    change_params(project, streams__fv__enabled=True, splits__num_folds=3, release__form="fold_ensemble", **teaches)
     run_stages(monkeypatch, AFTER_FRAMES)
     assert list(metrics()["cv"]) == ["rgb", "flow", "fv", "fusion", "student"]
     members = json.loads((home() / "release" / "bundle" / "bundle.json").read_text())["members"]
     assert [(member["stream"], member["kind"]) for member in members] == [
-        *[("rgb", "network")] * 2,
-        *[("flow", "network")] * 2,
-        *[("fv", "fisher")] * 2,
+        *[("rgb", "network")] * 3,
+        *[("flow", "network")] * 3,
+        *[("fv", "fisher")] * 3,
     ]
     student = json.loads((paths.MODELS / "student" / "summary.json").read_text())
     assert student["objective"] == "taught"
