@@ -16,8 +16,10 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from kineflow.descriptors.orientations import NUM_DIRECTIONS, gradient, soft_orientations
+from kineflow.errors import DataError
 from kineflow.store import ResultStore, digest
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
@@ -108,7 +110,15 @@ def video_cells(frames: Path, flow: Path, key: str, rule: CellRule, store: Resul
 
 
 def write_cells(frames: FrameReader, flow: FlowReader, rule: CellRule, folder: Path) -> None:
-    """Compute the cells of a whole video into `folder`, one file for each scale, in the memory of one frame."""
+    """Compute the cells of a whole video into `folder`, one file for each scale, in the memory of one frame.
+
+    Numerical libraries get one thread, so that the result does not depend on the number of cores.
+
+    Raises:
+        DataError: the video has one frame, and so no flow.
+    """
+    if flow.num_flows == 0:
+        raise DataError(f"{flow.path}: a video of one frame has no motion to describe; leave it out")
     cv2.setNumThreads(1)
     folder.mkdir(parents=True)
     height, width = described_size(flow.height, flow.width, rule.short_side_px)
@@ -120,12 +130,13 @@ def write_cells(frames: FrameReader, flow: FlowReader, rule: CellRule, folder: P
         )
         for index, grid in enumerate(grids)
     ]
-    for item, (flow_HW2, gray_HW) in enumerate(_described(frames, flow, height, width)):
-        shares_HWV = field_shares(flow_HW2, gray_HW)
-        for file, grid in zip(files, grids, strict=True):
-            file[item, :, :, : shares_HWV.shape[2]] = area_means(shares_HWV, grid)
-            if rule.track:
-                file[item, :, :, -NUM_DRIFT:] = _drift(flow_HW2, grid)
+    with threadpool_limits(1):
+        for item, (flow_HW2, gray_HW) in enumerate(_described(frames, flow, height, width)):
+            shares_HWV = field_shares(flow_HW2, gray_HW)
+            for file, grid in zip(files, grids, strict=True):
+                file[item, :, :, : shares_HWV.shape[2]] = area_means(shares_HWV, grid)
+                if rule.track:
+                    file[item, :, :, -NUM_DRIFT:] = _drift(flow_HW2, grid)
     for file in files:
         file.flush()
 
