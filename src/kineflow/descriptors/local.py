@@ -94,13 +94,12 @@ def _at_scale(cells_TRCV: Cells, scale: Scale, track: bool) -> LocalDescriptors:
         empty = (0, NUM_TIMES, NUM_ROWS, NUM_COLUMNS, NUM_FIELDS, NUM_DIRECTIONS)
         return LocalDescriptors(np.zeros(empty, np.float32), np.zeros((0, 3), np.float32))
     borders = time_borders(len(cells_TRCV), scale.cell_flows)
-    values = np.asarray(cells_TRCV, np.float32)
-    return _tracked(values, borders) if track else _dense(values, borders)
+    return _tracked(np.asarray(cells_TRCV, np.float32), borders) if track else _dense(cells_TRCV, borders)
 
 
-def _dense(cells_TRCV: Floats, borders: list[tuple[int, int]]) -> LocalDescriptors:
+def _dense(cells_TRCV: Cells, borders: list[tuple[int, int]]) -> LocalDescriptors:
     """At every place of the grid, in every three stretches of time that follow each other."""
-    stretches = np.stack([cells_TRCV[first:last].mean(axis=0) for first, last in borders])
+    stretches = np.stack([cells_TRCV[first:last].mean(axis=0, dtype=np.float32) for first, last in borders])
     num_times, num_rows, num_columns, _ = stretches.shape
     starts = num_times - NUM_TIMES + 1, num_rows - NUM_ROWS + 1, num_columns - NUM_COLUMNS + 1
     parts = np.empty((*starts, NUM_TIMES, NUM_ROWS, NUM_COLUMNS, stretches.shape[3]), np.float32)
@@ -140,9 +139,9 @@ def _tracked(tiles_TRCV: Floats, borders: list[tuple[int, int]]) -> LocalDescrip
 
 def _of_tiles(tiles_TRCV: Floats) -> Floats:
     """Cells that begin at every tile: means of 2 x 2 tiles."""
-    by_row = (tiles_TRCV[:, :-1] + tiles_TRCV[:, 1:]) / 2
-    cells_TRCV: Floats = (by_row[:, :, :-1] + by_row[:, :, 1:]) / 2
-    return cells_TRCV
+    half = np.float32(0.5)
+    by_row = (tiles_TRCV[:, :-1] + tiles_TRCV[:, 1:]) * half
+    return (by_row[:, :, :-1] + by_row[:, :, 1:]) * half
 
 
 def _middles_of_tiles(num_rows: int, num_columns: int) -> tuple[Floats, Floats]:
