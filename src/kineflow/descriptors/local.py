@@ -113,28 +113,34 @@ def _dense(cells_TRCV: Cells, borders: list[tuple[int, int]]) -> LocalDescriptor
 
 
 def _tracked(tiles_TRCV: Floats, borders: list[tuple[int, int]]) -> LocalDescriptors:
-    """As `_dense`, but each descriptor moves on with the flow at its middle, and stays inside the frame."""
-    drift_TRC2 = tiles_TRCV[..., -NUM_DRIFT:]
-    cells_TRCV = _of_tiles(tiles_TRCV[..., :-NUM_DRIFT])
-    _, num_rows, num_columns, _ = tiles_TRCV.shape
-    y_P, x_P = (axis.ravel() for axis in np.meshgrid(*_middles_of_tiles(num_rows, num_columns), indexing="ij"))
+    """As `_dense`, but each descriptor moves on with the flow at its middle, and stays inside the frame.
+
+    S descriptors begin, one with each stretch of time, at each of P places.
+    """
+    num_flows, num_rows, num_columns, _ = tiles_TRCV.shape
+    cells_TRCV, drift_TRC2 = _of_tiles(tiles_TRCV[..., :-NUM_DRIFT]), tiles_TRCV[..., -NUM_DRIFT:]
+    first_P2 = _first_places(num_rows, num_columns)
+    most_2 = np.array([num_rows, num_columns], np.float32) - TILES
+    corners_Q2 = TILES * (np.array(list(np.ndindex(NUM_ROWS, NUM_COLUMNS)), np.float32) - 1)  # tiles where cells begin
     num_starts = len(borders) - NUM_TIMES + 1
-    parts = np.zeros((num_starts, len(y_P), NUM_TIMES, NUM_ROWS, NUM_COLUMNS, NUM_FIELDS * NUM_DIRECTIONS), np.float32)
-    place = np.empty((num_starts, len(y_P), 3), np.float32)
-    for s, time in enumerate(_middles(borders)):
-        y_now, x_now, path = y_P.copy(), x_P.copy(), []
-        for t, (first, last) in enumerate(borders[s : s + NUM_TIMES]):
-            for item in range(first, last):
-                path.append((y_now, x_now))
-                for r, c in np.ndindex(NUM_ROWS, NUM_COLUMNS):  # the tile at which a cell begins
-                    corner = y_now - TILES * (1 - r), x_now - TILES * (1 - c)
-                    parts[s, :, t, r, c] += _between(cells_TRCV[item], *corner) / (last - first)
-                step_P2 = _between(drift_TRC2[item], y_now - 0.5, x_now - 0.5)  # a value belongs to a tile's middle
-                y_now = np.clip(y_now + step_P2[:, 1], TILES, num_rows - TILES)
-                x_now = np.clip(x_now + step_P2[:, 0], TILES, num_columns - TILES)
-        y_mean, x_mean = np.mean(path, axis=0)
-        place[s] = np.stack([np.full(len(y_P), time), y_mean / num_rows - 0.5, x_mean / num_columns - 0.5], axis=1)
-    return _as_descriptors(parts, place)
+    place_SP2 = np.repeat(first_P2[None], num_starts, axis=0)
+    sums_SP2 = np.zeros_like(place_SP2)
+    parts = np.zeros((num_starts, len(first_P2), NUM_TIMES, len(corners_Q2), NUM_FIELDS * NUM_DIRECTIONS), np.float32)
+    spans = [(borders[s][0], borders[s + NUM_TIMES - 1][1]) for s in range(num_starts)]
+    for item in range(num_flows):
+        begun = [s for s, (first, last) in enumerate(spans) if first <= item < last]
+        seen_AP2 = place_SP2[begun]
+        cells_APQV = _between(cells_TRCV[item], seen_AP2[:, :, None] + corners_Q2)
+        for cells_PQV, s in zip(cells_APQV, begun, strict=True):
+            for t, (first, last) in enumerate(borders[s : s + NUM_TIMES]):
+                if first <= item < last:
+                    parts[s, :, t] += cells_PQV / (last - first)
+        sums_SP2[begun] += seen_AP2
+        step_AP2 = _between(drift_TRC2[item], seen_AP2 - 0.5)[..., ::-1]  # a value belongs to the middle of its tile
+        place_SP2[begun] = np.clip(seen_AP2 + step_AP2, TILES, most_2)
+    mean_SP2 = sums_SP2 / np.array([last - first for first, last in spans], np.float32)[:, None, None]
+    time_SP1 = np.broadcast_to(_middles(borders)[:, None, None], (*mean_SP2.shape[:2], 1))
+    return _as_descriptors(parts, np.concatenate([time_SP1, mean_SP2 / (most_2 + TILES) - 0.5], axis=2))
 
 
 def _of_tiles(tiles_TRCV: Floats) -> Floats:
@@ -144,22 +150,21 @@ def _of_tiles(tiles_TRCV: Floats) -> Floats:
     return (by_row[:, :, :-1] + by_row[:, :, 1:]) * half
 
 
-def _middles_of_tiles(num_rows: int, num_columns: int) -> tuple[Floats, Floats]:
-    """Where descriptors begin, in tiles: as many as without tracking, evenly spread."""
-    return tuple(  # type: ignore[return-value]
-        np.linspace(TILES, num_tiles - TILES, num_tiles // TILES - 1, dtype=np.float32)
-        for num_tiles in (num_rows, num_columns)
-    )
+def _first_places(num_rows: int, num_columns: int) -> Floats:
+    """Where tracked descriptors begin, (P, 2), y then x in tiles: as many as without tracking, evenly spread."""
+    y_R, x_C = (np.linspace(TILES, size - TILES, size // TILES - 1) for size in (num_rows, num_columns))
+    return np.stack(np.meshgrid(y_R, x_C, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.float32)
 
 
-def _between(values_RCV: Floats, y_P: Floats, x_P: Floats) -> Floats:
-    """Values at places between those of the grid, bilinear; beyond the border those at the border."""
-    num_rows, num_columns, _ = values_RCV.shape
-    y_P, x_P = np.clip(y_P, 0, num_rows - 1), np.clip(x_P, 0, num_columns - 1)
-    y0, x0 = np.minimum(y_P.astype(np.int64), num_rows - 2), np.minimum(x_P.astype(np.int64), num_columns - 2)
-    dy, dx = (y_P - y0).astype(np.float32)[:, None], (x_P - x0).astype(np.float32)[:, None]
-    above = values_RCV[y0, x0] * (1 - dx) + values_RCV[y0, x0 + 1] * dx
-    below = values_RCV[y0 + 1, x0] * (1 - dx) + values_RCV[y0 + 1, x0 + 1] * dx
+def _between(values_RCV: Floats, place: Floats) -> Floats:
+    """Values at places (..., 2), y then x, between those of a grid: bilinear, beyond its border those at the border."""
+    most = np.array(values_RCV.shape[:2]) - 1
+    inside = np.clip(place, 0, most.astype(np.float32))
+    corner = np.minimum(inside.astype(np.int64), most - 1)
+    share = (inside - corner).astype(np.float32)[..., None]
+    (y, x), (dy, dx) = np.moveaxis(corner, -1, 0), np.moveaxis(share, -2, 0)
+    above = values_RCV[y, x] * (1 - dx) + values_RCV[y, x + 1] * dx
+    below = values_RCV[y + 1, x] * (1 - dx) + values_RCV[y + 1, x + 1] * dx
     between: Floats = above * (1 - dy) + below * dy
     return between
 
