@@ -58,7 +58,7 @@ def _root(
 @app.command()
 def stage(
     name: Annotated[str, typer.Argument(help="sync, ingest, ... as in dvc.yaml")],
-    stream: Annotated[str | None, typer.Option(help="rgb, flow or pose, for the stage train")] = None,
+    stream: Annotated[str | None, typer.Option(help="rgb, flow, pose or fv, for the stage train")] = None,
 ) -> None:
     """Run one stage in this workspace, as DVC does.
 
@@ -173,12 +173,12 @@ def contact_sheet(
     from kineflow.setup.contact_sheet import draw_contact_sheet
 
     if as_trained is not None:
-        from kineflow.params import STREAM_NAMES
+        from kineflow.params import NETWORK_NAMES
         from kineflow.setup.training_sheet import draw_training_sheet
         from kineflow.stages.training_clips import training_clips
 
-        if as_trained not in STREAM_NAMES:
-            raise ParamsError(f"--as-trained {as_trained}: no stream; known: {', '.join(STREAM_NAMES)}")
+        if as_trained not in NETWORK_NAMES:
+            raise ParamsError(f"--as-trained {as_trained}: no stream of images; known: {', '.join(NETWORK_NAMES)}")
         clips, classes = training_clips(load_params(Path("params.yaml")), as_trained)
         num = draw_training_sheet(clips, classes, out, num_frames=frames, num_epochs=columns, max_rows=rows)
         print(f"drawn: {out}, {num} of {len(classes)} classes in {columns} epochs")

@@ -25,7 +25,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(gt=0, le=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
-StreamName = Literal["rgb", "flow", "pose"]
+NetworkName = Literal["rgb", "flow", "pose"]  # streams that a network learns
+StreamName = Literal[NetworkName, "fv"]
+NETWORK_NAMES: tuple[NetworkName, ...] = get_args(NetworkName)
 STREAM_NAMES: tuple[StreamName, ...] = get_args(StreamName)
 Labels = Literal["exclusive", "independent"]  # exactly one of the classes, or any of them
 METRICS: dict[tuple[str, Labels], tuple[str, ...]] = {  # that a promotion may go by, as evaluation names them
@@ -321,29 +323,62 @@ class StreamParams(Section):
         return self
 
 
+class CellParams(Section):
+    """One size of the cells that motion descriptors are made of: each is 2 x 2 cells large and 3 long."""
+
+    cell_px: Annotated[int, Field(ge=2)]  # height and width, in pixels of the described frame
+    cell_flows: PositiveInt  # length, in flows
+
+
+class FisherParams(Section):
+    """Fisher vectors of motion descriptors and linear support vector machines: a stream without a network."""
+
+    enabled: bool
+    short_side_px: PositiveInt  # frames and flow are averaged down to it before they are described
+    scales: Annotated[list[CellParams], Field(min_length=1)]
+    channels: Annotated[list[Literal["hof", "mbh", "hog"]], Field(min_length=1)]
+    track: bool  # descriptors move on with the flow
+    num_components: PositiveInt  # principal components of the descriptors of a channel
+    num_gaussians: PositiveInt  # of the mixture of a channel
+    svm_c: PositiveFloat  # higher: training clips matter more, simplicity less
+    window_sec: PositiveFloat | None  # task frame: of the windows that slide over a video; null on task clip
+
+    @model_validator(mode="after")
+    def _each_channel_once(self) -> Self:
+        if len(set(self.channels)) < len(self.channels):
+            raise ValueError("channels names one twice")
+        return self
+
+
 class StreamsParams(Section):
     """The streams; a disabled one keeps its place in the graph with an explicit `disabled` out."""
 
     rgb: StreamParams
     flow: StreamParams
     pose: StreamParams
+    fv: FisherParams
 
     @property
     def enabled(self) -> tuple[StreamName, ...]:
         """Names of the enabled streams, in the order of the graph."""
-        return tuple(name for name in STREAM_NAMES if self[name].enabled)
+        return tuple(name for name in STREAM_NAMES if getattr(self, name).enabled)
 
-    def __getitem__(self, name: str) -> StreamParams:
+    @property
+    def networks(self) -> tuple[NetworkName, ...]:
+        """Names of the enabled streams that a network learns."""
+        return tuple(name for name in NETWORK_NAMES if self[name].enabled)
+
+    def __getitem__(self, name: NetworkName) -> StreamParams:
         stream = getattr(self, name, None)
         if not isinstance(stream, StreamParams):
-            raise ParamsError(f"unknown stream {name!r}; known: {', '.join(STREAM_NAMES)}")
+            raise ParamsError(f"unknown network stream {name!r}; known: {', '.join(NETWORK_NAMES)}")
         return stream
 
     @model_validator(mode="after")
     def _at_least_one(self) -> Self:
         if not self.enabled:
             raise ValueError("enable at least one stream")
-        for name in STREAM_NAMES:
+        for name in NETWORK_NAMES:
             if name != "rgb" and self[name].subtract_background:
                 raise ValueError(f"{name}.subtract_background is for rgb; {name} has no background")
             if name != "rgb" and self[name].input == "difference":
@@ -429,11 +464,13 @@ class TrainParams(Section):
 
 
 class DistillParams(Section):
-    """An RGB student that learns from the flow teacher of the same fold (MARS)."""
+    """An RGB student that learns from a teacher of the same fold: the features of flow (MARS), or the say of fv."""
 
     enabled: bool
+    teacher: Literal["flow", "fv"]
     epochs: PositiveInt
-    feature_weight: NonNegativeFloat  # of the mean squared error between pooled features
+    feature_weight: NonNegativeFloat  # teacher flow: of the mean squared error between pooled features
+    prob_weight: NonNegativeFloat  # teacher fv: of the cross-entropy with its probabilities
 
 
 class EvaluateParams(Section):
@@ -494,11 +531,29 @@ class Params(Section):
             return self.clips.frame_labels
         return "independent" if self.clips.overlap == "keep" else "exclusive"
 
+    @property
+    def needs_flow(self) -> bool:
+        """Whether a stream or a baseline uses flow."""
+        return self.streams.flow.enabled or self.streams.fv.enabled or "hof" in self.evaluate.baselines
+
+    def _check_distillation(self) -> None:
+        distill, teacher = self.distill, self.distill.teacher
+        if not {"rgb", teacher} <= set(self.streams.enabled):
+            raise ValueError(f"distill.enabled needs streams.rgb and streams.{teacher} enabled")
+        if teacher == "flow" and distill.prob_weight:
+            raise ValueError("distill.prob_weight is for teacher: fv; write 0 for flow, whose features are matched")
+        if teacher == "fv" and distill.feature_weight:
+            raise ValueError("distill.feature_weight must be 0 for teacher: fv, which has no features of a network")
+        if teacher == "fv" and self.task == "frame":
+            raise ValueError("distill.teacher: fv is for task clip; write flow")
+        if teacher == "fv" and self.clips.negatives is not None and self.clips.negatives.redraw:
+            raise ValueError("distill.teacher: fv judges negatives where they are; set clips.negatives.redraw: false")
+
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
         enabled = self.streams.enabled
-        if self.distill.enabled and not {"rgb", "flow"} <= set(enabled):
-            raise ValueError("distill.enabled needs streams.rgb and streams.flow enabled")
+        if self.distill.enabled:
+            self._check_distillation()
         if self.release.stream == "fusion" and len(enabled) < 2:
             raise ValueError("release.stream: fusion needs two enabled streams")
         if self.release.stream == "student" and not self.distill.enabled:
@@ -510,6 +565,8 @@ class Params(Section):
             raise ValueError(f"streams.pose.enabled with pose.source: {self.pose.source} needs pose.{needed}")
         if self.task == "frame" and self.clips.window_sec is None:
             raise ValueError("clips.window_sec is the length of the windows of task frame, and must be given")
+        if self.streams.fv.enabled and (self.streams.fv.window_sec is None) == (self.task == "frame"):
+            raise ValueError("streams.fv.window_sec is for task frame, where it must be given; null on task clip")
         if self.task == "clip" and self.clips.from_ == "videos" and self.clips.window_sec is not None:
             raise ValueError("clips.window_sec is for task frame and for clips.from: events, null for whole videos")
         if self.task == "frame":
@@ -538,7 +595,7 @@ class Params(Section):
     @model_validator(mode="after")
     def _views_that_there_are(self) -> Self:
         rgb = self.streams.rgb
-        sparse = [name for name in self.streams.enabled if self.streams[name].sampling != "dense"]
+        sparse = [n for n in NETWORK_NAMES if self.streams[n].enabled and self.streams[n].sampling != "dense"]
         if self.train.num_views == "all" and (sparse or self.task == "frame"):
             raise ValueError("train.num_views: all is for task clip, with sampling: dense in every enabled stream")
         if rgb.input == "difference" and rgb.subtract_background:

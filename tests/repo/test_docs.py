@@ -15,7 +15,7 @@ import yaml
 from kineflow import annotations, errors, tables
 from kineflow.cli import app
 from kineflow.evaluation.metrics import METRICS
-from kineflow.params import STREAM_NAMES, EvaluateParams, Params, Section
+from kineflow.params import NETWORK_NAMES, STREAM_NAMES, EvaluateParams, Params, Section
 from kineflow.stages import STAGES, paths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,10 +193,10 @@ def params_keys(section: type[Section] = Params, prefix: str = "") -> dict[str, 
 
 
 def listed_params() -> dict[str, str]:
-    """What docs/reference/params.md allows, by key; `<stream>` stands for each."""
+    """What docs/reference/params.md allows, by key; `<stream>` stands for each that a network learns."""
     rows = dict(ROW.findall((REFERENCE / "params.md").read_text()))
     found = {key: allowed for key, allowed in rows.items() if "<stream>" not in key}
-    for stream in STREAM_NAMES:
+    for stream in NETWORK_NAMES:
         found |= {k.replace("<stream>", stream): allowed for k, allowed in rows.items() if "<stream>" in k}
     return found
 

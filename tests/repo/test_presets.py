@@ -177,6 +177,33 @@ def test_ranges_of_augmentation_are_held(change, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"streams__fv__channels": ["hof", "hof"]}, "streams.fv: channels names one twice"),
+        ({"streams__fv__scales": []}, "streams.fv.scales: list should have at least 1 item"),
+        ({"streams__fv__window_sec": 1.0}, "streams.fv.window_sec is for task frame"),
+        ({"distill__teacher": "fv"}, "distill.feature_weight must be 0 for teacher: fv, which has no features"),
+        ({"distill__prob_weight": 1.0}, "distill.prob_weight is for teacher: fv; write 0 for flow"),
+        (
+            {"streams__fv__enabled": False, "distill__teacher": "fv"},
+            "distill.enabled needs streams.rgb and streams.fv enabled",
+        ),
+    ],
+)
+def test_fisher_vectors_and_their_student_have_their_own_keys(change, message):
+    values = sample()
+    for key, value in {"streams__fv__enabled": True, **change}.items():
+        *parents, last = key.split("__")
+        section = values
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    with pytest.raises(ParamsError) as caught:
+        parse_params(values, where="params.yaml")
+    assert message in str(caught.value)
+
+
 def test_differences_are_of_rgb_frames_that_keep_their_background():
     values = sample()
     values["streams"]["rgb"]["input"] = "difference"
@@ -190,6 +217,15 @@ def test_differences_are_of_rgb_frames_that_keep_their_background():
     values["streams"]["flow"]["input"] = "difference"
     with pytest.raises(ParamsError, match=r"streams: flow\.input: difference is for rgb"):
         parse_params(values, where="params.yaml")
+
+
+def test_flow_is_needed_by_fisher_vectors_alone():
+    values = sample()
+    values["streams"]["flow"]["enabled"] = values["distill"]["enabled"] = False
+    values["evaluate"]["baselines"], values["release"]["stream"] = [], "rgb"
+    assert not parse_params(values, where="params.yaml").needs_flow
+    values["streams"]["fv"]["enabled"] = True
+    assert parse_params(values, where="params.yaml").needs_flow
 
 
 def test_a_missing_key_is_named():

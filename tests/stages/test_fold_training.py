@@ -1,7 +1,6 @@
 """What training is given: negatives that it may draw anew, and the mean of fold models."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import yaml
 
 from kineflow.params import only, parse_params
 from kineflow.stages import make_splits, paths, train
-from kineflow.stages.fold_training import RELEASE, _mean_logits, load_dataset
+from kineflow.stages.fold_training import RELEASE, load_dataset, mean_logits
 from kineflow.stages.stage import StageReport
 from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, write_table
 from tests.unit.data.test_clips import events_table, videos_table
@@ -67,7 +66,7 @@ def test_an_ensemble_of_folds_gives_the_mean_of_their_probabilities(labels: str)
         )
         for fold, of_fold in enumerate(logits)
     ]
-    mean = _mean_logits(tables, SimpleNamespace(classes=("a", "b"), labels=labels))  # type: ignore[arg-type]
+    mean = mean_logits(tables, labels)
     values_NK = mean[["a", "b"]].to_numpy(dtype=np.float64)
     odds = np.exp(values_NK)
     found = odds / odds.sum(axis=1, keepdims=True) if labels == "exclusive" else odds / (1 + odds)

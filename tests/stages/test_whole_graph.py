@@ -120,7 +120,7 @@ def test_after_a_changed_video_everything_downstream_runs(project: Path) -> None
     ran = stages_run(dvc(project, "repro"))
     assert set(ran) == {
         "sync", "ingest", "validate_raw", "extract_frames", "compute_flow", "compute_pose", "embed", "make_splits",
-        "validate_dataset", "train@rgb", "train@flow", "train@pose", "distill", "evaluate", "register",
+        "validate_dataset", "train@rgb", "train@flow", "train@pose", "train@fv", "distill", "evaluate", "register",
     }  # fmt: skip
     assert stages_run(dvc(project, "repro")) == ["sync"]
 

@@ -14,6 +14,7 @@ import pytest
 from kineflow import tables
 from kineflow.data.preprocessing import SCHEMA as PREPROCESSING
 from kineflow.data.readers import StreamStore
+from kineflow.descriptors.inputs import SCHEMA as DESCRIPTORS
 from kineflow.errors import DataError
 from kineflow.registry.registration_file import SCHEMA as REGISTRATION
 from kineflow.registry.registration_file import read_registration, write_registration
@@ -86,8 +87,17 @@ def registration_file(folder: Path) -> Path:
 
 def bundle_folder(folder: Path) -> Path:
     preprocessing = {"schema_version": PREPROCESSING.version}
-    members = [{"stream": "rgb", "weights": "w.pt", "model": {}, "precision": "fp32", "preprocessing": preprocessing}]
-    values = {"schema_version": BUNDLE.version, "task": "clip", "classes": ["a"], "members": members}
+    member = {"stream": "rgb", "weights": "w.pt", "model": {}, "precision": "fp32", "preprocessing": preprocessing}
+    return bundle_of(folder, member)
+
+
+def fisher_folder(folder: Path) -> Path:
+    described = {"schema_version": DESCRIPTORS.version}
+    return bundle_of(folder, {"stream": "fv", "kind": "fisher", "weights": "w", "preprocessing": described})
+
+
+def bundle_of(folder: Path, *members: dict[str, Any]) -> Path:
+    values = {"schema_version": BUNDLE.version, "task": "clip", "classes": ["a"], "members": list(members)}
     (folder / "bundle.json").write_text(json.dumps(values | {"training_videos": [], "training_groups": []}))
     return folder
 
@@ -98,6 +108,9 @@ KINDS = {
     "gate": Kind(GATE, gate_file, read_verdict, in_json("version")),
     "registration": Kind(REGISTRATION, registration_file, read_registration, in_json("schema_version")),
     "bundle": Kind(BUNDLE, bundle_folder, read_bundle, in_json("schema_version")),
+    "descriptors": Kind(
+        DESCRIPTORS, fisher_folder, read_bundle, in_json("members", "0", "preprocessing", "schema_version")
+    ),
     "preprocessing": Kind(
         PREPROCESSING, bundle_folder, read_bundle, in_json("members", "0", "preprocessing", "schema_version")
     ),

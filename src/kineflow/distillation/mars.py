@@ -74,7 +74,9 @@ class MarsConfig:
 
     def _teacher(self) -> tuple[Bundle, Member]:
         bundle = read_bundle(self.teacher)
-        return bundle, bundle.members[0]
+        member = bundle.members[0]
+        assert isinstance(member, Member)  # those of the flow stream are networks
+        return bundle, member
 
 
 class Mars:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from kineflow.data.clips import num_window_frames, slide, tile
 from kineflow.data.dataset import ClipDataset, ClipItem
@@ -13,13 +15,16 @@ from kineflow.data.open_videos import OpenVideos
 from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import mean_by_row
 from kineflow.data.readers import StoreReader, stored_images
+from kineflow.descriptors import inputs as fisher
+from kineflow.descriptors.cells import VideoCells, cells_key, video_cells
+from kineflow.descriptors.model import load_model
 from kineflow.errors import DataError, DecodeError
 from kineflow.inference.keypoints import find_keypoints
 from kineflow.models.flow import compute_flow
 from kineflow.models.pose import CODE_VERSION as POSE_CODE_VERSION
 from kineflow.models.pose import compute_pose
 from kineflow.store import ResultStore, digest, file_sha256, home
-from kineflow.training.bundle import Bundle, Member, read_bundle
+from kineflow.training.bundle import AnyMember, Bundle, FisherMember, Member, read_bundle
 from kineflow.training.precision import choose_device
 from kineflow.training.scoring import predict_probs
 from kineflow.video.extract import CODE_VERSION as FRAMES_CODE_VERSION
@@ -98,9 +103,36 @@ def score_clips(bundle_dir: Path, clips: Sequence[TimedClip], videos: Sequence[V
 
 def prepare(video: VideoFile, preprocessing: Preprocessing) -> StoreReader:
     """The reader of `video` as `preprocessing` wants it; what was not made of it before is made."""
-    frames = preprocessing.frames
+    store = _store()
+    frames_key = _prepare_frames(video, preprocessing.frames, store)
+    if preprocessing.stream == "rgb":
+        return FrameReader(store.path(frames_key))
+    if preprocessing.stream == "pose":
+        return _prepare_pose(video, preprocessing, frames_key, store)
+    if preprocessing.stream == "embedding" or preprocessing.flow is None:
+        raise DataError(f"{video.video_id}: models on embeddings cannot label new videos yet; train one on frames")
+    flow_key = _prepare_flow(preprocessing.flow, frames_key, store)
+    return _checked(FlowReader(store.path(flow_key)), video)
+
+
+def prepare_cells(video: VideoFile, described: fisher.FisherInput) -> VideoCells:
+    """The cells of `video` as `described` wants them; what was not made of it before is made."""
+    store = _store()
+    frames_key = _prepare_frames(video, described.frames, store)
+    flow_key = _prepare_flow(described.flow, frames_key, store)
+    _checked(FlowReader(store.path(flow_key)), video)
+    key = cells_key(frames_key, flow_key, described.cells)
+    cells_store = ResultStore(home() / "store" / "cells")
+    return video_cells(store.path(frames_key), store.path(flow_key), key, described.cells, cells_store)
+
+
+def _store() -> ResultStore:
+    return ResultStore(home() / "store" / "predict", is_whole=is_pack)
+
+
+def _prepare_frames(video: VideoFile, frames: dict[str, Any], store: ResultStore) -> str:
+    """The key of the video's extracted frames, which are in the store afterwards."""
     sha256 = video.sha256 or file_sha256(video.path)
-    store = ResultStore(home() / "store" / "predict", is_whole=is_pack)
     sizes = {name: value for name, value in frames.items() if name != "roi"}
     region = find_regions(frames.get("roi", WHOLE), [video.video_id], {})[video.video_id]
     content = None if region is None else region.content
@@ -118,19 +150,17 @@ def prepare(video: VideoFile, preprocessing: Preprocessing) -> StoreReader:
                 )
         except DecodeError as err:
             raise DecodeError(f"{video.video_id} cannot be labelled: {err}") from err
-    if preprocessing.stream == "rgb":
-        return FrameReader(store.path(frames_key))
-    if preprocessing.stream == "pose":
-        return _prepare_pose(video, preprocessing, frames_key, store)
-    if preprocessing.stream == "embedding" or preprocessing.flow is None:
-        raise DataError(f"{video.video_id}: models on embeddings cannot label new videos yet; train one on frames")
-    rule, jpeg_quality = FlowRule(**preprocessing.flow["rule"]), preprocessing.flow["jpeg_quality"]
+    return frames_key
+
+
+def _prepare_flow(flow: dict[str, Any], frames_key: str, store: ResultStore) -> str:
+    """The key of the flow of extracted frames, which is in the store afterwards."""
+    rule, jpeg_quality = FlowRule(**flow["rule"]), flow["jpeg_quality"]
     flow_key = digest(frames=frames_key, rule=asdict(rule), jpeg_quality=jpeg_quality, code=FLOW_CODE_VERSION)
     if flow_key not in store:
         with store.writing(flow_key) as target:
-            weights = preprocessing.flow["weights"]
-            compute_flow(store.path(frames_key), target, rule=rule, jpeg_quality=jpeg_quality, weights=weights)
-    return _checked(FlowReader(store.path(flow_key)), video)
+            compute_flow(store.path(frames_key), target, rule=rule, jpeg_quality=jpeg_quality, weights=flow["weights"])
+    return flow_key
 
 
 def _prepare_pose(video: VideoFile, preprocessing: Preprocessing, frames_key: str, store: ResultStore) -> StoreReader:
@@ -156,6 +186,26 @@ def _prepare_pose(video: VideoFile, preprocessing: Preprocessing, frames_key: st
 
 
 def _member_probs(
+    bundle: Bundle, member: AnyMember, clips: Sequence[TimedClip], files: Mapping[str, VideoFile]
+) -> tuple[list[ClipItem], list[np.ndarray]]:
+    if isinstance(member, FisherMember):
+        return _fisher_probs(bundle, member, clips, files)
+    return _network_probs(bundle, member, clips, files)
+
+
+def _fisher_probs(
+    bundle: Bundle, member: FisherMember, clips: Sequence[TimedClip], files: Mapping[str, VideoFile]
+) -> tuple[list[ClipItem], list[np.ndarray]]:
+    described = member.preprocessing
+    wanted = dict.fromkeys(clip.video_id for clip in clips)
+    cells = {video_id: prepare_cells(files[video_id], described) for video_id in wanted}
+    items = [_as_item(clip, described.fps, cells[clip.video_id].num_flows + 1) for clip in clips]
+    model = load_model(bundle.root / member.weights, flip=described.flip)
+    with threadpool_limits(1):  # as in training
+        return items, fisher.predict_probs(model, items, cells.__getitem__, described, bundle.labels)
+
+
+def _network_probs(
     bundle: Bundle, member: Member, clips: Sequence[TimedClip], files: Mapping[str, VideoFile]
 ) -> tuple[list[ClipItem], list[np.ndarray]]:
     device = choose_device(1.0)
@@ -217,7 +267,10 @@ def label_videos(bundle_dir: Path, paths: Sequence[Path]) -> pd.DataFrame:
 def _windows(bundle: Bundle, video: VideoFile) -> list[TimedClip]:
     preprocessing = bundle.members[0].preprocessing
     fps, length = preprocessing.fps, preprocessing.num_frames
-    num_frames = len(prepare(video, preprocessing)) + (preprocessing.stream == "flow")
+    if isinstance(preprocessing, Preprocessing):
+        num_frames = len(prepare(video, preprocessing)) + (preprocessing.stream == "flow")
+    else:
+        num_frames = prepare_cells(video, preprocessing).num_flows + 1
     if bundle.window_stride_sec is None:
         spans = tile(num_frames, length)
     else:  # training may leave frames between windows out, an answer may not

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kineflow.params import STREAM_NAMES
+from kineflow.params import NETWORK_NAMES
 from kineflow.setup.survey import Survey
 from kineflow.setup.yaml_text import Change
 
@@ -75,7 +75,7 @@ def _sizes(found: Survey, machine: Machine) -> list[Change]:
     scale = 1.0 if machine.has_gpu else 48 / 112
     model_height, model_width = (_to_step(side * scale) for side in (height, width))
     reason = "as extracted" if machine.has_gpu else "no GPU: motion shows at this size"
-    for stream in STREAM_NAMES:
+    for stream in NETWORK_NAMES:
         changes += [
             Change(f"streams.{stream}.height_px", model_height, reason),
             Change(f"streams.{stream}.width_px", model_width),
@@ -92,8 +92,8 @@ def _clips(found: Survey, task: str, fps: float) -> list[Change]:
             Change("clips.window_sec", window_sec, reason),
             *_plain_clips(),
             Change("clips.min_frames", 8),
-            *(Change(f"streams.{stream}.sampling", "dense", "every frame of a window") for stream in STREAM_NAMES),
-            *(Change(f"streams.{stream}.num_frames", max(8, round(window_sec * fps))) for stream in STREAM_NAMES),
+            *(Change(f"streams.{stream}.sampling", "dense", "every frame of a window") for stream in NETWORK_NAMES),
+            *(Change(f"streams.{stream}.num_frames", max(8, round(window_sec * fps))) for stream in NETWORK_NAMES),
         ]
     origin = "videos" if found.whole_videos else "events"
     reason = "each video is one clip" if found.whole_videos else "videos hold several events"
@@ -107,7 +107,7 @@ def _clips(found: Survey, task: str, fps: float) -> list[Change]:
         window,
         *_plain_clips(),
         Change("clips.min_frames", max(2, min(8, shortest)), frames_reason),
-        *(Change(f"streams.{stream}.num_frames", num_frames, frames_reason) for stream in STREAM_NAMES),
+        *(Change(f"streams.{stream}.num_frames", num_frames, frames_reason) for stream in NETWORK_NAMES),
     ]
 
 
@@ -171,7 +171,7 @@ def _model(found: Survey, machine: Machine, task: str, fps: float) -> list[Chang
     pieces = "windows" if task == "frame" else "clips"
     place = "a GPU" if machine.has_gpu else f"{machine.num_cores} CPU cores"
     changes = []
-    for stream in STREAM_NAMES:
+    for stream in NETWORK_NAMES:
         changes += [
             Change(f"streams.{stream}.model", model, f"some {num_items:.0f} {pieces} from scratch on {place}"),
             Change(f"streams.{stream}.epochs", epochs, "fewer clips need more"),

@@ -17,7 +17,7 @@ from kineflow.video.frame_store import FrameReader
 from kineflow.video.pack import is_pack
 from kineflow.video.result_index import VideoResult, read_index
 
-PARAMS = ("flow", "streams.flow.enabled", "evaluate.baselines")
+PARAMS = ("flow", "streams.flow.enabled", "streams.fv.enabled", "evaluate.baselines")
 NUM_LOOKED_AT = 20
 
 
@@ -34,25 +34,20 @@ class FlowTask:
 
 
 def run(params: Params, report: StageReport) -> None:
-    """Write `data/flow`, or its disabled form where neither the flow stream nor a baseline needs it.
+    """Write `data/flow`, or its disabled form where neither the streams flow and fv nor a baseline need it.
 
     Raises:
         ParamsError: the weights of the network are not on this machine.
         DataError: the frames are missing, or too small for flow; or the weights do not fit.
         StorageFullError: the flow does not fit on the disk.
     """
-    if not needs_flow(params):
-        paths.write_disabled(paths.FLOW, "streams.flow.enabled is false and evaluate.baselines has no hof")
-        report.note("disabled: neither the flow stream nor the hof baseline is enabled")
+    if not params.needs_flow:
+        paths.write_disabled(paths.FLOW, "streams flow and fv are disabled, and evaluate.baselines has no hof")
+        report.note("disabled: neither the streams flow and fv nor the hof baseline are enabled")
         return
     plan = plan_flow(params, read_index(paths.FRAMES))
     compute_missing(plan, report, out=paths.FLOW)
     link_results(paths.FLOW, plan.results, store=plan.store, suffix="zip")
-
-
-def needs_flow(params: Params) -> bool:
-    """Whether the flow stream or a baseline uses flow."""
-    return params.streams.flow.enabled or "hof" in params.evaluate.baselines
 
 
 def plan_flow(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[FlowTask]:

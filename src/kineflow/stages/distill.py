@@ -1,7 +1,11 @@
-"""Train an RGB student to imitate the flow teacher of the same fold."""
+"""Train an RGB student to imitate a teacher of the same fold: the network on flow, or Fisher vectors."""
+
+from collections.abc import Callable
 
 from kineflow.data.readers import StreamStore
 from kineflow.distillation.mars import MarsConfig
+from kineflow.distillation.taught import TaughtConfig
+from kineflow.errors import DataError
 from kineflow.params import Params
 from kineflow.stages import paths
 from kineflow.stages.fold_training import RELEASE, load_dataset, plan, train_network
@@ -16,6 +20,21 @@ def run(params: Params, report: StageReport) -> None:
         paths.write_disabled(paths.MODELS / "student", "distill.enabled is false")
         return
     dataset = load_dataset(params)
+    objective_of = _imitate_flow(params) if params.distill.teacher == "flow" else _imitate_fisher(params)
+    jobs = plan(
+        params,
+        dataset,
+        "rgb",
+        params.streams.rgb,
+        name="student",
+        epochs=params.distill.epochs,
+        objective_of=objective_of,
+        report=report,
+    )
+    train_network(params, dataset, jobs, name="student", objective_of=objective_of, report=report)
+
+
+def _imitate_flow(params: Params) -> Callable[[int], MarsConfig]:
     flow_store = StreamStore.of("flow", paths.FLOW)
 
     def objective_of(fold: int) -> MarsConfig:
@@ -28,14 +47,17 @@ def run(params: Params, report: StageReport) -> None:
             class_weights=params.train.class_weights,
         )
 
-    jobs = plan(
-        params,
-        dataset,
-        "rgb",
-        params.streams.rgb,
-        name="student",
-        epochs=params.distill.epochs,
-        objective_of=objective_of,
-        report=report,
+    return objective_of
+
+
+def _imitate_fisher(params: Params) -> Callable[[int], TaughtConfig]:
+    teacher = (paths.MODELS / "fv" / "teacher.parquet").resolve()
+    if not teacher.is_file():
+        raise DataError(f"{teacher} is not there: fv trained on one group only; use more groups, or teacher: flow")
+    config = TaughtConfig(
+        teacher=teacher,
+        prob_weight=params.distill.prob_weight,
+        label_smoothing=params.train.label_smoothing,
+        class_weights=params.train.class_weights,
     )
-    train_network(params, dataset, jobs, name="student", objective_of=objective_of, report=report)
+    return lambda fold: config

@@ -19,7 +19,7 @@ from kineflow.errors import DataError, StorageFullError
 from kineflow.parallel import RAY_START_SEC, map_tasks, num_workers
 from kineflow.params import Params
 from kineflow.stages import paths
-from kineflow.stages.compute_flow import needs_flow, plan_flow
+from kineflow.stages.compute_flow import plan_flow
 from kineflow.stages.compute_pose import plan_pose
 from kineflow.stages.embed import plan_embeddings
 from kineflow.stages.extract_frames import ExtractTask, check_source, extract_into, plan_frames
@@ -130,7 +130,7 @@ def estimate(params: Params, *, num_samples: int) -> Estimate:
     with tempfile.TemporaryDirectory(prefix="kineflow-estimate-") as name:
         sampler = _Sampler(Path(name), {entry.result.video_id: entry.task for entry in frames.tasks}, num_samples)
         found = [sampler.estimate("extract_frames", frames, sampler.try_extraction, out=paths.FRAMES)]
-        if needs_flow(params):
+        if params.needs_flow:
             flow = plan_flow(params, frames.results)
             found.append(sampler.estimate("compute_flow", flow, sampler.try_on_frames, out=paths.FLOW))
         if params.streams.pose.enabled:

@@ -128,7 +128,7 @@ def _baselines(
     scored = []
     for name in params.evaluate.baselines:
         if name == "hof" and paths.is_disabled(paths.FLOW):
-            report.note("the baseline hof is left out, for there is no flow store (streams.flow.enabled is false)")
+            report.note("the baseline hof is left out, for there is no flow store")
             continue
         print(f"{report.stage}: baseline {name}", flush=True)
         scored.append(_baseline(name, params, rows, splits, videos, clips))
@@ -196,7 +196,8 @@ def _common_classes(summaries: dict[str, dict[str, Any]]) -> tuple[str, ...]:
 def _curves(names: list[str]) -> pd.DataFrame:
     columns = ["fold", "epoch", "train_loss", "val_loss"]
     read = [pd.read_csv(paths.MODELS / name / "curves.csv")[columns].assign(stream=name) for name in names]
-    return pd.concat(read, ignore_index=True)[["stream", *columns]]
+    with_rows = [table for table in read if len(table)] or read[:1]  # fv has no epochs
+    return pd.concat(with_rows, ignore_index=True)[["stream", *columns]]
 
 
 def _write_plots(evaluation: Evaluation, curves: pd.DataFrame) -> None:

@@ -22,7 +22,7 @@ from kineflow.data.frame_labels import behaviours
 from kineflow.data.items import clip_classes, clip_items, window_items
 from kineflow.data.negatives import negative_starts
 from kineflow.data.preprocessing import Preprocessing, Stream, decode_px
-from kineflow.data.probabilities import to_logits, to_probs
+from kineflow.data.probabilities import Labels, to_logits, to_probs
 from kineflow.data.readers import StreamStore
 from kineflow.data.views import Augment
 from kineflow.errors import ParamsError
@@ -179,7 +179,7 @@ def plan(
         stream=stream,
         fps=params.frames.fps,
         frames=as_json(params.frames),
-        flow=_flow_of(store, params) if stream == "flow" else None,
+        flow=flow_of(store, params) if stream == "flow" else None,
         pose=_pose_of(store, params) if stream == "pose" else None,
         sampling=config.sampling,
         num_frames=_num_frames(params, config),
@@ -253,7 +253,7 @@ def _augment(ranges: AugmentParams) -> Augment:
     return Augment(**values)
 
 
-def _flow_of(store: StreamStore, params: Params) -> dict[str, Any]:
+def flow_of(store: StreamStore, params: Params) -> dict[str, Any]:
     """How the stored flow was made, as its files say."""
     rule = FlowReader(store.root / f"{next(iter(store.keys))}.zip").rule
     return {"rule": asdict(rule), "jpeg_quality": params.flow.jpeg_quality, "weights": params.flow.weights}
@@ -400,7 +400,7 @@ def _write_outs(
     if release is not None:
         test = read_table(folders[release.key] / "logits.parquet", LOGITS)
     else:
-        test = _mean_logits(ensembled, jobs[0])
+        test = mean_logits(ensembled, jobs[0].labels)
     write_table(out / "test.parquet", LOGITS, test)
     pd.DataFrame(curves).to_csv(out / "curves.csv", index=False)
     _bundle(out / "release", name, dataset, [release] if release else jobs, folders)
@@ -434,12 +434,12 @@ def _bundle(out: Path, name: str, dataset: Dataset, jobs: list[Job], folders: Ma
     write_bundle(bundle, weights)
 
 
-def _mean_logits(tables: list[pd.DataFrame], job: Job) -> pd.DataFrame:
-    """The logits of the mean probability of the fold models, one of which `job` made; empty without test clips."""
+def mean_logits(tables: list[pd.DataFrame], labels: Labels) -> pd.DataFrame:
+    """The logits of the mean probability of the fold models; empty without test clips."""
     first = tables[0].reset_index(drop=True)
-    classes = list(job.classes)
-    probs_NK = np.mean([to_probs(table[classes].to_numpy(), job.labels) for table in tables], axis=0)
-    first[classes] = to_logits(probs_NK, job.labels)
+    classes = LOGITS.extra_columns([str(name) for name in first.columns])
+    probs_NK = np.mean([to_probs(table[classes].to_numpy(), labels) for table in tables], axis=0)
+    first[classes] = to_logits(probs_NK, labels)
     return first.assign(fold=RELEASE)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kineflow.errors import ParamsError
-from kineflow.params import STREAM_NAMES, Params, StreamName
+from kineflow.params import NETWORK_NAMES, NetworkName, Params
 
 if TYPE_CHECKING:
     from kineflow.training.bundle import Member
@@ -21,11 +21,11 @@ def find_starting_weights(params: Params) -> dict[str, tuple[str, Path]]:
         DataError: a file is not what was published or registered.
         ServiceError: S3, the registry or the publisher is out of reach.
     """
-    named: dict[str, tuple[str | None, str | None, StreamName | None]] = {
+    named: dict[str, tuple[str | None, str | None, NetworkName | None]] = {
         "embed.weights": (params.embed.weights, params.embed.backbone, None),
         "pose.weights": (params.pose.weights, None, None),
     }
-    for stream in STREAM_NAMES:
+    for stream in NETWORK_NAMES:
         config = params.streams[stream]
         named[f"streams.{stream}.weights"] = (config.weights, config.model.partition(".")[0], stream)
     return {
@@ -35,7 +35,7 @@ def find_starting_weights(params: Params) -> dict[str, tuple[str, Path]]:
     }
 
 
-def _find(source: str, backbone: str | None, stream: StreamName | None) -> Path:
+def _find(source: str, backbone: str | None, stream: NetworkName | None) -> Path:
     from kineflow.models.weight_sources import REGISTRY_PREFIX, find_checkpoint  # imports torch
 
     if stream is not None and source.startswith(REGISTRY_PREFIX):
@@ -43,16 +43,17 @@ def _find(source: str, backbone: str | None, stream: StreamName | None) -> Path:
     return find_checkpoint(source, backbone=backbone)
 
 
-def _registered(source: str, stream: StreamName) -> Path:
+def _registered(source: str, stream: NetworkName) -> Path:
     """The file of the one model in a version of the registry that saw the same kind of input."""
     from kineflow.registry.register import load_bundle_path
-    from kineflow.training.bundle import read_bundle
+    from kineflow.training.bundle import Member, read_bundle
 
     wanted = _VERSION.fullmatch(source)
     if wanted is None:
         raise ParamsError(f"weights {source!r}: write registry:NAME/VERSION or registry:NAME@ALIAS")
     bundle = read_bundle(load_bundle_path(wanted["name"], wanted["number"] or wanted["alias"]))
-    fitting = [member for member in bundle.members if _reads(member, stream)]
+    networks = [member for member in bundle.members if isinstance(member, Member)]
+    fitting = [member for member in networks if _reads(member, stream)]
     if len(fitting) != 1:
         raise ParamsError(
             f"weights {source!r}: that version holds {len(fitting)} models of the stream {stream}; name one that was "
@@ -61,5 +62,5 @@ def _registered(source: str, stream: StreamName) -> Path:
     return bundle.root / fitting[0].weights
 
 
-def _reads(member: "Member", stream: StreamName) -> bool:
+def _reads(member: "Member", stream: NetworkName) -> bool:
     return member.stream == stream or (stream == "rgb" and member.stream == "student")

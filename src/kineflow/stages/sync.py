@@ -16,7 +16,7 @@ from kineflow import storage
 from kineflow.annotations import find_format
 from kineflow.annotations.locate import annotation_root, list_annotations, list_videos
 from kineflow.errors import ParamsError
-from kineflow.params import STREAM_NAMES, Params, SampleParams, as_json
+from kineflow.params import NETWORK_NAMES, Params, SampleParams, as_json
 from kineflow.stages import paths
 from kineflow.stages.pulled_results import adopt_pulled_results
 from kineflow.stages.source_manifest import Source, write_sources
@@ -35,7 +35,7 @@ PARAMS = (
     "pose",
     "embed.backbone",
     "embed.weights",
-    *(f"streams.{name}.{key}" for name in STREAM_NAMES for key in ("model", "weights")),
+    *(f"streams.{name}.{key}" for name in NETWORK_NAMES for key in ("model", "weights")),
     "streams.pose.enabled",
 )
 # A file may change again within one tick of a coarse clock, with its size and time unchanged.

@@ -3,6 +3,7 @@
 from kineflow.data.preprocessing import Stream
 from kineflow.params import Params, StreamName
 from kineflow.stages import paths
+from kineflow.stages.fisher_training import train_fisher
 from kineflow.stages.fold_training import classification_of, load_dataset, plan, train_network
 from kineflow.stages.stage import StageReport
 
@@ -11,11 +12,14 @@ PARAMS = ("task", "seed", "frames", "flow", "pose", "clips", "train", "release.f
 
 def run(params: Params, report: StageReport, *, stream: StreamName) -> None:
     """Write `models/<stream>/`, or the `disabled` out where params disable the stream."""
-    config = params.streams[stream]
-    if not config.enabled:
+    if not getattr(params.streams, stream).enabled:
         paths.write_disabled(paths.MODELS / stream, f"streams.{stream}.enabled is false")
         return
     dataset = load_dataset(params)
+    if stream == "fv":
+        train_fisher(params, dataset, report)
+        return
+    config = params.streams[stream]
     source: Stream = "embedding" if config.model.startswith("embedding.") else stream
     objective_of = classification_of(params)
     jobs = plan(

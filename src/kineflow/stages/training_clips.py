@@ -3,14 +3,14 @@
 from kineflow.data.dataset import ClipDataset
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import ParamsError
-from kineflow.params import Params, StreamName
+from kineflow.params import NetworkName, Params
 from kineflow.stages.fold_training import classification_of, load_dataset, plan
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
 from kineflow.training.job import training_videos, with_flow_scale
 
 
-def training_clips(params: Params, stream: StreamName) -> tuple[ClipDataset, tuple[str, ...]]:
+def training_clips(params: Params, stream: NetworkName) -> tuple[ClipDataset, tuple[str, ...]]:
     """The training clips of the first fold with their random views, and the classes.
 
     Raises:

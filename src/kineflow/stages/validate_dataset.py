@@ -44,10 +44,8 @@ def run(params: Params, report: StageReport) -> None:
     """
     _check_models(params)
     with_flow = not paths.is_disabled(paths.FLOW)
-    if not with_flow and (params.streams.flow.enabled or "hof" in params.evaluate.baselines):
-        raise DataError(
-            f"{paths.FLOW} is disabled, but streams.flow or the baseline hof needs it; run compute_flow again"
-        )
+    if not with_flow and params.needs_flow:
+        raise DataError(f"{paths.FLOW} is disabled, but a stream or the baseline hof needs it; run compute_flow again")
     with_pose = params.streams.pose.enabled
     if with_pose and paths.is_disabled(paths.POSE):
         raise DataError(f"{paths.POSE} is disabled, but streams.pose needs it; run compute_pose again")
@@ -90,7 +88,7 @@ def run(params: Params, report: StageReport) -> None:
 
 def _check_models(params: Params) -> None:
     """Refuse models that cannot be built, before anything is trained; PyTorch is imported only for new ones."""
-    wanted = [(params.streams[name].model, params.streams[name].options) for name in params.streams.enabled]
+    wanted = [(params.streams[name].model, params.streams[name].options) for name in params.streams.networks]
     key = digest(kind="models", code=code_digest("kineflow.models"), task=params.task, models=wanted)
     known = ResultStore(home() / "store" / "seen")
     if key in known:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import Labels
+from kineflow.descriptors.inputs import FisherInput
 from kineflow.errors import DataError
 from kineflow.schema import FileSchema
 from kineflow.training.model_config import ModelConfig
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
     from kineflow.training.recipe import Precision
 
-SCHEMA = FileSchema(  # 1 knew neither labels nor window_stride_sec
-    "bundle", version=2, oldest=1, remedy="train it again, or load it with the Kineflow that made it"
+SCHEMA = FileSchema(  # 1 knew neither labels nor window_stride_sec, 2 knew networks only
+    "bundle", version=3, oldest=1, remedy="train it again, or load it with the Kineflow that made it"
 )
 BUNDLE_JSON = "bundle.json"
 
@@ -46,6 +47,24 @@ class Member:
 
 
 @dataclass(frozen=True)
+class FisherMember:
+    """One classifier of descriptors of a release model.
+
+    Args:
+        stream: fv.
+        preprocessing: from a video to its descriptors.
+        weights: file of its arrays (safetensors), relative to the bundle.
+    """
+
+    stream: str
+    preprocessing: FisherInput
+    weights: str
+
+
+AnyMember = Member | FisherMember
+
+
+@dataclass(frozen=True)
 class Bundle:
     """What `bundle.json` says.
 
@@ -61,7 +80,7 @@ class Bundle:
     root: Path
     task: str
     classes: tuple[str, ...]
-    members: tuple[Member, ...]
+    members: tuple[AnyMember, ...]
     training_videos: tuple[str, ...]
     training_groups: tuple[str, ...]
     labels: Labels
@@ -163,15 +182,19 @@ def assemble_bundle(parts: Sequence[Path], out: Path) -> Bundle:
     return joined
 
 
-def _member_json(member: Member) -> dict[str, Any]:
-    return asdict(member) | {"preprocessing": member.preprocessing.to_json()}
+def _member_json(member: AnyMember) -> dict[str, Any]:
+    kind = "fisher" if isinstance(member, FisherMember) else "network"
+    return {"kind": kind} | asdict(member) | {"preprocessing": member.preprocessing.to_json()}
 
 
-def _member_from_json(values: dict[str, Any], root: Path) -> Member:
-    preprocessing = Preprocessing.from_json(values["preprocessing"], where=root)  # first: it refuses what is too old
+def _member_from_json(values: dict[str, Any], root: Path) -> AnyMember:
     weights = root / values["weights"]
     if not weights.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{root}: the weights file {values['weights']} is outside of the bundle")
+    if values.get("kind", "network") == "fisher":
+        described = FisherInput.from_json(values["preprocessing"], where=root)
+        return FisherMember(stream=values["stream"], preprocessing=described, weights=values["weights"])
+    preprocessing = Preprocessing.from_json(values["preprocessing"], where=root)  # first: it refuses what is too old
     return Member(
         stream=values["stream"],
         model=ModelConfig(**values["model"]),

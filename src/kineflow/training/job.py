@@ -126,9 +126,9 @@ class Job:
             classes=list(self.classes),
             labels=self.labels,
             videos={item.video_id: self.store.keys[item.video_id] for item in (*self.train, *self.val, *self.test)},
-            train=[_item_key(item) for item in self.train],
-            val=[_item_key(item) for item in self.val],
-            test=[_item_key(item) for item in self.test],
+            train=[item_key(item) for item in self.train],
+            val=[item_key(item) for item in self.val],
+            test=[item_key(item) for item in self.test],
             preprocessing=self.preprocessing.to_json(),
             augment=asdict(self.augment),
             recipe=self.recipe.to_json(),
@@ -349,7 +349,8 @@ def _write_result(
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _item_key(item: ClipItem) -> list[Any]:
+def item_key(item: ClipItem) -> list[Any]:
+    """All of a clip that a training depends on beside its video, as JSON values."""
     if isinstance(item.target, np.ndarray):
         target: Any = digest(values=np.nan_to_num(item.target, nan=-1.0).astype(int).tolist())
     else:

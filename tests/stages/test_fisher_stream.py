@@ -1,0 +1,143 @@
+"""The stream fv through the whole graph: trained, evaluated, registered, a teacher, and labelling new videos."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kineflow.inference.predict import label_videos
+from kineflow.stages import STAGES, paths
+from kineflow.store import home
+from kineflow.tables import CLIPS, LOGITS, read_table
+from tests.conftest import Built
+from tests.graph import change_params, contents, copy_workspace, report_of, run_stage, run_stages
+
+AFTER_FRAMES = STAGES[STAGES.index("compute_flow") :]
+ONLY_FV = {
+    "streams__fv__enabled": True,
+    "streams__rgb__enabled": False,
+    "streams__flow__enabled": False,
+    "distill__enabled": False,
+    "release__stream": "fv",
+    "evaluate__baselines": ["majority"],
+}
+
+
+@pytest.fixture
+def project(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = copy_workspace(built.root, tmp_path / "workspace")
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("KINEFLOW_HOME", raising=False)
+    return root
+
+
+def metrics() -> dict:
+    return json.loads(paths.METRICS.read_text())
+
+
+def test_it_stands_alone_and_two_runs_are_the_same_to_the_byte(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_params(project, **ONLY_FV)
+    run_stages(monkeypatch, AFTER_FRAMES)
+    assert list(metrics()["cv"]) == ["fv"] and metrics()["test"]["fv"]["video_top1_acc"] >= 0
+    assert not paths.is_disabled(paths.FLOW)  # nothing but fv asks for it
+    summary = json.loads((paths.MODELS / "fv" / "summary.json").read_text())
+    assert summary["num_params"] > 0 and summary["macs"] > 0 and len(summary["folds"]) == 2
+    weights = sorted(path.name for path in (paths.MODELS / "fv" / "release").iterdir())
+    assert weights == ["bundle.json", "model_0.safetensors"]
+    bundle = home() / "release" / "bundle"
+    parity(bundle, paths.MODELS / "fv" / "test.parquet")
+
+    before = contents(project, "models/fv")
+    assert run_stage(monkeypatch, "train", "fv") == 0
+    assert report_of(project, "train", "fv")["skipped"] == 3  # two folds and the release model
+    (project / ".kineflow" / "store" / "fisher").rename(project / "away")
+    (project / ".kineflow" / "store" / "cells").rename(project / "cells_away")
+    assert run_stage(monkeypatch, "train", "fv") == 0
+    after = contents(project, "models/fv")
+    timed = "models/fv/summary.json"  # says how long it took
+    assert {name: value for name, value in after.items() if name != timed} == {
+        name: value for name, value in before.items() if name != timed
+    }
+
+
+def parity(bundle: Path, logits: Path) -> None:
+    """What `kineflow predict` says of the video files is what training said of the test clips."""
+    table = read_table(logits, LOGITS)
+    classes = LOGITS.extra_columns([str(name) for name in table.columns])
+    folder = Path("data") / "sample" / "clips"
+    said = label_videos(bundle, [folder / video_id for video_id in table["video_id"]])
+    probs_NK = np.exp(table[classes].to_numpy(np.float64))
+    assert said[classes].to_numpy() == pytest.approx(probs_NK / probs_NK.sum(axis=1, keepdims=True), abs=1e-5)
+    assert said["label"].nunique() > 1
+
+
+def test_it_is_fused_registered_and_teaches(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teaches = {"distill__teacher": "fv", "distill__feature_weight": 0.0, "distill__prob_weight": 1.0}
+    change_params(project, streams__fv__enabled=True, splits__num_folds=3, release__form="fold_ensemble", **teaches)
+    run_stages(monkeypatch, AFTER_FRAMES)
+    assert list(metrics()["cv"]) == ["rgb", "flow", "fv", "fusion", "student"]
+    members = json.loads((home() / "release" / "bundle" / "bundle.json").read_text())["members"]
+    assert [(member["stream"], member["kind"]) for member in members] == [
+        *[("rgb", "network")] * 3,
+        *[("flow", "network")] * 3,
+        *[("fv", "fisher")] * 3,
+    ]
+    student = json.loads((paths.MODELS / "student" / "summary.json").read_text())
+    assert student["objective"] == "taught"
+    taught = read_table(paths.MODELS / "fv" / "teacher.parquet", LOGITS)
+    clips = read_table(paths.CLIPS, CLIPS).set_index("clip_id")
+    folds = pd.read_parquet(paths.FOLDS)
+    for fold, rows in taught.groupby("fold"):
+        trained = folds[(folds["fold"] == fold) & (folds["role"] == "train")]
+        assert set(rows["clip_id"]) == set(trained["clip_id"]) <= set(clips.index)
+    report = paths.REPORT_HTML.read_text()
+    assert "fisher.svm" in report and "fisher.svm" in paths.MODEL_CARD.read_text()
+
+
+def test_task_frame_slides_windows(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long_videos = {
+        "task": "frame",
+        "data__source": "data/sample/videos",
+        "data__annotations": "data/sample/videos.csv",
+        "clips__window_sec": 1.6,
+        "promotion__metric": "frame_macro_f1",
+        "streams__fv__window_sec": 1.0,
+    }
+    change_params(project, **ONLY_FV, **long_videos)
+    run_stages(monkeypatch)
+    assert metrics()["task"] == "frame" and list(metrics()["cv"]) == ["fv"]
+    table = read_table(paths.MODELS / "fv" / "test.parquet", LOGITS)
+    classes = LOGITS.extra_columns([str(name) for name in table.columns])
+    video_id = table["video_id"].iloc[0]
+    of_video = table[table["video_id"] == video_id].sort_values("frame")
+    said = label_videos(home() / "release" / "bundle", [Path("data/sample/videos") / video_id])
+    assert said["frame"].tolist() == of_video["frame"].tolist()
+    trained = 1 / (1 + np.exp(-of_video[classes].to_numpy(np.float64)))
+    assert said[classes].to_numpy() == pytest.approx(trained, abs=1e-5)
+
+
+def test_a_killed_run_goes_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_params(project, **ONLY_FV)
+    run_stages(monkeypatch, AFTER_FRAMES[:5])
+    results = project / ".kineflow" / "store" / "fisher"
+    command = [sys.executable, "-c", "from kineflow.cli import main; main()", "stage", "train", "--stream", "fv"]
+    child = subprocess.Popen(command, cwd=project, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    give_up = time.monotonic() + 120
+    while not list(results.glob("*/*/result.json")) and child.poll() is None and time.monotonic() < give_up:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    finished = [path.parent.name for path in results.glob("??/*/result.json") if "partial" not in str(path)]
+    assert finished
+    before = {path: path.stat().st_mtime_ns for path in results.glob("??/*/weights.safetensors")}
+    assert run_stage(monkeypatch, "train", "fv") == 0
+    assert report_of(project, "train", "fv")["skipped"] >= len(finished)
+    assert all(path.stat().st_mtime_ns == changed for path, changed in before.items())  # none is done twice
+    assert (paths.MODELS / "fv" / "summary.json").is_file()
