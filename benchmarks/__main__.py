@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.accuracy import ErrorComparison
 from benchmarks.bars import judged
 from benchmarks.machine import facts
 from benchmarks.timing import Comparison
-from benchmarks.zoo import BUDGET_SEC, Cost
 
-Row = Comparison | ErrorComparison | Cost
+if TYPE_CHECKING:
+    from benchmarks.zoo import Cost
+
+    Row = Comparison | ErrorComparison | Cost
 
 NAMES = (
     "decode", "containers", "flow", "flow_accuracy", "loading", "train_step", "zoo", "dvc_add", "scale", "overhead",
@@ -28,14 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)}; default: all")
     parser.add_argument("--out", type=Path, help="folder for a dated result in Markdown, for example docs/benchmarks")
-    parser.add_argument("--budget-sec", type=float, default=BUDGET_SEC, help="for zoo's table of costs (default: 600)")
+    parser.add_argument("--budget-sec", type=float, help="how long zoo may take (default: 600)")
     given = parser.parse_args(arguments)
     unknown = [name for name in given.names if name not in NAMES]
     if unknown:
         parser.error(f"unknown benchmark {unknown[0]!r}; known: {', '.join(NAMES)}")
     found: dict[str, Sequence[Row]] = {}
     for name in given.names or NAMES:
-        budget = {"budget_sec": given.budget_sec} if name == "zoo" else {}
+        budget = {"budget_sec": given.budget_sec} if name == "zoo" and given.budget_sec is not None else {}
         found[name] = importlib.import_module(f"benchmarks.{name}").main(**budget)
     machine = facts()
     print_table(found, machine)
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def print_table(found: Mapping[str, Sequence[Row]], machine: Mapping[str, str]) -> None:
+def print_table(found: Mapping[str, Sequence["Row"]], machine: Mapping[str, str]) -> None:
     """Print every ratio, and what it was measured on."""
     from rich.console import Console
     from rich.table import Table
@@ -65,15 +68,15 @@ def print_table(found: Mapping[str, Sequence[Row]], machine: Mapping[str, str]) 
         console.print(f"{name:<13} {value}", soft_wrap=True, markup=False)
 
 
-def row_cells(row: Row) -> tuple[str, ...]:
-    """What the table shows of a row: its cells, with its bar behind the ratio where it has one."""
-    if isinstance(row, Cost):
+def row_cells(row: "Row") -> tuple[str, ...]:
+    """What the table shows of a row: its cells, with its bar behind the ratio where it may have one."""
+    if not isinstance(row, Comparison | ErrorComparison):
         return row.cells
     name, ratio, *others = row.cells
     return name, ratio, judged(row.name, row.ratio), *others
 
 
-def markdown(found: Mapping[str, Sequence[Row]], machine: Mapping[str, str], names: Sequence[str]) -> str:
+def markdown(found: Mapping[str, Sequence["Row"]], machine: Mapping[str, str], names: Sequence[str]) -> str:
     """The same as a page that can be kept."""
     lines = ["# Benchmarks", "", f"`{' '.join(['python -m benchmarks', *names])}`", ""]
     lines += [f"- {name}: {value}" for name, value in machine.items()]
@@ -85,7 +88,7 @@ def markdown(found: Mapping[str, Sequence[Row]], machine: Mapping[str, str], nam
     return "\n".join([*lines, ""])
 
 
-def _header(row: Row) -> tuple[str, ...]:
+def _header(row: "Row") -> tuple[str, ...]:
     return getattr(row, "header", HEADER)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import dvc_add, loading, overhead, scale, train_step
+from benchmarks import dvc_add, loading, overhead, scale, train_step, zoo
 from benchmarks.__main__ import NAMES, main, markdown
 from benchmarks.timing import Comparison, compare
 from kineflow.data.dataset import collate
@@ -176,3 +176,32 @@ def test_help_imports_no_benchmark() -> None:
     program += "except SystemExit: pass\nassert 'torch' not in sys.modules and 'cv2' not in sys.modules"
     root = Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", program], cwd=root, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("library", "arch"), [("torchvision", "resnet18"), ("torchvision", "mvit_v2_s"), ("timm", "inception_v3")]
+)
+def test_ours_has_as_many_parameters_as_the_network_it_is_compared_with(library: str, arch: str) -> None:
+    shape = {**zoo.TORCHVISION, **zoo.TIMM}[arch]
+    with torch.device("meta"):
+        models = zoo.make_model(f"{arch}.avg", "clip", shape), zoo.theirs(library, arch)
+    ours, reference = (sum(parameter.numel() for parameter in model.parameters()) for model in models)
+    assert ours == reference
+
+
+def test_a_spent_budget_leaves_the_forward_passes_as_we_lay_them_out() -> None:
+    costs = zoo.measure_cost("r3d_mini.avg", (3, 16, 32, 32), 10**9, "clip", share_sec=0)
+    assert [cost.precision for cost in costs] == ["fp32", "bf16"]
+    for cost in costs:
+        ((key, sec),) = cost.sec.items()
+        assert key == ("forward", "chosen")
+        assert cost.flops == 2e9 / sec
+        assert cost.cells[4:8] == ("-", f"{1000 * sec:,.1f} ms", "-", "-")
+        assert len(cost.cells) == len(cost.header)
+
+
+def test_a_page_has_a_table_for_each_kind_of_row() -> None:
+    cost = zoo.Cost("x.avg", (3, 4, 8, 8), 2 * 10**9, "bf16", {("forward", "contiguous"): 0.02}, 4e11)
+    page = markdown({"zoo": [Comparison("same", (1.0, 1.0), (2.0, 2.0)), cost]}, {}, ["zoo"])
+    assert "| same | 2.00 | 1.00 s | 2.00 s | 2 |" in page
+    assert "| x.avg | 3x4x8x8 | 2.00 | bf16 | 20.0 ms | - | - | - | 200 | 50% |" in page

@@ -88,8 +88,8 @@ class VideoClassifier(nn.Module):
             )
         if num_frames_B is not None and not self.padded:
             raise ParamsError(
-                f"{self.name} cannot leave padding out: give it clips of one length, or choose one of the models "
-                f"that `kineflow models` calls padded"
+                f"{self.name} cannot leave padding out: give it clips of one length, or choose a pooling that "
+                f"`kineflow models` says leaves padding out"
             )
         if isinstance(self.pooling, MiddleFrame):
             clips_BCTHW = self.pooling.choose_frames(clips_BCTHW, num_frames_B)
