@@ -297,6 +297,45 @@ def models(
 
 
 @app.command()
+def search(
+    space: Annotated[str | None, typer.Option(help="a shipped space, or a YAML file; default: that of params")] = None,
+    params: Annotated[Path, typer.Option(help="params file of the trainings")] = Path("params.yaml"),
+    out: Annotated[Path | None, typer.Option(help="folder of the report; default: reports/search/<space>")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="write the winner's values into the params file")] = False,
+) -> None:
+    """Try other params for one stream: each trial is a cross-validation, and the test set is not looked at.
+
+    Build the data before with `dvc repro validate_dataset`. What was trained is not trained again: a search that was
+    stopped, or gets more trials, goes on where it is started anew.
+
+    Example: kineflow search
+
+    Example: kineflow search --space sequence_length --apply
+    """
+    from kineflow.params import load_params
+    from kineflow.setup.presets import space_values, write_changes
+    from kineflow.stages.changed_params import in_text
+    from kineflow.stages.search import run_search, with_space
+
+    values = load_params(params)
+    if space is not None:
+        values = with_space(values, space_values(space), where=f"--space {space}")
+    done = run_search(values, name=Path(space).stem if space else params.stem, out=out)
+    best = done.best
+    print(
+        f"best: trial {best.key}, {best.metric} {best.mean:.3f} over {len(best.folds)} folds of {len(done.trials)} trials"
+    )
+    for key, value in best.changes.items():
+        print(f"  {key}: {value}")
+    if done.note:
+        print(f"note: not all of it is in MLflow: {done.note}")
+    if apply:
+        write_changes(params, in_text(values, best.changes))
+    print(f"{params}: written" if apply else f"{done.folder / 'best.yaml'}: its values as a patch")
+    print(f"{done.folder / 'report.html'}: the report")
+
+
+@app.command()
 def predict(
     videos: Annotated[list[Path], typer.Argument(help="video files, each labelled as a whole")],
     model: Annotated[str, typer.Option(help="a bundle folder, or NAME@ALIAS or NAME@VERSION of the registry")],

@@ -11,6 +11,8 @@ from kineflow.errors import ParamsError
 from kineflow.params import parse_params
 from kineflow.setup.yaml_text import change_values
 
+SPACES = "search"  # in the folder of the presets
+
 
 def preset_folder() -> Path:
     """The folder of the shipped presets: that of the workspace, else that of the repository of this package.
@@ -41,6 +43,38 @@ def preset_text(name: str) -> str:
         ordered = near + [known for known in names if known not in near]
         raise ParamsError(f"there is no preset {name!r}; known: {', '.join(ordered)}")
     return (preset_folder() / f"{name}.yaml").read_text()
+
+
+def space_values(name: str) -> dict[str, Any]:
+    """The section `search` of a shipped space (`params/search/`), or of a YAML file.
+
+    Raises:
+        ParamsError: there is no such space, or it is something else.
+    """
+    folder = preset_folder() / SPACES
+    path = folder / f"{name}.yaml" if (folder / f"{name}.yaml").is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in folder.glob("*.yaml")))
+        raise ParamsError(f"there is no space {name!r}; known: {known}, or name a YAML file")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        raise ParamsError(f"{path} cannot be read as YAML: {' '.join(str(err).split())}") from err
+    if not isinstance(values, dict) or not isinstance(values.get("search"), dict):
+        raise ParamsError(f"{path}: a space is a YAML file with a section search, as in params.yaml")
+    found: dict[str, Any] = values["search"]
+    return found
+
+
+def write_changes(path: Path, changes: Mapping[str, Any]) -> None:
+    """Give keys of the params file `path` other values, comments kept.
+
+    Raises:
+        ParamsError: a key is not in the file, or a value is impossible.
+    """
+    text = change_values(path.read_text(), changes, where=str(path))
+    parse_params(yaml.safe_load(text), where=str(path))
+    write_params(path, text, force=True)
 
 
 def use_preset(name: str, out: Path, overrides: Mapping[str, str], *, force: bool = False) -> Path:

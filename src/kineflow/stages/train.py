@@ -1,9 +1,8 @@
 """Train one stream: its fold models and its release model."""
 
-from kineflow.data.preprocessing import Stream
 from kineflow.params import Params, StreamName
 from kineflow.stages import paths
-from kineflow.stages.fold_training import classification_of, load_dataset, plan, train_network
+from kineflow.stages.fold_training import classification_of, load_dataset, stream_jobs, train_network
 from kineflow.stages.stage import StageReport
 
 PARAMS = ("task", "seed", "frames", "flow", "pose", "clips", "train", "release.form", "streams.{stream}")
@@ -11,14 +10,9 @@ PARAMS = ("task", "seed", "frames", "flow", "pose", "clips", "train", "release.f
 
 def run(params: Params, report: StageReport, *, stream: StreamName) -> None:
     """Write `models/<stream>/`, or the `disabled` out where params disable the stream."""
-    config = params.streams[stream]
-    if not config.enabled:
+    if not params.streams[stream].enabled:
         paths.write_disabled(paths.MODELS / stream, f"streams.{stream}.enabled is false")
         return
     dataset = load_dataset(params)
-    source: Stream = "embedding" if config.model.startswith("embedding.") else stream
-    objective_of = classification_of(params)
-    jobs = plan(
-        params, dataset, source, config, name=stream, epochs=config.epochs, objective_of=objective_of, report=report
-    )
-    train_network(params, dataset, jobs, name=stream, objective_of=objective_of, report=report)
+    jobs = stream_jobs(params, dataset, stream, report)
+    train_network(params, dataset, jobs, name=stream, objective_of=classification_of(params), report=report)
