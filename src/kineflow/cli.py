@@ -322,9 +322,8 @@ def search(
         values = with_space(values, space_values(space), where=f"--space {space}")
     done = run_search(values, name=Path(space).stem if space else params.stem, out=out)
     best = done.best
-    print(
-        f"best: trial {best.key}, {best.metric} {best.mean:.3f} over {len(best.folds)} folds of {len(done.trials)} trials"
-    )
+    score = f"{best.metric} {best.mean:.3f} over {len(best.folds)} folds"
+    print(f"best of {len(done.trials)} trials: {best.key}, {score}")
     for key, value in best.changes.items():
         print(f"  {key}: {value}")
     if done.note:

@@ -98,9 +98,8 @@ def interval_plot(rows: Sequence[IntervalRow], *, title: str, zero: bool = False
         if math.isfinite(row.low) and math.isfinite(row.high):
             tip = f"<title>{text(row.name)}: {row.value:.3f}, {row.low:.3f} to {row.high:.3f}</title>"
             width = number(max(1.0, float(x(row.high)) - float(x(row.low))))
-            parts.append(
-                f'<rect class="box" x="{x(row.low)}" y="{number(y - 5)}" width="{width}" height="10" rx="5">{tip}</rect>'
-            )
+            place = f'x="{x(row.low)}" y="{number(y - 5)}" width="{width}" height="10" rx="5"'
+            parts.append(f'<rect class="box" {place}>{tip}</rect>')
         parts += [f'<circle class="dot" cx="{x(v)}" cy="{number(y)}" r="3.5"/>' for v in row.dots if math.isfinite(v)]
         if math.isfinite(row.value):
             place = f'x="{number(float(x(row.value)) - 1.5)}" y="{number(y - 10)}" width="3" height="20" rx="1.5"'
@@ -181,9 +180,8 @@ def dot_cloud(places: Sequence[float], values: Sequence[float], ticks: Sequence[
         value = low + i * step
         at = number(y(value))
         parts.append(f'<line class="rule" x1="{left}" x2="{right}" y1="{at}" y2="{at}"/>')
-        parts.append(
-            f'<text class="muted" x="{left - 7}" y="{number(y(value) + 4)}" text-anchor="end">{_decimal(value, step)}</text>'
-        )
+        place = f'x="{left - 7}" y="{number(y(value) + 4)}" text-anchor="end"'
+        parts.append(f'<text class="muted" {place}>{_decimal(value, step)}</text>')
     for place, label in ticks:
         x = number(left + 8 + place * (right - left - 16))
         parts.append(f'<text class="muted" x="{x}" y="{bottom + 17}" text-anchor="middle">{text(label)}</text>')
@@ -239,6 +237,5 @@ def _label_px(names: Sequence[str]) -> float:
 def _label(name: str, left: float, y: float, *, bold: bool = False) -> str:
     shown = name if len(name) <= MAX_LABEL_CHARS else name[: MAX_LABEL_CHARS - 1] + "…"
     weight = ' font-weight="650"' if bold else ""
-    return (
-        f'<text class="ink"{weight} x="{number(left - 14)}" y="{number(y + 4)}" text-anchor="end">{text(shown)}</text>'
-    )
+    place = f'x="{number(left - 14)}" y="{number(y + 4)}" text-anchor="end"'
+    return f'<text class="ink"{weight} {place}>{text(shown)}</text>'

@@ -1,4 +1,4 @@
-"""Writes a search to MLflow as it goes on: a run for the search, in it one for each trial, in each one for each fold."""
+"""Writes a search to MLflow as it goes on: a run for it, below one for each trial, below that one for each fold."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -90,7 +90,7 @@ Range = Choice | Interval | Steps
 Space = Mapping[str, Range]
 
 
-def make_space(described: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, Range]:
+def make_space(described: Mapping[str, Mapping[Any, Sequence[Any]]]) -> dict[str, Range]:
     """The space that params describe, such as `{"train.batch_size": {"choice": [8, 16]}}`, already checked."""
     return {key: _range(*kind_and_values) for key, tried in described.items() for kind_and_values in tried.items()}
 
@@ -98,7 +98,10 @@ def make_space(described: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str
 def _range(kind: str, values: Sequence[Any]) -> Range:
     if kind in ("choice", "grid"):
         return Choice(tuple(values), is_grid=kind == "grid")
-    return Steps(*values) if kind == "int_range" else Interval(*values, is_log=kind == "loguniform")
+    if kind == "int_range":
+        return Steps(*values)
+    low, high = values
+    return Interval(low, high, is_log=kind == "loguniform")
 
 
 def tidied(space: Space, drawn: Mapping[str, Any]) -> Changes:

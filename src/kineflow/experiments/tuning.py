@@ -168,12 +168,10 @@ def _tune(
     on_gpu = work.gpus > 0 and ray.cluster_resources().get("GPU", 0) > 0
     resources = {"CPU": min(work.threads, num_cores()), "GPU": work.gpus if on_gpu else 0}
     trainable = tune.with_parameters(_run_trial, strategy=strategy, work=work)
-    searcher, param_space = None, {"changes": tune.grid_search(left)}
-    if strategy.algorithm == "tpe":
-        searcher, param_space = _tpe(strategy, list(trials.values())), None
+    searcher = _tpe(strategy, list(trials.values())) if strategy.algorithm == "tpe" else None
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
-        param_space=param_space,
+        param_space=None if searcher else {"changes": tune.grid_search(left)},
         tune_config=tune.TuneConfig(
             mode="max",
             metric="score",
@@ -260,7 +258,7 @@ def _teller(strategy: Strategy, work: Work, listener: Listener, trials: dict[str
         found = Trial(_changes(strategy.space, config), strategy.metric)
         return trials.setdefault(found.key, found)
 
-    class Teller(tune.Callback):
+    class Teller(tune.Callback):  # type: ignore[misc]
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
             found = trial_of(result["config"])
             if "error" in result:
