@@ -172,6 +172,9 @@ def dot_cloud(places: Sequence[float], values: Sequence[float], ticks: Sequence[
     low, high, step = _axis(known)
     left, right, top, bottom = 46.0, 440.0, 8.0, 168.0
 
+    def x(place: float) -> str:
+        return number(left + 8 + place * (right - left - 16))
+
     def y(value: float) -> float:
         return bottom - (value - low) / (high - low) * (bottom - top)
 
@@ -180,15 +183,13 @@ def dot_cloud(places: Sequence[float], values: Sequence[float], ticks: Sequence[
         value = low + i * step
         at = number(y(value))
         parts.append(f'<line class="rule" x1="{left}" x2="{right}" y1="{at}" y2="{at}"/>')
-        place = f'x="{left - 7}" y="{number(y(value) + 4)}" text-anchor="end"'
-        parts.append(f'<text class="muted" {place}>{_decimal(value, step)}</text>')
+        where = f'x="{left - 7}" y="{number(y(value) + 4)}" text-anchor="end"'
+        parts.append(f'<text class="muted" {where}>{_decimal(value, step)}</text>')
     for place, label in ticks:
-        x = number(left + 8 + place * (right - left - 16))
-        parts.append(f'<text class="muted" x="{x}" y="{bottom + 17}" text-anchor="middle">{text(label)}</text>')
+        parts.append(f'<text class="muted" x="{x(place)}" y="{bottom + 17}" text-anchor="middle">{text(label)}</text>')
     for place, value in zip(places, values, strict=True):
         if math.isfinite(value):
-            x = number(left + 8 + place * (right - left - 16))
-            parts.append(f'<circle class="c-search dot" cx="{x}" cy="{number(y(value))}" r="4.5"/>')
+            parts.append(f'<circle class="c-search dot" cx="{x(place)}" cy="{number(y(value))}" r="4.5"/>')
     return svg(450, bottom + 24, parts, title)
 
 

@@ -68,10 +68,12 @@ class Trial:
         """Of training, over the folds so far."""
         return sum(fold.seconds for fold in self.folds)
 
-    def add(self, fold: FoldScores) -> None:
-        """Take a fold's scores, once."""
-        if all(known.fold != fold.fold for known in self.folds):
+    def add(self, fold: FoldScores) -> bool:
+        """Take a fold's scores, once; whether it was new."""
+        is_new = all(known.fold != fold.fold for known in self.folds)
+        if is_new:
             self.folds.append(fold)
+        return is_new
 
 
 def mean_of_known(values: Sequence[float]) -> float:

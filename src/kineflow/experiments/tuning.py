@@ -179,7 +179,7 @@ def _tune(
             scheduler=_scheduler(strategy, work.num_folds),
             num_samples=num_left if searcher else 1,
             max_concurrent_trials=_num_slots(resources) if searcher else None,
-            reuse_actors=strategy.algorithm != "pbt",
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name="tune",
@@ -264,8 +264,8 @@ def _teller(strategy: Strategy, work: Work, listener: Listener, trials: dict[str
             if "error" in result:
                 found.state, found.reason = "failed", result["error"]
                 return
-            found.add(_fold_scores(result["fold"]))
-            listener.fold_done(found)
+            if found.add(_fold_scores(result["fold"])):
+                listener.fold_done(found)
             if strategy.algorithm == "pbt" and len(found.folds) == work.num_folds and found.state == "running":
                 found.state = "done"
                 listener.trial_ended(found)
