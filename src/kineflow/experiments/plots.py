@@ -11,7 +11,7 @@ import numpy as np
 
 from kineflow.evaluation.svg import number, svg, text
 
-CHARACTER_PX = 6.8  # mean width of a letter at the plots' size
+CHARACTER_PX = 7.4  # mean width of a letter at the plots' size
 WIDTH_PX = 950.0
 MAX_LABEL_CHARS = 34
 
@@ -57,10 +57,12 @@ class IntervalRow:
     marked: bool = False
 
 
-def box_plot(boxes: Sequence[Box], *, title: str) -> str:
+def box_plot(boxes: Sequence[Box], *, title: str, width_px: float = WIDTH_PX) -> str:
     """Quartiles as a box, median as a bar, the values as dots; whiskers reach the furthest value within 1.5 boxes."""
     known = [tuple(v for v in box.values if math.isfinite(v)) for box in boxes]
-    left, x, parts, bottom = _ruled([box.name for box in boxes], [v for values in known for v in values], step=30)
+    left, x, parts, bottom = _ruled(
+        [box.name for box in boxes], [v for values in known for v in values], step=30, width_px=width_px
+    )
     for i, (box, values) in enumerate(zip(boxes, known, strict=True)):
         y = 8 + 30 * (i + 0.5)
         parts.append(_label(box.name, left, y, bold=box.marked))
@@ -77,7 +79,7 @@ def box_plot(boxes: Sequence[Box], *, title: str) -> str:
         parts += [f'<circle class="dot" cx="{x(v)}" cy="{number(y)}" r="3.5"/>' for v in values]
         place = f'x="{number(float(x(median)) - 1.5)}" y="{number(y - 10)}" width="3" height="20" rx="1.5"'
         parts.append(f'<rect class="mean" {place}/></g>')
-    return svg(WIDTH_PX, bottom + 26, parts, title)
+    return svg(width_px, bottom + 26, parts, title)
 
 
 def interval_plot(rows: Sequence[IntervalRow], *, title: str, zero: bool = False) -> str:
@@ -88,7 +90,7 @@ def interval_plot(rows: Sequence[IntervalRow], *, title: str, zero: bool = False
     """
     values = [v for row in rows for v in (row.value, row.low, row.high, *row.dots) if math.isfinite(v)]
     values += [0.0] if zero else []
-    left, x, parts, bottom = _ruled([row.name for row in rows], values, step=30)
+    left, x, parts, bottom = _ruled([row.name for row in rows], values, step=30, width_px=WIDTH_PX)
     if zero:
         parts.append(f'<line class="zero" x1="{x(0.0)}" x2="{x(0.0)}" y1="8" y2="{number(bottom)}"/>')
     for i, row in enumerate(rows):
@@ -162,11 +164,21 @@ def bar_plot(shares: Sequence[tuple[str, float]], *, title: str) -> str:
     return svg(WIDTH_PX, 16 + step * len(shares), parts, title)
 
 
-def dot_cloud(places: Sequence[float], values: Sequence[float], ticks: Sequence[tuple[float, str]], title: str) -> str:
-    """A small picture of scores over one number, each trial a dot.
+def dot_cloud(
+    places: Sequence[float],
+    values: Sequence[float],
+    ticks: Sequence[tuple[float, str]],
+    title: str,
+    *,
+    labels: Sequence[str] = (),
+) -> str:
+    """A small picture of scores over one number, each a dot.
 
     Args:
-        places: along the number, from 0 to 1. values: the scores. ticks: (place, label) along the number.
+        places: along the number, from 0 to 1.
+        values: the scores.
+        ticks: (place, label) along the number.
+        labels: shown where the pointer rests on a dot.
     """
     known = [v for v in values if math.isfinite(v)]
     low, high, step = _axis(known)
@@ -187,18 +199,19 @@ def dot_cloud(places: Sequence[float], values: Sequence[float], ticks: Sequence[
         parts.append(f'<text class="muted" {where}>{_decimal(value, step)}</text>')
     for place, label in ticks:
         parts.append(f'<text class="muted" x="{x(place)}" y="{bottom + 17}" text-anchor="middle">{text(label)}</text>')
-    for place, value in zip(places, values, strict=True):
+    for place, value, label in zip(places, values, labels or [""] * len(values), strict=True):
         if math.isfinite(value):
-            parts.append(f'<circle class="c-search dot" cx="{x(place)}" cy="{number(y(value))}" r="4.5"/>')
+            dot = f'<circle class="c-search dot" cx="{x(place)}" cy="{number(y(value))}" r="4.5">'
+            parts.append(f"{dot}<title>{text(label)} {value:.3f}</title></circle>")
     return svg(450, bottom + 24, parts, title)
 
 
 def _ruled(
-    names: Sequence[str], values: Sequence[float], *, step: int
+    names: Sequence[str], values: Sequence[float], *, step: int, width_px: float
 ) -> tuple[float, Callable[[float], str], list[str], float]:
     """Where labels end, the place of a value, the ruled ground, and where it ends; of a plot with a line for each."""
     low, high, tick = _axis(values)
-    left, right, top = _label_px(names), WIDTH_PX - 24, 8
+    left, right, top = _label_px(names), width_px - 24, 8
     bottom = top + step * len(names)
 
     def x(value: float) -> str:
@@ -220,7 +233,12 @@ def _axis(values: Sequence[float]) -> tuple[float, float, float]:
     raw = span / 6
     power = 10.0 ** math.floor(math.log10(raw))
     tick = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
-    return math.floor(low / tick - 0.05) * tick, math.ceil(high / tick + 0.05) * tick, tick
+    first, last = math.floor(low / tick - 0.05), math.ceil(high / tick + 0.05)
+    if low >= 0:
+        first = max(first, 0)
+    if high <= 1:
+        last = min(last, round(1 / tick))  # scores end at 1
+    return first * tick, max(last, first + 1) * tick, tick
 
 
 def _decimal(value: float, tick: float) -> str:

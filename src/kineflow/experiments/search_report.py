@@ -9,7 +9,7 @@ from kineflow.evaluation.metrics import LOWER_IS_BETTER
 from kineflow.experiments import plots
 from kineflow.experiments.importance import MIN_TRIALS, importances
 from kineflow.experiments.pages import render, shown_duration, shown_value, write_page
-from kineflow.experiments.space import Choice, Range, Space
+from kineflow.experiments.space import Choice, Interval, Range, Space
 from kineflow.experiments.trials import Trial
 
 NUM_ROWS = 30  # of the table; trials.csv holds all
@@ -136,14 +136,14 @@ def _of_key(source: SearchReport, key: str, tried: Range) -> str:
     """The scores of the finished trials by the value of one key: boxes of few values, else a dot for each trial."""
     title = f"{source.metric} by {key}"
     values = sorted({trial.changes[key] for trial in source.done}, key=lambda value: _place(tried, value))
-    if len(values) > MAX_VALUES or not isinstance(tried, Choice):
+    if len(values) > MAX_VALUES or isinstance(tried, Interval):
         places = [_place(tried, trial.changes[key]) for trial in source.done]
         return plots.dot_cloud(places, [trial.mean for trial in source.done], _ticks(tried), title)
     boxes = [
         plots.Box(shown_value(value), tuple(trial.mean for trial in source.done if trial.changes[key] == value))
         for value in values
     ]
-    return plots.box_plot(boxes, title=title)
+    return plots.box_plot(boxes, title=title, width_px=450)
 
 
 def _of_classes(source: SearchReport) -> list[tuple[str, str]]:

@@ -92,7 +92,7 @@ def use_preset(name: str, out: Path, overrides: Mapping[str, str], *, force: boo
     Raises:
         ParamsError: no such preset, key or value; or `out` exists with changes of the user.
     """
-    values = {key: _parse(key, value) for key, value in overrides.items()}
+    values = {key: parse_value(key, value) for key, value in overrides.items()}
     text = change_values(preset_text(name), values, where=f"preset {name}")
     parse_params(yaml.safe_load(text), where=f"preset {name}")
     write_params(out, text, force=force)
@@ -113,7 +113,8 @@ def write_params(out: Path, text: str, *, force: bool) -> None:
     partial.replace(out)
 
 
-def _parse(key: str, value: str) -> Any:
+def parse_value(key: str, value: str) -> Any:
+    """The value of `--set KEY=VALUE`, read as YAML."""
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as err:

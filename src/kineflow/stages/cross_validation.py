@@ -9,6 +9,7 @@ from typing import Any
 from kineflow.evaluation.metrics import class_table, scores
 from kineflow.evaluation.predictions import Examples, Predictions, read_predictions
 from kineflow.experiments.trials import FoldScores
+from kineflow.models.registry import find_model
 from kineflow.params import Params, StreamName
 from kineflow.stages.changed_params import with_changes
 from kineflow.stages.fold_training import Dataset, load_dataset, stream_jobs
@@ -45,6 +46,7 @@ class CrossValidation:
         """
         where = ", ".join(f"{key}: {value}" for key, value in changes.items())
         changed = with_changes(self.params, changes, where=where)
+        find_model(changed.streams[self.stream].model)  # refused now rather than in its own process
         jobs = stream_jobs(changed, self.dataset, self.stream, SilentReport("search"))
         return [replace(job, test=[]) for job in jobs]
 
