@@ -10,6 +10,8 @@ from kineflow.experiments import plots
 from kineflow.experiments.comparison import Result
 from kineflow.experiments.pages import render, write_page
 
+FEW_GROUPS = 10  # below that many a bootstrap over groups is too sure of itself
+
 
 @dataclass(frozen=True)
 class CompareReport:
@@ -43,6 +45,7 @@ def write_compare_report(path: Path, source: CompareReport) -> None:
 def _context(source: CompareReport) -> dict[str, Any]:
     return {
         "source": source,
+        "few_groups": FEW_GROUPS,
         "metrics": list(source.results[0].scores),
         "score_plot": _scores(source),
         "difference_plot": _differences(source),

@@ -60,9 +60,8 @@ class IntervalRow:
 def box_plot(boxes: Sequence[Box], *, title: str, width_px: float = WIDTH_PX) -> str:
     """Quartiles as a box, median as a bar, the values as dots; whiskers reach the furthest value within 1.5 boxes."""
     known = [tuple(v for v in box.values if math.isfinite(v)) for box in boxes]
-    left, x, parts, bottom = _ruled(
-        [box.name for box in boxes], [v for values in known for v in values], step=30, width_px=width_px
-    )
+    every = [v for values in known for v in values]
+    left, x, parts, bottom = _ruled([box.name for box in boxes], every, step=30, width_px=width_px)
     for i, (box, values) in enumerate(zip(boxes, known, strict=True)):
         y = 8 + 30 * (i + 0.5)
         parts.append(_label(box.name, left, y, bold=box.marked))
@@ -178,7 +177,7 @@ def dot_cloud(
         places: along the number, from 0 to 1.
         values: the scores.
         ticks: (place, label) along the number.
-        labels: shown where the pointer rests on a dot.
+        labels: written beside the dots.
     """
     known = [v for v in values if math.isfinite(v)]
     low, high, step = _axis(known)
@@ -198,11 +197,16 @@ def dot_cloud(
         where = f'x="{left - 7}" y="{number(y(value) + 4)}" text-anchor="end"'
         parts.append(f'<text class="muted" {where}>{_decimal(value, step)}</text>')
     for place, label in ticks:
-        parts.append(f'<text class="muted" x="{x(place)}" y="{bottom + 17}" text-anchor="middle">{text(label)}</text>')
+        anchor = "start" if place < 0.05 else "end" if place > 0.95 else "middle"
+        parts.append(
+            f'<text class="muted" x="{x(place)}" y="{bottom + 17}" text-anchor="{anchor}">{text(label)}</text>'
+        )
     for place, value, label in zip(places, values, labels or [""] * len(values), strict=True):
         if math.isfinite(value):
-            dot = f'<circle class="c-search dot" cx="{x(place)}" cy="{number(y(value))}" r="4.5">'
-            parts.append(f"{dot}<title>{text(label)} {value:.3f}</title></circle>")
+            parts.append(f'<circle class="c-search dot" cx="{x(place)}" cy="{number(y(value))}" r="4.5"/>')
+            anchor, dx = ("end", -9) if place > 0.5 else ("start", 9)
+            where = f'x="{number(float(x(place)) + dx)}" y="{number(y(value) + 4)}" text-anchor="{anchor}"'
+            parts.append(f'<text class="muted halo" {where}>{text(label)}</text>' if label else "")
     return svg(450, bottom + 24, parts, title)
 
 

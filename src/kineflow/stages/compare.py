@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def run_compare(
     check_keys(params, shared, stream=stream, where="--set")
     listed = contenders(params, names, stream, shared)
     validation = cross_validation(params, stream)
-    jobs = {one.name: [validation.jobs({**one.changes, "seed": seed}) for seed in seeds] for one in listed}
+    jobs = {one.name: [_jobs(one, seed, validation) for seed in seeds] for one in listed}
     folders = _train(params, [job for of_seeds in jobs.values() for of_seed in of_seeds for job in of_seed])
     metrics = list(known)
     if (params.task, params.labels) == ("clip", "exclusive") and len(validation.dataset.classes) > NUM_TOP:
@@ -118,6 +118,12 @@ def run_compare(
     )
     _write(folder, source)
     return Outcome(results, source.metric, folder)
+
+
+def _jobs(contender: Contender, seed: int, validation: CrossValidation) -> list[Job]:
+    """Of one seed, named for people."""
+    jobs = validation.jobs({**contender.changes, "seed": seed})
+    return [replace(job, name=f"{contender.name}, seed {seed}, fold {job.fold}") for job in jobs]
 
 
 def _train(params: Params, jobs: Sequence[Job]) -> dict[str, Path]:
