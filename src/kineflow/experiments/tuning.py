@@ -7,11 +7,12 @@ again. Trials run side by side, as many as cores and GPUs allow.
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -101,8 +102,8 @@ def first_draws(strategy: Strategy) -> list[Changes]:
     return draw(strategy.space, num_draws=strategy.num_trials or 1, seed=strategy.seed)
 
 
-def finished(work: Work, changes: Changes, metric: str) -> Trial:
-    """The trial of these values with the folds that are in the store; `done` where none is missing.
+def from_store(work: Work, changes: Changes, metric: str) -> Trial:
+    """The trial of these values with the folds that are in the store: `done` where none is missing, else `running`.
 
     It failed where the values do not go together.
     """
@@ -115,15 +116,23 @@ def finished(work: Work, changes: Changes, metric: str) -> Trial:
     for job in jobs:
         if (key := job.key) in results:
             trial.add(work.score(job, results.path(key)))
-    trial.state = "done" if len(trial.folds) == len(jobs) else "pruned"
+    trial.state = "done" if len(trial.folds) == len(jobs) else "running"
     return trial
 
 
-def search(strategy: Strategy, work: Work, listener: Listener, *, tried: Sequence[Changes] = ()) -> list[Trial]:
+@dataclass(frozen=True)
+class Tried:
+    """Values that an earlier run of the same search tried, and whether it pruned them by the same rule."""
+
+    changes: Changes
+    was_pruned: bool
+
+
+def search(strategy: Strategy, work: Work, listener: Listener, *, tried: Sequence[Tried] = ()) -> list[Trial]:
     """Try values until the strategy's trials are done.
 
     Args:
-        tried: by an earlier run of this search; what of it is in the store counts, and is not tried again.
+        tried: by an earlier run; what of it is in the store counts, and is not tried again.
 
     Returns:
         Every trial, in no particular order.
@@ -132,10 +141,11 @@ def search(strategy: Strategy, work: Work, listener: Listener, *, tried: Sequenc
         KineflowError: a trial ended with what looks like a bug.
         ServiceError: Ray cannot be reached.
     """
-    trials = {trial.key: trial for trial in _known(strategy, work, tried)}
+    pruned = {trial_key(one.changes) for one in tried if one.was_pruned}
+    wanted = [one.changes for one in tried] if strategy.algorithm == "tpe" else first_draws(strategy)
+    trials, left = _known(strategy, work, wanted, pruned)
     for trial in trials.values():
         listener.trial_ended(trial)
-    left = [changes for changes in first_draws(strategy) if trial_key(changes) not in trials]
     num_left = (strategy.num_trials or 0) - len(trials) if strategy.algorithm == "tpe" else len(left)
     if num_left > 0:
         with _environment(), ray_session(), _scratch(work.home / "search" / "tune") as folder:
@@ -143,13 +153,22 @@ def search(strategy: Strategy, work: Work, listener: Listener, *, tried: Sequenc
     return list(trials.values())
 
 
-def _known(strategy: Strategy, work: Work, tried: Sequence[Changes]) -> list[Trial]:
-    """The trials that need no process of their own."""
+def _known(
+    strategy: Strategy, work: Work, wanted: Sequence[Changes], pruned: Collection[str]
+) -> tuple[dict[str, Trial], list[Changes]]:
+    """The trials that have ended already, by their keys, and the values of those that have not."""
     if strategy.algorithm == "pbt":
-        return []
-    wanted = tried if strategy.algorithm == "tpe" else first_draws(strategy)
-    found = [finished(work, changes, strategy.metric) for changes in wanted]
-    return [trial for trial in found if trial.state in ("done", "failed")]
+        return {}, list(wanted)
+    known, left = {}, []
+    for changes in wanted:
+        trial = from_store(work, changes, strategy.metric)
+        if trial.state == "running" and trial.folds and trial.key in pruned:
+            trial.state = "pruned"
+        if trial.state == "running":
+            left.append(changes)
+        else:
+            known[trial.key] = trial
+    return known, left
 
 
 def _tune(
@@ -168,15 +187,13 @@ def _tune(
     on_gpu = work.gpus > 0 and ray.cluster_resources().get("GPU", 0) > 0
     resources = {"CPU": min(work.threads, num_cores()), "GPU": work.gpus if on_gpu else 0}
     trainable = tune.with_parameters(_run_trial, strategy=strategy, work=work)
-    searcher = _tpe(strategy, list(trials.values())) if strategy.algorithm == "tpe" else None
+    searcher = _tpe(strategy, list(trials.values()), left) if strategy.algorithm == "tpe" else None
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
         param_space=None if searcher else {"changes": tune.grid_search(left)},
         tune_config=tune.TuneConfig(
-            mode="max",
-            metric="score",
             search_alg=searcher,
-            scheduler=_scheduler(strategy, work.num_folds),
+            scheduler=_scheduler(strategy, work.num_folds, list(trials.values())),
             num_samples=num_left if searcher else 1,
             max_concurrent_trials=_num_slots(resources) if searcher else None,
             reuse_actors=True,
@@ -200,22 +217,24 @@ def _num_slots(resources: Mapping[str, float]) -> int:
     return max(1, int(min(available.get(name, 0) / wanted for name, wanted in resources.items() if wanted)))
 
 
-def _tpe(strategy: Strategy, known: Sequence[Trial]) -> Any:
-    """Optuna's tree-structured Parzen estimator, told of the trials that are known."""
+def _tpe(strategy: Strategy, known: Sequence[Trial], left: Sequence[Changes]) -> Any:
+    """Optuna's tree-structured Parzen estimator, told of the trials that are known; begins with what is `left`."""
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    scored = [trial for trial in known if np.isfinite(trial.mean)]
     num_random = min(10, max(3, (strategy.num_trials or 0) // 3))
-    return OptunaSearch(
+    searcher = OptunaSearch(
         space={key: distribution(tried) for key, tried in strategy.space.items()},
         metric="score",
         mode="max",
         sampler=optuna.samplers.TPESampler(seed=strategy.seed + len(known), n_startup_trials=num_random),
-        points_to_evaluate=[trial.changes for trial in scored],
-        evaluated_rewards=[_score_for_tune(trial.values, strategy.metric) for trial in scored],
+        points_to_evaluate=list(left),
     )
+    for trial in known:
+        if np.isfinite(trial.mean):
+            searcher.add_evaluated_point(trial.changes, _score_for_tune(trial.values, strategy.metric))
+    return searcher
 
 
 def distribution(tried: Range) -> Any:
@@ -229,25 +248,32 @@ def distribution(tried: Range) -> Any:
     return distributions.IntDistribution(tried.low, tried.last, step=tried.step)
 
 
-def _scheduler(strategy: Strategy, num_folds: int) -> Any:
+def _scheduler(strategy: Strategy, num_folds: int, known: Sequence[Trial]) -> Any:
+    """What ends or replaces trials; told of those that are known, so that a search that goes on is as strict."""
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
 
+    judged: dict[str, Any] = {"time_attr": "training_iteration", "metric": "score", "mode": "max"}
     if strategy.algorithm == "pbt":
         rng = np.random.default_rng(strategy.seed)
         return PopulationBasedTraining(
-            time_attr="training_iteration",
             perturbation_interval=num_folds,
             custom_explore_fn=lambda config: {"changes": perturbed(strategy.space, config["changes"], rng)},
             synch=True,
+            **judged,
         )
-    if strategy.halving is None or strategy.halving.after_folds >= num_folds:
+    halving = strategy.halving
+    if halving is None or halving.after_folds >= num_folds:
         return FIFOScheduler()
-    return ASHAScheduler(
-        time_attr="training_iteration",
-        max_t=num_folds,
-        grace_period=strategy.halving.after_folds,
-        reduction_factor=1 / strategy.halving.keep,
+    scheduler = ASHAScheduler(
+        max_t=num_folds, grace_period=halving.after_folds, reduction_factor=1 / halving.keep, **judged
     )
+    for trial in known:
+        stand_in = SimpleNamespace(trial_id=trial.key)
+        scheduler.on_trial_add(None, stand_in)
+        for num_done in range(1, len(trial.folds) + 1):
+            score = _score_for_tune(trial.values[:num_done], strategy.metric)
+            scheduler.on_trial_result(None, stand_in, {"training_iteration": num_done, "score": score})
+    return scheduler
 
 
 def _teller(strategy: Strategy, work: Work, listener: Listener, trials: dict[str, Trial]) -> Any:

@@ -11,15 +11,16 @@ from kineflow.stages.compare import Outcome
 
 def print_comparison(outcome: Outcome) -> None:
     """Print one line for each contender: score, difference from the first, cost; every metric is in the files."""
-    table = Table("", box=None, header_style="bold", title=f"{outcome.metric}, 95% intervals", title_justify="left")
+    table = Table(box=None, header_style="bold")
+    table.add_column(outcome.metric, no_wrap=True)
     for name in ("score", "difference", "params", "MACs", "ms a clip", "a fold"):
         table.add_column(name, justify="right", no_wrap=True)
     for result in outcome.results:
         cost = result.cost
         table.add_row(
             result.contender.name,
-            _shown(result.scores[outcome.metric].interval),
-            _shown(result.differences[outcome.metric], sign="+") if result.differences else "-",
+            shown_score(result.scores[outcome.metric].value),
+            _shown(result.differences[outcome.metric]) if result.differences else "-",
             f"{cost.num_params / 1e6:.2f} M",
             f"{cost.macs / 1e9:.2g} G",
             f"{cost.ms_per_clip:.3g}",
@@ -30,5 +31,5 @@ def print_comparison(outcome: Outcome) -> None:
     console.print(f"{outcome.folder / 'compare.html'}: the report", soft_wrap=True, highlight=False)
 
 
-def _shown(found: Interval, sign: str = "") -> str:
-    return f"{found.value:{sign}.3f} [{shown_score(found.low, 2)}, {shown_score(found.high, 2)}]"
+def _shown(found: Interval) -> str:
+    return f"{found.value:+.3f} [{shown_score(found.low, 2)}, {shown_score(found.high, 2)}]"

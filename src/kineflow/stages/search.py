@@ -11,9 +11,9 @@ from kineflow.evaluation.metrics import metric_names
 from kineflow.experiments.live import LiveTable
 from kineflow.experiments.recorder import Recorder
 from kineflow.experiments.search_report import SearchReport, write_search_report
-from kineflow.experiments.space import Changes, make_space
+from kineflow.experiments.space import make_space, trial_key
 from kineflow.experiments.trials import Trial, ranked, trials_table
-from kineflow.experiments.tuning import Halving, Listener, Strategy, Work, first_draws, search
+from kineflow.experiments.tuning import Halving, Listener, Strategy, Tried, Work, first_draws, search
 from kineflow.params import Params, SearchParams, as_json, parse_params
 from kineflow.stages.changed_params import check_keys, with_changes, write_patch
 from kineflow.stages.cross_validation import CrossValidation, cross_validation
@@ -61,7 +61,7 @@ def run_search(params: Params, *, name: str, out: Path | None = None) -> Outcome
     validation = cross_validation(params, spec.stream)
     work = _work(params, validation)
     key = digest(data=params.data.name, stream=spec.stream, algorithm=spec.algorithm, space=spec.space)
-    memory = _Memory(home() / "search" / f"{key[:16]}.jsonl")
+    memory = _Memory(home() / "search" / f"{key[:16]}.jsonl", as_json(spec)["prune"])
     num_trials = len(first_draws(strategy)) or spec.num_trials or 0
     num_trials *= spec.num_generations or 1
     folder = out or REPORTS / name
@@ -145,19 +145,38 @@ class _Listeners(Listener):
 
 
 class _Memory(Listener):
-    """The values that this search has tried, on disk: what a sampler that learns has to be told when it goes on."""
+    """What this search has tried and pruned, on disk: the values that a sampler which learns has to be told.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        prune: the rule, as params have it; what another rule pruned is open again.
+    """
+
+    def __init__(self, path: Path, prune: Any) -> None:
+        self._path, self._prune = path, prune
         lines = path.read_text().splitlines() if path.is_file() else []
-        self.tried: list[Changes] = [json.loads(line) for line in lines if line.endswith("}")]
+        self._rows = [json.loads(line) for line in lines if line.endswith("}")]  # a killed run may leave half a line
+
+    @property
+    def tried(self) -> list[Tried]:
+        """In the order in which they were tried first."""
+        changes = {trial_key(row["changes"]): row["changes"] for row in self._rows}
+        pruned = {trial_key(row["changes"]) for row in self._rows if self._prune and row["pruned_by"] == self._prune}
+        return [Tried(values, key in pruned) for key, values in changes.items()]
 
     def fold_done(self, trial: Trial) -> None:
-        if trial.changes not in self.tried:
-            self.tried.append(dict(trial.changes))
+        if len(trial.folds) == 1:
+            self._add({"changes": trial.changes, "pruned_by": None})
+
+    def trial_ended(self, trial: Trial) -> None:
+        if trial.state == "pruned":
+            self._add({"changes": trial.changes, "pruned_by": self._prune})
+
+    def _add(self, row: dict[str, Any]) -> None:
+        if row not in self._rows:
+            self._rows.append(row)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a") as file:
-                file.write(json.dumps(trial.changes) + "\n")
+                file.write(json.dumps(row) + "\n")
 
 
 def _write(
