@@ -32,7 +32,7 @@ NUM_ROWS = 10  # of the artifact's table
 ERROR = "kineflow: error: "
 
 
-@task(name="search", persist_result=False, cache_policy=NO_CACHE)  # type: ignore[untyped-decorator]
+@task(name="search", task_run_name="search", persist_result=False, cache_policy=NO_CACHE)  # type: ignore[untyped-decorator]
 def run_search(space: str | None = None, apply: bool = False, claim: Claim | None = None) -> Any:
     """Run `kineflow search`; the folder of its report."""
     program = str(Path(sys.executable).with_name("kineflow"))
