@@ -72,7 +72,7 @@ def tune(space: str | None = None, apply: bool = False, wait: bool = True) -> An
 
 def _publish(folder: Path) -> None:
     """The best trials and the report as artifacts of the flow run."""
-    found = json.loads((folder / "search.json").read_text())
+    found = json.loads((folder / "trials.json").read_text())
     metric, keys = found["metric"], list(found["best"]["changes"])
     lines = [f"| trial | {metric} | {' | '.join(keys)} |", "|---" * (2 + len(keys)) + "|"]
     for row in found["trials"][:NUM_ROWS]:

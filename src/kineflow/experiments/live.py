@@ -61,7 +61,10 @@ class LiveTable(Listener):
         if self._live is None:
             why = f" ({trial.reason})" if trial.reason else ""
             values = ", ".join(f"{key} {value}" for key, value in trial.changes.items())
-            print(f"search: trial {trial.key} {trial.state}{why}: {self._metric} {trial.mean:.3f} with {values}")
+            print(
+                f"search: trial {trial.key} {trial.state}{why}: {self._metric} {trial.mean:.3f} with {values}",
+                flush=True,
+            )
 
     def left(self) -> str:
         """How many trials ended, and the time that is left if none of the others is pruned."""

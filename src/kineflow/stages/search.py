@@ -28,7 +28,7 @@ class Outcome:
 
     Args:
         trials: the best first.
-        folder: of trials.csv, search.json, best.yaml and report.html.
+        folder: of trials.csv, trials.json, best.yaml and report.html.
         note: what the user should know, such as that MLflow went away.
     """
 
@@ -190,7 +190,7 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     best = trials[0]
     table = trials_table(trials)
-    csv, values, patch, report = (folder / f for f in ("trials.csv", "search.json", "best.yaml", "report.html"))
+    csv, values, patch, report = (folder / f for f in ("trials.csv", "trials.json", "best.yaml", "report.html"))
     table.to_csv(csv, index=False, float_format="%.6g")
     summary = {
         "name": name,
