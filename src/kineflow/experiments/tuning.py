@@ -285,6 +285,9 @@ def _teller(strategy: Strategy, work: Work, listener: Listener, trials: dict[str
         return trials.setdefault(found.key, found)
 
     class Teller(tune.Callback):  # type: ignore[misc]
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (tune.Callback, ())  # Tune keeps a copy to restore from, which we never do
+
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
             found = trial_of(result["config"])
             if "error" in result:

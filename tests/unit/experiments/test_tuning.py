@@ -1,13 +1,16 @@
 """When trials are pruned, also by a search that goes on; trials themselves are tested on a real workspace."""
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import cloudpickle
+from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from kineflow.experiments.space import make_space
-from kineflow.experiments.tuning import Halving, Strategy, _scheduler, first_draws
+from kineflow.experiments.tuning import Halving, Listener, Strategy, _scheduler, _teller, first_draws
 from tests.unit.experiments.samples import trial
 
 SPACE = make_space({"lr": {"uniform": [0.0, 1.0]}})
@@ -46,3 +49,12 @@ def test_nothing_is_pruned_after_the_last_fold() -> None:
 @pytest.mark.parametrize(("algorithm", "number"), [("random", 8), ("pbt", 8), ("tpe", 0)])
 def test_what_is_tried_whatever_comes_out(algorithm: str, number: int) -> None:
     assert len(first_draws(strategy(algorithm))) == number
+
+
+def test_a_listener_that_holds_a_terminal_need_not_be_pickled() -> None:
+    class Holding(Listener):
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+    teller = _teller(strategy(), None, Holding(), {})  # type: ignore[arg-type]
+    assert isinstance(cloudpickle.loads(cloudpickle.dumps(teller)), Callback)
