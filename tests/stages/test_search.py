@@ -194,6 +194,17 @@ def test_tpe_prunes_goes_on_with_more_trials_and_keeps_what_it_pruned(root: Path
     assert {key: when for key, when in trained().items() if key in before} == before
 
 
+@pytest.mark.soak
+def test_pbt_replaces_its_worst_values_and_every_score_is_of_a_whole_cross_validation(root: Path) -> None:
+    space = {"streams.rgb.lr": {"loguniform": [0.0005, 0.01]}, "streams.rgb.num_frames": {"choice": [4, 8]}}
+    changes: dict[str, Any] = {"algorithm": "pbt", "num_trials": 4, "num_generations": 3, "space": space}
+    before = trained()
+    run_command("kineflow", "search", "--space", write_space(root, **changes), cwd=root)
+    table = trials()
+    assert 4 <= len(table) <= 6 and set(table["state"]) == {"done"} and set(table["num_folds"]) == {2}
+    assert len(trained()) == len(before) + 2 * len(table)  # what goes on unchanged is not trained again
+
+
 def test_a_failed_trial_is_told_and_the_others_go_on(root: Path) -> None:
     models = {"grid": ["r3d_mini.avg", "r3d_mini.bert"]}
     space = {"streams.rgb.model": models, "streams.rgb.options.num_heads": {"grid": [4]}}  # which avg has not

@@ -5,6 +5,7 @@ the stage `train` or from a search that was killed, is scored and not trained; s
 again. Trials run side by side, as many as cores and GPUs allow.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from kineflow.parallel import num_cores, ray_session
 from kineflow.training.job import Job, result_store, run_job
 
 Algorithm = Literal["grid", "random", "tpe", "pbt"]
+REPLACED = 0.25  # of the trials, in each generation of pbt
 FAILED = -1e9  # what Tune is told of a trial without a score; Tune always maximises
 TUNE_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -100,6 +102,13 @@ def first_draws(strategy: Strategy) -> list[Changes]:
     if strategy.algorithm == "tpe":
         return []
     return draw(strategy.space, num_draws=strategy.num_trials or 1, seed=strategy.seed)
+
+
+def max_num_trials(strategy: Strategy) -> int:
+    """How many trials there will be, for pbt at most: each later generation replaces its worst quarter."""
+    num_trials = len(first_draws(strategy)) or strategy.num_trials or 0
+    num_replaced = min(math.ceil(num_trials * REPLACED), num_trials // 2)
+    return num_trials + num_replaced * ((strategy.num_generations or 1) - 1)
 
 
 def from_store(work: Work, changes: Changes, metric: str) -> Trial:
@@ -258,6 +267,7 @@ def _scheduler(strategy: Strategy, num_folds: int, known: Sequence[Trial]) -> An
         return PopulationBasedTraining(
             perturbation_interval=num_folds,
             custom_explore_fn=lambda config: {"changes": perturbed(strategy.space, config["changes"], rng)},
+            quantile_fraction=REPLACED,
             synch=True,
             **judged,
         )

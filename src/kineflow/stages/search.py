@@ -13,7 +13,7 @@ from kineflow.experiments.recorder import Recorder
 from kineflow.experiments.search_report import SearchReport, write_search_report
 from kineflow.experiments.space import make_space, trial_key
 from kineflow.experiments.trials import Trial, ranked, trials_table
-from kineflow.experiments.tuning import Halving, Listener, Strategy, Tried, Work, first_draws, search
+from kineflow.experiments.tuning import Halving, Listener, Strategy, Tried, Work, max_num_trials, search
 from kineflow.params import Params, SearchParams, as_json, parse_params
 from kineflow.stages.changed_params import check_keys, with_changes, write_patch
 from kineflow.stages.cross_validation import CrossValidation, cross_validation
@@ -62,14 +62,12 @@ def run_search(params: Params, *, name: str, out: Path | None = None) -> Outcome
     work = _work(params, validation)
     key = digest(data=params.data.name, stream=spec.stream, algorithm=spec.algorithm, space=spec.space)
     memory = _Memory(home() / "search" / f"{key[:16]}.jsonl", as_json(spec)["prune"])
-    num_trials = len(first_draws(strategy)) or spec.num_trials or 0
-    num_trials *= spec.num_generations or 1
     folder = out or REPORTS / name
     experiment = f"{params.register_.model_name}-search"
     shown = {"space": json.dumps(spec.space), "stream": spec.stream, "algorithm": spec.algorithm}
     with (
         Recorder.recording(experiment, digest(search=key, params=as_json(params)), name, shown) as recorder,
-        LiveTable(metric=strategy.metric, num_trials=num_trials, num_folds=work.num_folds) as table,
+        LiveTable(metric=strategy.metric, num_trials=max_num_trials(strategy), num_folds=work.num_folds) as table,
     ):
         listener = _Listeners([memory, table, recorder])
         trials = tuple(ranked(search(strategy, work, listener, tried=memory.tried)))

@@ -1,6 +1,7 @@
 """When trials are pruned, also by a search that goes on; trials themselves are tested on a real workspace."""
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from kineflow.experiments.space import make_space
-from kineflow.experiments.tuning import Halving, Listener, Strategy, _scheduler, _teller, first_draws
+from kineflow.experiments.tuning import Halving, Listener, Strategy, _scheduler, _teller, first_draws, max_num_trials
 from tests.unit.experiments.samples import trial
 
 SPACE = make_space({"lr": {"uniform": [0.0, 1.0]}})
@@ -58,3 +59,10 @@ def test_a_listener_that_holds_a_terminal_need_not_be_pickled() -> None:
 
     teller = _teller(strategy(), None, Holding(), {})  # type: ignore[arg-type]
     assert isinstance(cloudpickle.loads(cloudpickle.dumps(teller)), Callback)
+
+
+def test_how_many_trials_there_will_be() -> None:
+    assert max_num_trials(strategy()) == 8 and max_num_trials(strategy("tpe")) == 8
+    assert max_num_trials(replace(strategy("pbt"), num_generations=3)) == 8 + 2 * 2  # a quarter, twice
+    grid = make_space({"a": {"grid": [1, 2, 3]}, "lr": {"uniform": [0.0, 1.0]}})
+    assert max_num_trials(replace(strategy(), space=grid)) == 24
