@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from kineflow.evaluation import metrics
 from kineflow.params import load_params
@@ -108,8 +109,6 @@ def test_a_search_scores_its_trials_and_is_not_trained_twice(root: Path) -> None
 
 def search_runs(root: Path, table: pd.DataFrame) -> None:
     """MLflow has one search with its trials, and in each its folds, with the scores of the table."""
-    from mlflow import MlflowClient
-
     client = MlflowClient(f"sqlite:///{root / '.kineflow/mlflow/mlflow.db'}")
     (experiment,) = [e for e in client.search_experiments() if e.name.endswith("-search")]
     runs = client.search_runs([experiment.experiment_id])
@@ -191,6 +190,14 @@ def test_tpe_prunes_goes_on_with_more_trials_and_keeps_what_it_pruned(root: Path
     more = trials()
     assert len(more) == 5 and set(first.index) < set(more.index)
     pd.testing.assert_series_equal(more["num_folds"][first.index], first["num_folds"])
+    client = MlflowClient(f"sqlite:///{root / '.kineflow/mlflow/mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name.endswith("-search")]
+    runs = client.search_runs([experiment.experiment_id])
+    (search,) = [run for run in runs if PARENT_TAG not in run.data.tags]  # one, with more trials below it
+    below = {r.info.run_name: r for r in runs if r.data.tags.get(PARENT_TAG) == search.info.run_id}
+    ends = {"done": "FINISHED", "pruned": "KILLED"}
+    assert {name: run.info.status for name, run in below.items()} == more["state"].map(ends).to_dict()
+    assert all(len(client.get_metric_history(run.info.run_id, METRIC)) == 1 for run in below.values())
     assert {key: when for key, when in trained().items() if key in before} == before
 
 

@@ -69,8 +69,8 @@ class Recorder(Listener):
 
     def _write(self, trial: Trial) -> None:
         key = digest(search=self._key, trial=trial.key)
-        run_id, has_ended = self._runs.begin(key, trial.key, trial.changes, parent=self._run_id)
-        if has_ended:
+        run_id, status = self._runs.begin(key, trial.key, trial.changes, parent=self._run_id)
+        if status == ENDS[trial.state]:
             return
         for fold in trial.folds:
             self._write_fold(fold, digest(trial=key, fold=fold.fold), run_id)
@@ -80,8 +80,8 @@ class Recorder(Listener):
 
     def _write_fold(self, fold: FoldScores, key: str, parent: str) -> None:
         params = {"fold": fold.fold, "job_key": fold.job_key}
-        run_id, has_ended = self._runs.begin(key, f"fold {fold.fold}", params, parent=parent)
-        if not has_ended:
+        run_id, status = self._runs.begin(key, f"fold {fold.fold}", params, parent=parent)
+        if status != "FINISHED":
             metrics = {**fold.scores, "train_sec": fold.seconds, "best_epoch": float(fold.best_epoch)}
             self._runs.log(run_id, metrics, curves=fold.curves)
             self._runs.end(run_id)

@@ -32,8 +32,8 @@ class NestedRuns:
         with tracking.service_errors():
             self._experiment_id = tracking.experiment_id(self._client, experiment)
 
-    def begin(self, key: str, name: str, params: Mapping[str, Any], *, parent: str | None = None) -> tuple[str, bool]:
-        """The id of the run of `key`, made if it is not there, and whether it has ended already.
+    def begin(self, key: str, name: str, params: Mapping[str, Any], *, parent: str | None = None) -> tuple[str, str]:
+        """The id of the run of `key`, made if it is not there, and its status: RUNNING, or how it ended.
 
         Args:
             name: for people.
@@ -44,12 +44,12 @@ class NestedRuns:
         with tracking.service_errors():
             found = self._client.search_runs([self._experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
             if found:
-                return str(found[0].info.run_id), found[0].info.status == "FINISHED"
+                return str(found[0].info.run_id), str(found[0].info.status)
             tags = {KEY_TAG: key} | ({PARENT_TAG: parent} if parent else {})
             run_id = str(self._client.create_run(self._experiment_id, run_name=name, tags=tags).info.run_id)
             values = [Param(name, str(value)[:MAX_PARAM_CHARS]) for name, value in params.items()]
             self._client.log_batch(run_id, params=values)
-        return run_id, False
+        return run_id, "RUNNING"
 
     def resume(self, run_id: str) -> None:
         """Open a run that was ended or killed."""
