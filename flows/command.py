@@ -37,6 +37,18 @@ def error_of(state: State[Any]) -> KineflowError | None:
     return KineflowError(state.message or f"the run ended as {state.name}")
 
 
+def value_of(state: State[Any]) -> Any:
+    """What a run returned.
+
+    Raises:
+        KineflowError: that it ended with.
+    """
+    error = error_of(state)
+    if error is not None:
+        raise error
+    return state.result()
+
+
 def run_as_command(name: str, run: Callable[[], State[Any]]) -> int:
     """Call `run` with a Prefect API at hand and turn its end into an exit code.
 

@@ -28,6 +28,14 @@ class Graph:
                 found.add(stage)
         return frozenset(found)
 
+    def with_ancestors(self, stages: frozenset[str]) -> frozenset[str]:
+        """`stages` and everything that they depend on."""
+        found = set(stages)
+        for stage in reversed(self.order):
+            if stage in found:
+                found |= self.depends_on[stage]
+        return frozenset(found)
+
 
 def read_graph(root: Path) -> Graph:
     """Read dvc.yaml of the workspace `root`.

@@ -20,7 +20,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.states import State
 
-from flows.command import error_of, failed, run_as_command
+from flows.command import failed, run_as_command, value_of
 from flows.dvc_graph import Graph, changed_stages, read_graph
 from flows.dvc_stage import StageRun, run_dvc_stage
 from flows.history import write_end_of_killed
@@ -96,7 +96,7 @@ def retrain(push_results: bool = True, pull_results: bool = False, wait: bool = 
                 pull_from_s3(say=log.info, claim=claim)
             result = _build(claim, pull=pull_results)
             if push_results:
-                _value(push(claim, return_state=True))
+                value_of(push(claim, return_state=True))
     except KineflowError as err:
         return failed(err)
     return result
@@ -105,7 +105,7 @@ def retrain(push_results: bool = True, pull_results: bool = False, wait: bool = 
 def _build(claim: Claim, *, pull: bool) -> Result:
     root = Path()
     graph = read_graph(root)
-    runs = _run_stages(graph, claim, pull=pull)
+    runs = run_stages(graph, claim, pull=pull)
     if any(run.did != "unchanged" for run in runs if run.stage not in graph.always):
         _refuse_leftovers(graph, changed_stages(root))
     if "register" in graph.order:
@@ -116,15 +116,19 @@ def _build(claim: Claim, *, pull: bool) -> Result:
     return result
 
 
-def _run_stages(graph: Graph, claim: Claim, *, pull: bool) -> list[StageRun]:
-    """Every stage once, in order. The stages that always run go first; then DVC is asked once what else has to."""
+def run_stages(graph: Graph, claim: Claim, *, pull: bool, wanted: frozenset[str] | None = None) -> list[StageRun]:
+    """Every stage once, in order. The stages that always run go first; then DVC is asked once what else has to.
+
+    Args:
+        wanted: only these, which must hold what each of them depends on; None for all.
+    """
     runs: list[StageRun] = []
     needed: frozenset[str] | None = None
-    for stage in graph.order:
+    for stage in graph.order if wanted is None else [stage for stage in graph.order if stage in wanted]:
         if needed is None and stage not in graph.always:
             needed = graph.with_descendants(frozenset(changed_stages(Path())) - graph.always)
         has_to = stage in graph.always or (needed is not None and stage in needed)
-        runs.append(_value(run_stage(stage, claim, pull=pull, needed=has_to, return_state=True)))
+        runs.append(value_of(run_stage(stage, claim, pull=pull, needed=has_to, return_state=True)))
     return runs
 
 
@@ -147,7 +151,7 @@ def _fill_lost_registry(claim: Claim) -> list[StageRun]:
     get_run_logger().warning(
         "the registry no longer holds %s version %s; registering again", values["name"], values["version"]
     )
-    return [_value(run_stage("register", claim, force=True, return_state=True))]
+    return [value_of(run_stage("register", claim, force=True, return_state=True))]
 
 
 def _tag(claim: Claim) -> None:
@@ -165,7 +169,7 @@ def _promote(runs: tuple[StageRun, ...]) -> Result:
     registration = read_registration(paths.REGISTRATION) if paths.REGISTRATION.is_file() else {}
     if not registration:
         return Result({}, "nothing is registered in this graph", None, runs)
-    outcome = _value(promote(return_state=True))
+    outcome = value_of(promote(return_state=True))
     return Result(registration, outcome.decision.reason, outcome.champion, runs)
 
 
@@ -175,13 +179,6 @@ def _publish(result: Result) -> None:
         create_markdown_artifact(markdown_table(json.loads(paths.METRICS.read_text())), key="metrics")
     if paths.REPORT_HTML.is_file():
         create_link_artifact(paths.REPORT_HTML.resolve().as_uri(), key="report", link_text="report.html")
-
-
-def _value(state: State[Any]) -> Any:
-    error = error_of(state)
-    if error is not None:
-        raise error
-    return state.result()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

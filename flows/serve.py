@@ -52,7 +52,6 @@ def read_deployments(path: Path) -> list[dict[str, Any]]:
 
 def _serve(deployments: list[dict[str, Any]]) -> None:
     from prefect import flow, serve  # after PREFECT_API_URL is known: Prefect reads it once
-    from prefect.schedules import Cron
 
     served = []
     for values in deployments:
@@ -64,13 +63,23 @@ def _serve(deployments: list[dict[str, Any]]) -> None:
                 parameters=values.get("parameters", {}),
                 tags=values.get("tags", []),
                 concurrency_limit=values.get("concurrency_limit"),
-                schedules=[Cron(s["cron"], timezone=s.get("timezone")) for s in values.get("schedules", [])],
+                schedules=[_cron(schedule) for schedule in values.get("schedules", [])],
             )
         )
-        when = ", ".join(schedule["cron"] for schedule in values.get("schedules", [])) or "on demand"
+        when = ", ".join(_shown(schedule) for schedule in values.get("schedules", [])) or "on demand"
         print(f"{values['entrypoint'].rpartition(':')[2]}/{values['name']}: {when}")
     print(f"serving at {(os.environ['PREFECT_API_URL']).removesuffix('/api')}; Ctrl-C ends it", flush=True)
     serve(*served, pause_on_shutdown=False, limit=1)
+
+
+def _cron(schedule: dict[str, Any]) -> Any:
+    from prefect.schedules import Cron
+
+    return Cron(schedule["cron"], timezone=schedule.get("timezone"), active=schedule.get("active", True))
+
+
+def _shown(schedule: dict[str, Any]) -> str:
+    return f"{schedule['cron']}{'' if schedule.get('active', True) else ' (off)'}"
 
 
 if __name__ == "__main__":

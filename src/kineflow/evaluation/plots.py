@@ -6,7 +6,6 @@ Colours are CSS classes of the report (`c-rgb`, `c-flow` ..., `ink`, `muted`, `r
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,9 @@ from numpy.typing import NDArray
 
 from kineflow.data.probabilities import Floats
 from kineflow.evaluation.metrics import Ints
+from kineflow.evaluation.svg import number as _n
+from kineflow.evaluation.svg import svg as _svg
+from kineflow.evaluation.svg import text as _t
 
 MAX_COLUMNS = 900  # of an ethogram: more than the picture can show
 CHARACTER_PX = 6.6  # mean width of a letter at the plots' size
@@ -211,16 +213,3 @@ def _runs(mask_C: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Stretches of True as (start, stop), stop exclusive."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask_C, [False]]).astype(np.int8)))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
-def _svg(width: float, height: float, parts: Sequence[str], title: str) -> str:
-    size = f'viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" height="{_n(height)}"'
-    return f'<svg class="plot" {size} role="img" aria-label="{_t(title)}">{"".join(parts)}</svg>'
-
-
-def _n(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
-
-
-def _t(text: str) -> str:
-    return escape(text, quote=True)

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +92,7 @@ def register_bundle(
 
     content = bundle_digest(bundle_dir)
     client = tracking.client()
-    with FileLock(home() / "register.lock"), _service_errors():
+    with FileLock(home() / "register.lock"), tracking.service_errors():
         _ensure_model(client, model_name)
         evidence = digest(metrics=metrics)
         known = find_version(client, model_name, content, evidence)
@@ -132,7 +131,7 @@ def contains(registration: Registration) -> bool:
         raise tracking.unreachable(err) from err
     if found.tags.get(DIGEST_TAG) != registration.digest:
         return False
-    with _service_errors():
+    with tracking.service_errors():
         return _is_whole(client, found)
 
 
@@ -161,7 +160,7 @@ def load_bundle_path(name: str, alias_or_version: str) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as partial:
-        with _service_errors():
+        with tracking.service_errors():
             client.download_artifacts(found.run_id, BUNDLE, partial)
         if bundle_digest(Path(partial) / BUNDLE) != wanted:
             raise DataError(
@@ -193,7 +192,7 @@ def find_version(client: "MlflowClient", name: str, content: str, evidence: str)
 
 def read_document(client: "MlflowClient", run_id: str, name: str) -> Any:
     """A JSON document that was registered with a version, for example metrics.json."""
-    with tempfile.TemporaryDirectory() as folder, _service_errors():
+    with tempfile.TemporaryDirectory() as folder, tracking.service_errors():
         return json.loads(Path(client.download_artifacts(run_id, name, folder)).read_text())
 
 
@@ -290,14 +289,3 @@ def _is_absent(err: Exception) -> bool:
     code = getattr(err, "error_code", "")
     absent_alias = code == "INVALID_PARAMETER_VALUE" and "alias" in str(err)
     return code == "RESOURCE_DOES_NOT_EXIST" or absent_alias
-
-
-@contextmanager
-def _service_errors() -> Iterator[None]:
-    """Turn what MLflow raises into one sentence."""
-    try:
-        yield
-    except Exception as err:
-        if type(err).__module__.startswith(("mlflow", "requests", "sqlalchemy", "urllib3", "botocore")):
-            raise tracking.unreachable(err) from err
-        raise

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -86,3 +88,14 @@ def unreachable(err: Exception) -> ServiceError:
     first = re.sub(r"://[^/@\s]*@", "://", first)  # MLflow repeats the URI, credentials and all
     uri = without_credentials(tracking_uri())
     return ServiceError(f"the registry at {uri} is out of reach ({first}); start it or correct MLFLOW_TRACKING_URI")
+
+
+@contextmanager
+def service_errors() -> Iterator[None]:
+    """Turn what MLflow raises into that sentence."""
+    try:
+        yield
+    except Exception as err:
+        if type(err).__module__.startswith(("mlflow", "requests", "sqlalchemy", "urllib3", "botocore")):
+            raise unreachable(err) from err
+        raise

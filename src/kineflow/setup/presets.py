@@ -12,6 +12,8 @@ from kineflow.params import parse_params
 from kineflow.setup.out_path import require_place
 from kineflow.setup.yaml_text import change_values
 
+SPACES = "search"  # in the folder of the presets
+
 
 def preset_folder() -> Path:
     """The folder of the shipped presets: that of the workspace, else that of the repository of this package.
@@ -44,6 +46,38 @@ def preset_text(name: str) -> str:
     return (preset_folder() / f"{name}.yaml").read_text()
 
 
+def space_values(name: str) -> dict[str, Any]:
+    """The section `search` of a shipped space (`params/search/`), or of a YAML file.
+
+    Raises:
+        ParamsError: there is no such space, or it is something else.
+    """
+    folder = preset_folder() / SPACES
+    path = folder / f"{name}.yaml" if (folder / f"{name}.yaml").is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in folder.glob("*.yaml")))
+        raise ParamsError(f"there is no space {name!r}; known: {known}, or name a YAML file")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        raise ParamsError(f"{path} cannot be read as YAML: {' '.join(str(err).split())}") from err
+    if not isinstance(values, dict) or not isinstance(values.get("search"), dict):
+        raise ParamsError(f"{path}: a space is a YAML file with a section search, as in params.yaml")
+    found: dict[str, Any] = values["search"]
+    return found
+
+
+def write_changes(path: Path, changes: Mapping[str, Any]) -> None:
+    """Give keys of the params file `path` other values, comments kept.
+
+    Raises:
+        ParamsError: a key is not in the file, or a value is impossible.
+    """
+    text = change_values(path.read_text(), changes, where=str(path))
+    parse_params(yaml.safe_load(text), where=str(path))
+    write_params(path, text, force=True)
+
+
 def use_preset(name: str, out: Path, overrides: Mapping[str, str], *, force: bool = False) -> Path:
     """Write the preset `name` to `out`, comments kept.
 
@@ -60,7 +94,7 @@ def use_preset(name: str, out: Path, overrides: Mapping[str, str], *, force: boo
         ParamsError: no such preset, key or value; or `out` exists with changes of the user.
     """
     require_place(out)
-    values = {key: _parse(key, value) for key, value in overrides.items()}
+    values = {key: parse_value(key, value) for key, value in overrides.items()}
     text = change_values(preset_text(name), values, where=f"preset {name}")
     parse_params(yaml.safe_load(text), where=f"preset {name}")
     write_params(out, text, force=force)
@@ -81,7 +115,8 @@ def write_params(out: Path, text: str, *, force: bool) -> None:
     partial.replace(out)
 
 
-def _parse(key: str, value: str) -> Any:
+def parse_value(key: str, value: str) -> Any:
+    """The value of `--set KEY=VALUE`, read as YAML."""
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as err:

@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 
 from kineflow import tables
-from kineflow.data.frame_labels import behaviours, extracted_labels
-from kineflow.data.probabilities import Floats
 from kineflow.errors import DataError
 from kineflow.evaluation import baselines
 from kineflow.evaluation.metrics import confusion_matrix
@@ -21,8 +19,8 @@ from kineflow.evaluation.summary import Evaluation, baseline_warnings, summary_r
 from kineflow.evaluation.test_looks import log_test_look
 from kineflow.params import Params
 from kineflow.stages import paths
-from kineflow.stages.learned_labels import read_learned_labels
 from kineflow.stages.prediction_gate import read_checked_predictions
+from kineflow.stages.scored_rows import labels_of_videos
 from kineflow.stages.stage import StageReport
 from kineflow.store import ResultStore, home, is_npy
 from kineflow.validation.verdict import read_verdict
@@ -55,7 +53,7 @@ def run(params: Params, report: StageReport) -> None:
     names = [*params.streams.enabled, *(["student"] if params.distill.enabled else [])]
     summaries = {name: _model_summary(name) for name in names}
     classes = _common_classes(summaries)
-    labels_of = _labels_of_videos(params, videos, classes) if params.task == "frame" else _no_labels
+    labels_of = labels_of_videos(params, videos, classes)
     evaluation = _evaluate(params, report, videos, clips, folds, names, classes, labels_of)
     metrics = evaluation.metrics()
     curves = _curves(names)
@@ -155,25 +153,6 @@ def _baseline(
     )
     groups_N = clips.set_index("clip_id")["group"].reindex(rows.rows["clip_id"]).to_numpy(dtype=object)
     return baselines.hof_grid(rows, splits, features_of, groups_N)
-
-
-def _labels_of_videos(params: Params, videos: pd.DataFrame, classes: tuple[str, ...]) -> LabelsOfVideo:
-    table = read_learned_labels(params, videos)
-    found = behaviours(table)
-    if tuple(found) != classes:
-        raise DataError(f"{paths.FRAME_LABELS}: has the behaviours {', '.join(found)}, the models {', '.join(classes)}")
-    by_video = dict(tuple(table.groupby("video_id", sort=False)))
-
-    def labels_of(video_id: str) -> Floats:
-        with FrameReader(paths.FRAMES / f"{video_id}.zip") as reader:
-            rows = by_video.get(video_id, table.iloc[:0])
-            return extracted_labels(rows, reader.source_frames).astype(np.float64)
-
-    return labels_of
-
-
-def _no_labels(video_id: str) -> Floats:
-    raise AssertionError(f"{video_id}: task clip has no frame labels")
 
 
 def _model_summary(name: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from kineflow.data.views import Augment
 from kineflow.errors import ParamsError
 from kineflow.models.describe import describe_model
 from kineflow.models.registry import check_padded
-from kineflow.params import AugmentParams, Params, StreamParams, TrainParams, as_json
+from kineflow.params import AugmentParams, NetworkName, Params, StreamParams, TrainParams, as_json
 from kineflow.stages import paths
 from kineflow.stages.clip_rules import negative_rule, not_classes
 from kineflow.stages.learned_labels import read_learned_labels
@@ -148,6 +148,16 @@ def _redraw_starts(params: Params, videos: pd.DataFrame, clips: pd.DataFrame) ->
         pairs = zip(of_length["clip_id"], of_length["video_id"], strict=True)
         found |= {clip_id: tuple(starts[video_id]) for clip_id, video_id in pairs}
     return found
+
+
+def stream_jobs(params: Params, dataset: Dataset, stream: NetworkName, report: StageReport) -> list[Job]:
+    """One job for each fold of a stream, as the stage `train` trains it."""
+    config = params.streams[stream]
+    source: Stream = "embedding" if config.model.startswith("embedding.") else stream
+    objective_of = classification_of(params)
+    return plan(
+        params, dataset, source, config, name=stream, epochs=config.epochs, objective_of=objective_of, report=report
+    )
 
 
 def plan(

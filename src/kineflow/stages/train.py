@@ -1,10 +1,9 @@
 """Train one stream: its fold models and its release model."""
 
-from kineflow.data.preprocessing import Stream
 from kineflow.params import Params, StreamName
 from kineflow.stages import paths
 from kineflow.stages.fisher_training import train_fisher
-from kineflow.stages.fold_training import classification_of, load_dataset, plan, train_network
+from kineflow.stages.fold_training import classification_of, load_dataset, stream_jobs, train_network
 from kineflow.stages.stage import StageReport
 
 PARAMS = ("task", "seed", "frames", "flow", "pose", "clips", "train", "release.form", "streams.{stream}")
@@ -19,10 +18,5 @@ def run(params: Params, report: StageReport, *, stream: StreamName) -> None:
     if stream == "fv":
         train_fisher(params, dataset, report)
         return
-    config = params.streams[stream]
-    source: Stream = "embedding" if config.model.startswith("embedding.") else stream
-    objective_of = classification_of(params)
-    jobs = plan(
-        params, dataset, source, config, name=stream, epochs=config.epochs, objective_of=objective_of, report=report
-    )
-    train_network(params, dataset, jobs, name=stream, objective_of=objective_of, report=report)
+    jobs = stream_jobs(params, dataset, stream, report)
+    train_network(params, dataset, jobs, name=stream, objective_of=classification_of(params), report=report)

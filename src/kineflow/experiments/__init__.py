@@ -1,0 +1,1 @@
+"""Many trainings instead of one: searches over params, and models compared under one protocol."""

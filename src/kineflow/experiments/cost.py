@@ -1,0 +1,68 @@
+"""What a model costs: parameters, multiply-accumulates, and the time of one clip on this machine."""
+
+import statistics
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from kineflow.models.describe import describe_model
+from kineflow.training.job import Job
+from kineflow.training.precision import autocast, choose_device
+
+NUM_WARM_UPS = 2
+NUM_RUNS = 7
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one input clip, in the size and precision that the model is trained with.
+
+    Args:
+        macs: multiply-accumulates of the layers with weights and of attention.
+        ms_per_clip: median of a forward pass of one clip; `device` and `threads` say where.
+    """
+
+    num_params: int
+    macs: int
+    input_CTHW: tuple[int, int, int, int]
+    ms_per_clip: float
+    device: str
+    threads: int
+    precision: str
+
+
+def measure_cost(job: Job) -> Cost:
+    """Count and time the model of a training; its weights do not matter, so they are drawn."""
+    _, num_frames, height_px, width_px = job.input_CTHW
+    device = choose_device(job.gpus)
+    model = replace(job.model, weights=None).build(seed=0)
+    described = describe_model(model, num_frames=num_frames, height_px=height_px, width_px=width_px)
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(job.recipe.threads)
+    try:
+        ms_per_clip = _ms_per_clip(model.to(device).eval(), job, device)
+    finally:
+        torch.set_num_threads(threads_before)
+    return Cost(
+        num_params=described.num_parameters,
+        macs=described.macs,
+        input_CTHW=job.input_CTHW,
+        ms_per_clip=ms_per_clip,
+        device=device.type,
+        threads=job.recipe.threads,
+        precision=job.recipe.precision,
+    )
+
+
+def _ms_per_clip(model: torch.nn.Module, job: Job, device: torch.device) -> float:
+    clip_BCTHW = torch.zeros(1, *job.input_CTHW, device=device)
+    times_sec = []
+    with torch.inference_mode(), autocast(device, job.recipe.precision):
+        for _ in range(NUM_WARM_UPS + NUM_RUNS):
+            started = time.perf_counter()
+            model(clip_BCTHW)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times_sec.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times_sec[NUM_WARM_UPS:])

@@ -1,0 +1,48 @@
+"""HTML pages of searches and comparisons, in the style of the report."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kineflow.evaluation.report import shown_score
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """A page that needs nothing else; its parts are escaped but for the SVG of our own plots."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("kineflow.experiments"), PackageLoader("kineflow.evaluation")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(score=shown_score, svg=Markup, value=shown_value, duration=shown_duration)
+    return environment.get_template(template).render(**context)
+
+
+def write_page(path: Path, content: str) -> None:
+    """Write a page, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(content, encoding="utf-8")
+    partial.replace(path)
+
+
+def shown_value(value: Any) -> str:
+    """A value of params for people."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def shown_duration(seconds: float) -> str:
+    """A duration in one unit: 0.8 s, 12 min, 3.5 h; a dash where it is not known."""
+    if not math.isfinite(seconds):
+        return "–"
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 100 else f"{seconds:.3g} s"

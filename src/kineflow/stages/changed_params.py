@@ -1,0 +1,113 @@
+"""Params with other values for a few keys of training, and patches: files that hold such values.
+
+A patch is a YAML mapping of dotted keys, for example `streams.rgb.lr: 0.001`.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kineflow.errors import ParamsError
+from kineflow.params import Params, NetworkName, as_json, parse_params
+
+RESOURCES = ("threads_per_fold", "workers_per_fold", "gpus_per_fold", "max_failures", "cache_gb")
+
+
+def with_changes(params: Params, changes: Mapping[str, Any], *, where: str) -> Params:
+    """`params` with other values, checked like a file of params.
+
+    Raises:
+        ParamsError: a value is of the wrong type, or impossible together with the others.
+    """
+    values = as_json(params)
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        section = values
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return parse_params(values, where=where)
+
+
+def check_keys(params: Params, keys: Iterable[str], *, stream: NetworkName, where: str) -> None:
+    """Refuse keys that the training of `stream` does not take, each with the reason.
+
+    Raises:
+        ParamsError: a key is unknown, of another stream, of something before training, or a matter of resources.
+    """
+    known = _leaves(as_json(params))
+    own = f"streams.{stream}."
+    for key in keys:
+        if key.startswith(f"{own}options."):
+            continue
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            raise ParamsError(f"{where}: there is no key {key!r}" + (f"; nearest: {near[0]}" if near else ""))
+        if reason := _refusal(params, key, stream):
+            raise ParamsError(f"{where}: {key} {reason}")
+
+
+def _refusal(params: Params, key: str, stream: NetworkName) -> str | None:
+    own = f"streams.{stream}."
+    if key.startswith("train."):
+        if key.removeprefix("train.") in RESOURCES:
+            return "says how trainings are run and not what they learn; set it in params.yaml"
+        return None
+    if key == "seed":
+        return "also deals the folds, on which every trial must be the same; `kineflow compare` takes --seeds"
+    if key.startswith("streams.") and not key.startswith(own):
+        return f"is of another stream than {stream}, whose training this is"
+    if not key.startswith(own) or key == f"{own}enabled":
+        return "is settled before training; change it in params.yaml, build with `dvc repro`, and start again"
+    if key == f"{own}num_frames" and params.task == "frame":
+        return "is of no use with task frame, whose windows are as long as clips.window_sec says"
+    return None
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for name, value in values.items():
+        found += _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [f"{prefix}{name}"]
+    return found
+
+
+def in_text(params: Params, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes by keys that stand in the text of params.yaml: options of a model are one value there."""
+    found: dict[str, Any] = {}
+    for key, value in changes.items():
+        section, dot, option = key.partition(".options.")
+        if dot:
+            _, stream = section.split(".")
+            before = found.get(f"{section}.options", getattr(params.streams, stream).options)
+            found[f"{section}.options"] = before | {option: value}
+        else:
+            found[key] = value
+    return found
+
+
+def read_patch(path: Path) -> dict[str, Any]:
+    """The values of a patch, not yet checked against any params.
+
+    Raises:
+        ParamsError: it is not there, or no mapping of keys to values.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        raise ParamsError(f"{path} is no YAML file that can be read: {' '.join(str(err).split())}") from err
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ParamsError(f"{path}: a patch holds one line for each key, such as streams.rgb.lr: 0.001")
+    return values
+
+
+def write_patch(path: Path, changes: Mapping[str, Any], *, comment: str) -> None:
+    """Write a patch, whole or not at all."""
+    lines = [f"# {comment}", *(f"{key}: {json.dumps(value)}" for key, value in changes.items())]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("\n".join(lines) + "\n")
+    partial.replace(path)

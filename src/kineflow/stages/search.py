@@ -1,0 +1,217 @@
+"""`kineflow search`: try other params for one stream, keep every trial, and write the winner as a patch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kineflow.errors import KineflowError, ParamsError
+from kineflow.evaluation.metrics import metric_names
+from kineflow.experiments.live import LiveTable
+from kineflow.experiments.recorder import Recorder
+from kineflow.experiments.search_report import SearchReport, write_search_report
+from kineflow.experiments.space import make_space, trial_key
+from kineflow.experiments.trials import Trial, ranked, trials_table
+from kineflow.experiments.tuning import Halving, Listener, Strategy, Tried, Work, max_num_trials, search
+from kineflow.params import Params, SearchParams, as_json, parse_params
+from kineflow.stages.changed_params import check_keys, with_changes, write_patch
+from kineflow.stages.cross_validation import CrossValidation, cross_validation
+from kineflow.store import digest, home
+
+REPORTS = Path("reports/search")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search came to.
+
+    Args:
+        trials: the best first.
+        folder: of trials.csv, trials.json, best.yaml and report.html.
+        note: what the user should know, such as that MLflow went away.
+    """
+
+    trials: tuple[Trial, ...]
+    folder: Path
+    note: str | None = None
+
+    @property
+    def best(self) -> Trial:
+        """The winner."""
+        return self.trials[0]
+
+
+def run_search(params: Params, *, name: str, out: Path | None = None) -> Outcome:
+    """Carry out `params.search`, going on where the same search stopped before.
+
+    Args:
+        name: of the space, for people.
+        out: the folder to write; by default `reports/search/<name>`.
+
+    Raises:
+        ParamsError: the space names a key or value that cannot be, before anything starts.
+        KineflowError: no trial finished.
+    """
+    spec = params.search
+    if spec is None:
+        raise ParamsError("search is null in params.yaml; write a space there, or name a shipped one with --space")
+    check_search(params, spec)
+    strategy = _strategy(params, spec)
+    validation = cross_validation(params, spec.stream)
+    work = _work(params, validation)
+    key = digest(data=params.data.name, stream=spec.stream, algorithm=spec.algorithm, space=spec.space)
+    memory = _Memory(home() / "search" / f"{key[:16]}.jsonl", as_json(spec)["prune"])
+    folder = out or REPORTS / name
+    experiment = f"{params.register_.model_name}-search"
+    run_key = digest(search=key, params=as_json(params) | {"search": None})
+    shown = {"space": json.dumps(spec.space), "stream": spec.stream, "algorithm": spec.algorithm}
+    with (
+        Recorder.recording(
+            experiment, digest(search=key, params=as_json(params) | {"search": None}), name, shown
+        ) as recorder,
+        LiveTable(metric=strategy.metric, num_trials=max_num_trials(strategy), num_folds=work.num_folds) as table,
+    ):
+        listener = _Listeners([memory, table, recorder])
+        trials = tuple(ranked(search(strategy, work, listener, tried=memory.tried)))
+        if trials[0].state != "done":
+            reasons = sorted({trial.reason for trial in trials if trial.reason})
+            raise KineflowError(f"no trial finished: {reasons[0] if reasons else 'all were pruned'}")
+        documents = _write(folder, name, params, strategy, validation, trials)
+        note = recorder.finish(trials[0], documents)
+    return Outcome(trials, folder, note)
+
+
+def check_search(params: Params, spec: SearchParams) -> None:
+    """Refuse a space whose keys or values cannot be searched, naming the first that is wrong."""
+    where = "search.space"
+    if not params.streams[spec.stream].enabled:
+        raise ParamsError(f"search.stream: {spec.stream} is not enabled under streams")
+    if params.train.workers_per_fold > 1:
+        raise ParamsError("search: trials train in one process each; set train.workers_per_fold to 1")
+    names = metric_names(params.task, params.labels)
+    if spec.metric not in (None, *names):
+        raise ParamsError(f"search.metric: {spec.metric!r} is none of {', '.join(names)}")
+    check_keys(params, spec.space, stream=spec.stream, where=where)
+    for key, tried in spec.space.items():
+        for value in next(iter(tried.values()))[: 2 if "int_range" in tried else None]:
+            with_changes(params, {key: value}, where=f"{where}: {key}: {value}")
+
+
+def with_space(params: Params, values: Mapping[str, Any], *, where: str) -> Params:
+    """`params` with another section `search`."""
+    return parse_params(as_json(params) | {"search": values}, where=where)
+
+
+def _strategy(params: Params, spec: SearchParams) -> Strategy:
+    halving = None if spec.prune is None else Halving(spec.prune.after_folds, spec.prune.keep)
+    return Strategy(
+        space=make_space(spec.space),
+        algorithm=spec.algorithm,
+        metric=spec.metric or params.promotion.metric,
+        num_trials=spec.num_trials,
+        num_generations=spec.num_generations,
+        halving=halving,
+        seed=params.seed,
+    )
+
+
+def _work(params: Params, validation: CrossValidation) -> Work:
+    return Work(
+        jobs_of=validation.jobs,
+        score=validation.score,
+        home=home().resolve(),
+        workspace=Path.cwd(),
+        num_folds=len(validation.rows),
+        threads=params.train.threads_per_fold,
+        gpus=params.train.gpus_per_fold,
+        max_failures=params.train.max_failures,
+        cache_bytes=int(params.train.cache_gb * 1e9),
+    )
+
+
+class _Listeners(Listener):
+    """Several as one."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = listeners
+
+    def fold_done(self, trial: Trial) -> None:
+        for listener in self._listeners:
+            listener.fold_done(trial)
+
+    def trial_ended(self, trial: Trial) -> None:
+        for listener in self._listeners:
+            listener.trial_ended(trial)
+
+
+class _Memory(Listener):
+    """What this search has tried and pruned, on disk: the values that a sampler which learns has to be told.
+
+    Args:
+        prune: the rule, as params have it; what another rule pruned is open again.
+    """
+
+    def __init__(self, path: Path, prune: Any) -> None:
+        self._path, self._prune = path, prune
+        lines = path.read_text().splitlines() if path.is_file() else []
+        self._rows = [json.loads(line) for line in lines if line.endswith("}")]  # a killed run may leave half a line
+
+    @property
+    def tried(self) -> list[Tried]:
+        """In the order in which they were tried first."""
+        changes = {trial_key(row["changes"]): row["changes"] for row in self._rows}
+        pruned = {trial_key(row["changes"]) for row in self._rows if self._prune and row["pruned_by"] == self._prune}
+        return [Tried(values, key in pruned) for key, values in changes.items()]
+
+    def fold_done(self, trial: Trial) -> None:
+        if len(trial.folds) == 1:
+            self._add({"changes": trial.changes, "pruned_by": None})
+
+    def trial_ended(self, trial: Trial) -> None:
+        if trial.state == "pruned":
+            self._add({"changes": trial.changes, "pruned_by": self._prune})
+
+    def _add(self, row: dict[str, Any]) -> None:
+        if row not in self._rows:
+            self._rows.append(row)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def _write(
+    folder: Path,
+    name: str,
+    params: Params,
+    strategy: Strategy,
+    validation: CrossValidation,
+    trials: Sequence[Trial],
+) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    best = trials[0]
+    table = trials_table(trials)
+    csv, values, patch, report = (folder / f for f in ("trials.csv", "trials.json", "best.yaml", "report.html"))
+    table.to_csv(csv, index=False, float_format="%.6g")
+    summary = {
+        "name": name,
+        "stream": validation.stream,
+        "metric": strategy.metric,
+        "search": as_json(params.search) if params.search else None,
+        "best": {"trial": best.key, strategy.metric: best.mean, "changes": best.changes},
+        "trials": json.loads(table.to_json(orient="records")),
+    }
+    values.write_text(json.dumps(summary, indent=1) + "\n")
+    write_patch(patch, best.changes, comment=f"{strategy.metric} {best.mean:.4f} over {len(best.folds)} folds")
+    source = SearchReport(
+        name=name,
+        data_name=params.data.name,
+        stream=validation.stream,
+        algorithm=strategy.algorithm,
+        space=strategy.space,
+        metric=strategy.metric,
+        num_folds=len(validation.rows),
+        trials=tuple(trials),
+    )
+    write_search_report(report, source)
+    return [csv, values, patch, report]

@@ -1,0 +1,138 @@
+"""The section `search`: what is refused, with which words; and the shipped spaces against keys, models and options."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kineflow.errors import ParamsError
+from kineflow.experiments.space import draw, make_space
+from kineflow.models.registry import find_model
+from kineflow.params import load_params, parse_params
+from kineflow.setup.presets import space_values
+from kineflow.stages.changed_params import with_changes
+from kineflow.stages.search import check_search, with_space
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SPACES = sorted((REPOSITORY / "params" / "search").glob("*.yaml"))
+GRID = {"algorithm": "grid", "num_trials": None}
+
+
+def sample() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((REPOSITORY / "params" / "sample.yaml").read_text())
+    return values
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"space": {}}, "search: space is empty; name a key and what to try"),
+        ({"space": {"a": {"normal": [0, 1]}}}, "search.space.a.normal.[key]: input should be 'choice', 'grid', 'unif"),
+        ({"space": {"a": {"choice": [1], "grid": [1]}}}, "space: a wants exactly one of choice, grid, uniform"),
+        ({"space": {"a": {"choice": []}}}, "space: a: {choice: []} wants values, each of them once"),
+        ({"space": {"a": {"choice": [1, 2, 1]}}}, "{choice: [1, 2, 1]} wants values, each of them once"),
+        ({"space": {"a": {"uniform": [0.5, 0.5]}}}, "{uniform: [0.5, 0.5]} is empty; low must be below high"),
+        ({"space": {"a": {"uniform": [0.1, "1e-2"]}}}, "YAML takes 1e-4 for text, so write 1.0e-4"),
+        ({"space": {"a": {"uniform": [0.1]}}}, "wants two numbers [low, high]"),
+        ({"space": {"a": {"loguniform": [0, 1]}}}, "{loguniform: [0, 1]} wants a low above 0"),
+        ({"space": {"a": {"int_range": [1, 2.5]}}}, "wants whole numbers [low, high] or [low, high, step]"),
+        ({"space": {"a": {"int_range": [4, 8, 0]}}}, "is empty; low must be below high, and a step at least 1"),
+        ({"space": {"a": {"uniform": [False, True]}}}, "wants two numbers"),
+        ({"algorithm": "grid", "num_trials": None}, "algorithm: grid tries every combination"),
+        ({"space": {"a": {"grid": [1]}}}, "algorithm: tpe draws from every key of space; write choice, not grid"),
+        ({"num_trials": None}, "num_trials is null for algorithm: grid"),
+        ({"algorithm": "pbt"}, "num_generations is a number for algorithm: pbt"),
+        ({"algorithm": "pbt", "num_generations": 3}, "prune is null for algorithm: pbt"),
+        ({"algorithm": "bayes"}, "search.algorithm: input should be 'grid', 'random', 'tpe' or 'pbt'"),
+        ({"prune": {"after_folds": 1, "keep": 1.0}}, "search.prune.keep: input should be less than 1"),
+    ],
+)
+def test_what_is_no_search_is_refused(change: dict[str, Any], message: str) -> None:
+    values = sample()
+    values["search"] |= change
+    with pytest.raises(ParamsError) as caught:
+        parse_params(values, where="params.yaml")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"space": {"streams.rgb.rate": {"grid": [1]}}}, "there is no key 'streams.rgb.rate'; nearest: streams.rgb.l"),
+        (
+            {"space": {"frames.fps": {"grid": [10.0]}}},
+            "frames.fps is settled before training; change it in params.yaml",
+        ),
+        ({"space": {"clips.window_sec": {"grid": [1.0]}}}, "clips.window_sec is settled before training"),
+        ({"space": {"streams.rgb.enabled": {"grid": [True]}}}, "streams.rgb.enabled is settled before training"),
+        ({"space": {"streams.flow.lr": {"grid": [0.1]}}}, "streams.flow.lr is of another stream than rgb"),
+        ({"space": {"seed": {"grid": [1]}}}, "seed also deals the folds"),
+        ({"space": {"train.cache_gb": {"grid": [1.0]}}}, "train.cache_gb says how trainings are run"),
+        ({"space": {"train.optimizer": {"grid": ["sgd", "adamm"]}}}, "train.optimizer: adamm: train.optimizer: input"),
+        ({"space": {"streams.rgb.lr": {"grid": [0.1, -1]}}}, "streams.rgb.lr: -1: streams.rgb.lr: input should be gr"),
+        ({"metric": "video_top5_acc"}, "search.metric: 'video_top5_acc' is none of video_top1_acc, video_macro_f1"),
+        ({"stream": "pose"}, "search.stream: pose is not enabled under streams"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_anything_starts(change: dict[str, Any], message: str) -> None:
+    values = sample()
+    values["search"] |= GRID | {"space": {"streams.rgb.lr": {"grid": [0.1]}}} | change
+    params = parse_params(values, where="params.yaml")
+    assert params.search is not None
+    with pytest.raises(ParamsError) as caught:
+        check_search(params, params.search)
+    assert message in str(caught.value)
+
+
+def test_windows_of_task_frame_have_their_own_length() -> None:
+    params = load_params(REPOSITORY / "params" / "sample_frames.yaml")
+    space = {"streams.rgb.num_frames": {"grid": [8]}}
+    assert params.search is not None
+    params = with_space(params, params.search.model_dump() | GRID | {"space": space}, where="test")
+    assert params.search is not None
+    with pytest.raises(ParamsError, match=r"num_frames is of no use with task frame"):
+        check_search(params, params.search)
+
+
+@pytest.mark.parametrize("name", ["sample", "sample_frames", "tiny", "ut_interaction"])
+def test_the_space_of_every_preset_can_be_searched(name: str) -> None:
+    params = load_params(REPOSITORY / "params" / f"{name}.yaml")
+    assert params.search is not None
+    check_search(params, params.search)
+
+
+def test_there_are_shipped_spaces() -> None:
+    assert [path.stem for path in SPACES] == ["fish_rcnn", "mouse_lstm", "mouse_tcn", "sequence_length"]
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_every_shipped_space_can_be_searched_and_names_options_of_its_models(path: Path) -> None:
+    preset = "sample_frames" if path.stem.startswith("mouse") else "sample"
+    params = load_params(REPOSITORY / "params" / f"{preset}.yaml")
+    if preset == "sample_frames":
+        params = with_changes(params, {"embed.enabled": True, "distill.enabled": False}, where="test")
+    params = with_space(params, space_values(str(path)), where=path.name)
+    assert params.search is not None
+    check_search(params, params.search)
+    for changes in draw(make_space(params.search.space), num_draws=20, seed=0):
+        changed = with_changes(params, changes, where=path.name).streams.rgb
+        assert set(changed.options) <= set(find_model(changed.model).options)
+
+
+def test_spaces_have_the_sizes_of_the_theses() -> None:
+    def trials(name: str) -> int:
+        values = space_values(str(REPOSITORY / "params" / "search" / f"{name}.yaml"))
+        return len(draw(make_space(values["space"]), num_draws=values["num_trials"] or 1, seed=0))
+
+    assert trials("sequence_length") == 4  # 7, 15, 23 and 29 frames
+    assert trials("fish_rcnn") == 20 * 4  # figure 5.4: twenty candidates at four lengths
+    assert trials("mouse_lstm") == 3 * 3 * 3  # layers, units, batch sizes; each at one of three lengths
+
+
+def test_a_space_that_is_not_there_is_answered_with_the_known(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"there is no space 'fish'; known: fish_rcnn, mouse_lstm, .*"):
+        space_values("fish")
+    (tmp_path / "a.yaml").write_text("space: 3\n")
+    with pytest.raises(ParamsError, match="a space is a YAML file with a section search"):
+        space_values(str(tmp_path / "a.yaml"))

@@ -1,0 +1,49 @@
+"""What is shown while a search goes on: a table on a terminal, lines elsewhere, and how long it will take."""
+
+import pytest
+from rich.console import Console
+
+from kineflow.experiments import live
+from kineflow.experiments.live import LiveTable
+from tests.unit.experiments.samples import trial
+
+
+def test_what_is_left_is_counted_in_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    table = LiveTable(metric="video_top1_acc", num_trials=5, num_folds=4)
+    assert table.left() == "0 of 5 trials"
+    now[0] += 30.0
+    table.fold_done(trial([0.5], "running", lr=0.1))
+    assert table.left() == "0 of 5 trials, at most 0:09:30 left"  # 19 folds of 30 s
+    table.trial_ended(trial([0.5], "pruned", lr=0.1))
+    assert table.left() == "1 of 5 trials, at most 0:08:00 left"  # four trials of four folds
+
+
+def test_elsewhere_than_on_a_terminal_it_prints_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = trial([], "failed", lr=0.2)
+    failed.reason = "no such model"
+    with LiveTable(metric="video_top1_acc", num_trials=2, num_folds=2) as table:
+        table.fold_done(trial([0.5, 0.7], "running", lr=0.1))
+        table.trial_ended(trial([0.5, 0.7], lr=0.1))
+        table.trial_ended(failed)
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert "fold 2 of 2: video_top1_acc 0.700, mean 0.600" in first
+    assert second.endswith("done: video_top1_acc 0.600 with lr 0.1")
+    assert "failed (no such model)" in third
+
+
+def test_the_table_shows_what_runs_first_and_then_the_best() -> None:
+    table = LiveTable(metric="video_top1_acc", num_trials=3, num_folds=2)
+    for one in (trial([0.4, 0.4], rate=0.1), trial([0.9, 0.7], rate=0.25), trial([0.3], "running", rate=0.5)):
+        table.trial_ended(one)
+    console = Console(width=100, record=True)
+    console.print(table.drawn())
+    lines = console.export_text().splitlines()
+    assert lines[0].split() == ["trial", "state", "folds", "video_top1_acc", "rate"]
+    assert [line.split()[1:] for line in lines[1:4]] == [
+        ["running", "1/2", "0.300", "0.5"],
+        ["done", "2/2", "0.800", "0.25"],
+        ["done", "2/2", "0.400", "0.1"],
+    ]
+    assert lines[4].startswith("2 of 3 trials")

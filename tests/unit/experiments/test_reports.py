@@ -1,0 +1,65 @@
+"""The pages of searches and comparisons: whole, escaped, offline, and true to their numbers."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from kineflow.evaluation.paired import GroupScores
+from kineflow.experiments.compare_report import CompareReport, verdict, write_compare_report
+from kineflow.experiments.comparison import Contender, Result
+from kineflow.experiments.cost import Cost
+from kineflow.experiments.search_report import SearchReport, write_search_report
+from kineflow.experiments.space import draw, make_space
+from kineflow.experiments.trials import ranked
+from tests.unit.experiments.samples import trial
+
+SPACE = make_space(
+    {
+        "streams.rgb.lr": {"loguniform": [1e-4, 1e-1]},
+        "streams.rgb.num_frames": {"choice": [8, 16]},
+        "train.grad_clip_norm": {"choice": [None, 2.0]},
+    }
+)
+
+
+def is_offline(page: str) -> bool:
+    return not re.search(r"(src|href)=|url\((?!#)|<script|@import|https?://", page)
+
+
+def test_the_report_of_a_search(tmp_path: Path) -> None:
+    drawn = draw(SPACE, num_draws=9, seed=0)
+    trials = [trial([0.5 + 0.01 * i, 0.6], **changes) for i, changes in enumerate(drawn[:7])]
+    trials += [trial([0.4], "pruned", **drawn[7]), trial([], "failed", **drawn[8])]
+    trials[-1].reason = "no <such> model"
+    source = SearchReport("fish & co", "data", "rgb", "random", SPACE, "video_top1_acc", 2, tuple(ranked(trials)))
+    write_search_report(tmp_path / "a.html", source)
+    write_search_report(tmp_path / "b.html", source)
+    page = (tmp_path / "a.html").read_text()
+    assert page == (tmp_path / "b.html").read_text() and is_offline(page)
+    assert "fish &amp; co" in page and "no &lt;such&gt; model" in page and "&lt;rest&gt;" in page
+    assert f"<b>{trials[6].key}</b>" in page and "0.580" in page  # (0.56 + 0.60) / 2
+    assert page.count('class="parallel') == 8 and page.count('class="parallel best"') == 1
+    assert page.count('class="parallel pruned"') == 1 and "fANOVA" in page
+
+
+def result(name: str, value: float, draws: np.ndarray, first: GroupScores | None = None) -> Result:
+    scores = GroupScores(value, draws)
+    cost = Cost(230_000, 29_000_000, (3, 8, 24, 24), 12.5, "cpu", 1, "fp32")
+    differences = None if first is None else {"video_top1_acc": scores.minus(first)}
+    values = {"video_top1_acc": (value,)}
+    return Result(Contender(name, {}), name, {"video_top1_acc": scores}, values, values, differences, cost, 90.0)
+
+
+def test_the_report_of_a_comparison_says_what_intervals_allow(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    first = result("a.avg", 0.6, 0.6 + rng.normal(0, 0.05, 500))
+    base = first.scores["video_top1_acc"]
+    better = result("b<r>t", 0.7, base.draws_D + 0.1 + rng.normal(0, 0.01, 500), base)
+    same = result("c.avg", 0.61, base.draws_D + 0.01 + rng.normal(0, 0.02, 500), base)
+    source = CompareReport("data", "rgb", "video_top1_acc", (0, 1), 4, 5, (first, better, same))
+    write_compare_report(tmp_path / "compare.html", source)
+    page = (tmp_path / "compare.html").read_text()
+    assert is_offline(page) and "b&lt;r&gt;t" in page and "Few groups" in page and "+0.100" in page
+    assert verdict(source, better) == "is better than a.avg"
+    assert verdict(source, same) == "cannot be told from a.avg on these groups"
