@@ -30,7 +30,8 @@ def test_the_nightly_deployment_is_served_and_runs(flow_toy: Path) -> None:
         address = next(line for line in log.read_text().splitlines() if line.startswith("serving at ")).split()[2]
         api = address.rstrip(";") + "/api"
         found = {d["name"]: d for d in _post(f"{api}/deployments/filter", {})}
-        assert set(found) == {"nightly", "on-demand"}
+        assert set(found) == {"nightly", "on-demand", "weekly"}
+        assert [schedule["active"] for schedule in found["weekly"]["schedules"]] == [False]
         nightly = found["nightly"]
         assert [s["schedule"]["cron"] for s in nightly["schedules"]] == ["0 3 * * *"]
         assert [s["active"] for s in nightly["schedules"]] == [True]

@@ -67,9 +67,7 @@ def run_search(params: Params, *, name: str, out: Path | None = None) -> Outcome
     run_key = digest(search=key, params=as_json(params) | {"search": None})
     shown = {"space": json.dumps(spec.space), "stream": spec.stream, "algorithm": spec.algorithm}
     with (
-        Recorder.recording(
-            experiment, digest(search=key, params=as_json(params) | {"search": None}), name, shown
-        ) as recorder,
+        Recorder.recording(experiment, run_key, name, shown) as recorder,
         LiveTable(metric=strategy.metric, num_trials=max_num_trials(strategy), num_folds=work.num_folds) as table,
     ):
         listener = _Listeners([memory, table, recorder])
