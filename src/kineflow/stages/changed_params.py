@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from kineflow.errors import ParamsError
-from kineflow.params import Params, NetworkName, as_json, parse_params
+from kineflow.params import NetworkName, Params, as_json, parse_params
 
 RESOURCES = ("threads_per_fold", "workers_per_fold", "gpus_per_fold", "max_failures", "cache_gb")
 

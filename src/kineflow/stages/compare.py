@@ -14,7 +14,7 @@ from kineflow.experiments.comparison import Contender, Result, Trained, compare,
 from kineflow.experiments.cost import measure_cost
 from kineflow.experiments.trials import mean_of_known
 from kineflow.models.registry import find_model
-from kineflow.params import Params, NetworkName
+from kineflow.params import NetworkName, Params
 from kineflow.stages.changed_params import check_keys, read_patch, with_changes
 from kineflow.stages.cross_validation import CrossValidation, cross_validation
 from kineflow.store import home

@@ -10,7 +10,7 @@ from kineflow.evaluation.metrics import class_table, scores
 from kineflow.evaluation.predictions import Examples, Predictions, read_predictions
 from kineflow.experiments.trials import FoldScores
 from kineflow.models.registry import find_model
-from kineflow.params import Params, NetworkName
+from kineflow.params import NetworkName, Params
 from kineflow.stages.changed_params import with_changes
 from kineflow.stages.fold_training import Dataset, load_dataset, stream_jobs
 from kineflow.stages.scored_rows import validation_rows
