@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -166,6 +167,30 @@ def test_a_search_whose_driver_was_killed_goes_on(root: Path) -> None:
     table = trials()
     assert table["state"].tolist() == ["done"] * 4 and not list((home() / "checkpoints").glob("*.pt"))
     assert sorted(table["streams.rgb.lr"]) == [*RATES, 0.007, 0.009]
+
+
+def trial_processes(driver: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if "ImplicitFunc" in " ".join(process.cmdline()):  # as Ray calls a trial
+                found.append(process)
+    return found
+
+
+@pytest.mark.soak
+def test_a_trial_whose_process_was_killed_is_begun_again(root: Path) -> None:
+    before = trained()
+    space = {"streams.rgb.lr": {"grid": RATES}, "streams.rgb.epochs": {"grid": [40]}}
+    with started(root, "search", "--space", write_space(root, space=space)) as child:
+        assert child.stdout is not None
+        killed = False
+        for line in child.stdout:
+            if "fold 1 of 2" in line and not killed:
+                trial_processes(child.pid)[0].kill()
+                killed = True
+        assert killed and child.wait() == 0
+    assert len(trained()) == len(before) + 4 and trials()["state"].tolist() == ["done", "done"]
 
 
 def test_tpe_prunes_goes_on_with_more_trials_and_keeps_what_it_pruned(root: Path) -> None:

@@ -5,6 +5,7 @@ the stage `train` or from a search that was killed, is scored and not trained; s
 again. Trials run side by side, as many as cores and GPUs allow.
 """
 
+import logging
 import math
 import os
 import shutil
@@ -192,6 +193,7 @@ def _tune(
     import ray
     from ray import tune
 
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a dead worker is replaced; what stays broken, we tell
     DecodedCache(work.home / "decoded", work.cache_bytes).sweep()
     on_gpu = work.gpus > 0 and ray.cluster_resources().get("GPU", 0) > 0
     resources = {"CPU": min(work.threads, num_cores()), "GPU": work.gpus if on_gpu else 0}
