@@ -203,5 +203,5 @@ def test_a_spent_budget_leaves_the_forward_passes_as_we_lay_them_out() -> None:
 def test_a_page_has_a_table_for_each_kind_of_row() -> None:
     cost = zoo.Cost("x.avg", (3, 4, 8, 8), 2 * 10**9, "bf16", {("forward", "contiguous"): 0.02}, 4e11)
     page = markdown({"zoo": [Comparison("same", (1.0, 1.0), (2.0, 2.0)), cost]}, {}, ["zoo"])
-    assert "| same | 2.00 | 1.00 s | 2.00 s | 2 |" in page
+    assert "| same | 2.00 |  | 1.00 s | 2.00 s | 2 |" in page
     assert "| x.avg | 3x4x8x8 | 2.00 | bf16 | 20.0 ms | - | - | - | 200 | 50% |" in page

@@ -221,6 +221,7 @@ def _summary(dataset: Dataset, folds: Sequence[FisherJob], release: Sequence[Fis
         "num_params": result["num_params"],
         "macs": result["macs"],
         "precision": "fp32",
+        "weights": None,
         "device": "cpu",
         "recipe": asdict(job.recipe),
         "preprocessing": job.described.to_json(),
