@@ -340,6 +340,7 @@ def test_a_worker_in_another_folder_finds_what_params_name_relatively(
     changes |= {"pose__source": "keypointrcnn", "pose__weights": "net.pth"}
     params = make_params(repository, **changes)
     write_sources(paths.SOURCES, [])
+    write_weights(paths.WEIGHTS, {"embed.weights": ("net.pth", Path("net.pth"))})
     frames = extract_frames.plan_frames(params, read_table(paths.VIDEOS, VIDEOS))
     flow = compute_flow.plan_flow(params, frames.results).tasks[0].task
     pose = compute_pose.plan_pose(params, frames.results).tasks[0].task
@@ -347,7 +348,8 @@ def test_a_worker_in_another_folder_finds_what_params_name_relatively(
     weights = Path("net.pth").absolute()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert {flow.weights, pose.weights, features.params.weights} == {str(weights)}
+    assert {flow.weights, pose.weights} == {str(weights)}
+    assert features.weights is not None and features.weights.is_absolute() and features.weights.samefile(weights)
     task = frames.tasks[0].task
     assert task.region is not None and task.region.read(cache_dir=task.cache_dir).width_px == 32
     assert extract_frames.extract_into(tmp_path / "a.zip", task) == 9
