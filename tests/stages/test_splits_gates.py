@@ -328,9 +328,7 @@ def test_flow_is_judged_only_where_it_is_enabled(bench: Bench) -> None:
         file.unlink()
     paths.write_disabled(paths.FLOW, "flow is off")
     assert main("validate_dataset") == 3
-    assert error_of("validate_dataset").startswith(
-        "data/flow is disabled, but streams.flow or the baseline hof needs it"
-    )
+    assert error_of("validate_dataset").startswith("data/flow is disabled, but a stream or the baseline hof needs it")
     bench.params["streams"]["flow"]["enabled"] = False
     bench.params["evaluate"]["baselines"] = ["majority"]
     bench.params["distill"]["enabled"] = False

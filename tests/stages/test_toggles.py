@@ -148,7 +148,7 @@ def test_student_is_released(project: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_fold_ensemble_of_best_epochs_without_test(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = registered()
-    change_params(project, release__form="fold_ensemble", train__select="best", splits__test="none")
+    change_params(project, release__form="fold_ensemble", train__select="best", splits__test="none", data__name="all")
     run_stages(monkeypatch, AFTER_FRAMES)
     check_outs(streams=["rgb", "flow", "fusion", "student"], with_test=False)
     weights = [path.name for path in (paths.MODELS / "rgb" / "release").glob("*.pt")]
@@ -169,7 +169,7 @@ def test_frame_task_with_both_streams_and_student(project: Path, monkeypatch: py
     change_params(project, **LONG_VIDEOS, **rgb)
     run_stages(monkeypatch)
     check_outs(streams=["rgb", "flow", "fusion", "student"], task="frame")
-    change_params(project, splits__test="none", release__form="fold_ensemble")
+    change_params(project, splits__test="none", data__name="all", release__form="fold_ensemble")
     run_stages(monkeypatch, AFTER_FRAMES[:-1])
     check_outs(streams=["rgb", "flow", "fusion", "student"], task="frame", with_test=False)
 

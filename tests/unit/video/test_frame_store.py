@@ -148,8 +148,8 @@ def overwrite(path: Path, start: int, data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"\x00" * 64, b"\x55"])
 def test_damage_inside_a_frame_is_refused_by_name_and_the_others_are_read(data: bytes, tmp_path: Path) -> None:
     path = write_store(tmp_path / "a.zip")
-    index = FrameReader(path)._pack.index
-    overwrite(path, index["offsets"][2] + index["sizes"][2] - 100, data)
+    pack = FrameReader(path)._pack
+    overwrite(path, int(pack._offsets[2] + pack._sizes[2]) - 100, data)
     reader = FrameReader(path)
     assert len(reader.read([0, 1, 3, 4])) == 4
     for read in (lambda: reader.read([1, 2]), lambda: reader.read_gray(2), lambda: reader.read_scaled(2)):
@@ -171,7 +171,7 @@ def test_each_item_has_its_checksum_whatever_the_length_of_its_name(tmp_path: Pa
         pack = PackWriter(archive, "jpg")
         for item in range(3):
             pack.append(b"%d" % item * (item + 1))
-        pack.offsets, pack.sizes = [pack.offsets[-1]] * 1_000_000, [pack.sizes[-1]] * 1_000_000
+        pack._offsets, pack._sizes = pack._offsets[-1:] * 1_000_000, pack._sizes[-1:] * 1_000_000
         pack.append(b"last")
         pack.finish({"kind": "k", "version": 1})
     with PackReader(tmp_path / "a.zip", kind="k", version=1) as reader:
