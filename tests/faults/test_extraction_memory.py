@@ -15,9 +15,9 @@ MAX_SLOPE_MB_PER_MIN = 1.0
 FPS = 60
 LOOP_SEC = 10
 
-# A process of its own for each length; ru_maxrss is its peak, in KiB.
+# A process of its own for each length; VmHWM is its own peak, in KiB; ru_maxrss would be that of the tests, if higher.
 EXTRACT = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from kineflow.video.extract import FrameSize, extract_frames
 from kineflow.video.sampling import VideoLength
@@ -25,7 +25,7 @@ num_frames = int(sys.argv[3])
 length = VideoLength(num_frames, num_frames / 60) if sys.argv[4] == "dropping" else None
 size, fps = FrameSize(short_side_px=int(sys.argv[6])), float(sys.argv[5])
 found = extract_frames(Path(sys.argv[1]), Path(sys.argv[2]), fps=fps, size=size, jpeg_quality=95, length=length)
-print(json.dumps([found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+print(json.dumps([found, int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024]))
 """
 
 
