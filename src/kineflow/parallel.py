@@ -178,7 +178,7 @@ def ray_session() -> Iterator[None]:
         options |= {"address": address}
     strangers = _children()
     try:
-        with _environment(ONE_THREAD):  # the workers of a local cluster inherit it
+        with environment(ONE_THREAD):  # the workers of a local cluster inherit it
             ray.init(**options)
     except (ConnectionError, RuntimeError, TimeoutError) as err:
         raise ServiceError(f"Ray ({address or 'a local cluster'}) cannot be reached: {err}") from err
@@ -375,7 +375,7 @@ def cancel_tasks(references: list[Any]) -> None:
 def _call(function: Callable[[Item], Any], item: Item, catch: Errors | None) -> Any:
     _set_library_threads(1, 1)  # one process for each core does better
     try:
-        with _environment(ONE_THREAD):  # also on a cluster that others started
+        with environment(ONE_THREAD):  # also on a cluster that others started
             return function(item)
     except KineflowError as err:
         if catch is not None and isinstance(err, catch):
@@ -403,7 +403,8 @@ def _set_library_threads(torch_threads: int, cv2_threads: int) -> None:
 
 
 @contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables while the context holds; processes that are started in it inherit them."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

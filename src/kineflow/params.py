@@ -629,6 +629,13 @@ class Params(Section):
         needed = {"files": "path", "keypointrcnn": "weights"}[self.pose.source]
         if self.streams.pose.enabled and getattr(self.pose, needed) is None:
             raise ValueError(f"streams.pose.enabled with pose.source: {self.pose.source} needs pose.{needed}")
+        if self.release.form == "refit" and self.train.schedule == "plateau":
+            raise ValueError(
+                "train.schedule: plateau watches validation clips, which a refit has none of: write linear or "
+                "cosine, or release.form: fold_ensemble"
+            )
+        if self.train.early_stop is not None and self.train.select == "last":
+            raise ValueError("train.early_stop needs train.select: best; with last a release model trains all epochs")
         if self.task == "frame" and self.clips.window_sec is None:
             raise ValueError("clips.window_sec is the length of the windows of task frame, and must be given")
         if self.streams.fv.enabled and (self.streams.fv.window_sec is None) == (self.task == "frame"):

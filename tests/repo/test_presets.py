@@ -219,6 +219,21 @@ def test_differences_are_of_rgb_frames_that_keep_their_background():
         parse_params(values, where="params.yaml")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schedule": "plateau"}, "train.schedule: plateau watches validation clips, which a refit has none of"),
+        ({"early_stop": 5, "select": "last"}, "train.early_stop needs train.select: best"),
+    ],
+)
+def test_what_watches_validation_clips_needs_them(change, message):
+    values = sample()
+    values["release"]["form"] = "refit"
+    values["train"] |= change
+    with pytest.raises(ParamsError, match=message):
+        parse_params(values, where="params.yaml")
+
+
 def test_flow_is_needed_by_fisher_vectors_alone():
     values = sample()
     values["streams"]["flow"]["enabled"] = values["distill"]["enabled"] = False

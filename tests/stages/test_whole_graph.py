@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +144,9 @@ def test_a_result_is_on_the_disk_once(built: Built, tmp_path: Path) -> None:
             assert result.stat().st_nlink >= 3  # store, workspace, DVC's cache
 
 
-def test_a_fresh_clone_builds_from_the_remote_without_extracting_or_training(
-    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def pulled_clone(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A clone that has pulled what the build pushed; the remote is there while the context holds."""
     for name in ("KINEFLOW_HOME", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
@@ -157,6 +159,13 @@ def test_a_fresh_clone_builds_from_the_remote_without_extracting_or_training(
         run_command(*GIT, "clone", "-q", built.root, clone, cwd=tmp_path)
         point_at(clone, endpoint)
         dvc(clone, "pull", "--run-cache")
+        yield clone
+
+
+def test_a_fresh_clone_builds_from_the_remote_without_extracting_or_training(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pulled_clone(built, tmp_path, monkeypatch) as clone:
         from_lock = dvc(clone, "repro")
         (clone / "dvc.lock").unlink()  # what other branches and machines made: known to the run cache alone
         from_run_cache = dvc(clone, "repro", "evaluate")
@@ -172,18 +181,8 @@ def test_a_fresh_clone_builds_from_the_remote_without_extracting_or_training(
 def test_a_fresh_clone_that_pulled_computes_only_what_is_new(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("KINEFLOW_HOME", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
-    pushed = copy_workspace(built.root, tmp_path / "pushed")
-    with serve_bucket(make_folder(tmp_path / "s3")) as endpoint:
-        point_at(pushed, endpoint)
-        dvc(pushed, "push", "--run-cache")
-        clone = tmp_path / "clone"
-        run_command(*GIT, "clone", "-q", built.root, clone, cwd=tmp_path)
-        point_at(clone, endpoint)
-        dvc(clone, "pull", "--run-cache")
+    with pulled_clone(built, tmp_path, monkeypatch) as clone:
+        pass  # and the remote is gone
     dvc(clone, "repro", "ingest")
     reencode(clone / "data" / "sample" / "clips" / CLIP)
     dvc(clone, "repro", "compute_flow")

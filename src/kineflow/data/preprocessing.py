@@ -24,7 +24,7 @@ from kineflow.video.flow_store import FlowRule
 
 Stream = Literal["rgb", "flow", "pose", "embedding"]
 Input = Literal["stored", "difference", "orientation"]
-SCHEMA = FileSchema(  # 3 decoded images whole and did not say how large; 4 knew neither padding, crops nor differences
+SCHEMA = FileSchema(  # 3 did not say how large it decoded; 4 knew no padding, crops, differences, orientations
     "preprocessing", version=5, oldest=4, remedy="train it again, or load it with the Kineflow that made it"
 )
 RGB_MEAN, RGB_STD = 0.45, 0.225  # of 0..1 values, for every channel

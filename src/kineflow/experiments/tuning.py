@@ -24,7 +24,7 @@ from kineflow.errors import KineflowError
 from kineflow.evaluation.metrics import LOWER_IS_BETTER, ClassRow
 from kineflow.experiments.space import Changes, Choice, Interval, Range, Space, draw, perturbed, tidied, trial_key
 from kineflow.experiments.trials import FoldScores, Trial, mean_of_known
-from kineflow.parallel import num_cores, ray_session
+from kineflow.parallel import environment, num_cores, ray_session
 from kineflow.training.job import Job, result_store, run_job
 
 Algorithm = Literal["grid", "random", "tpe", "pbt"]
@@ -158,7 +158,7 @@ def search(strategy: Strategy, work: Work, listener: Listener, *, tried: Sequenc
         listener.trial_ended(trial)
     num_left = (strategy.num_trials or 0) - len(trials) if strategy.algorithm == "tpe" else len(left)
     if num_left > 0:
-        with _environment(), ray_session(), _scratch(work.home / "search" / "tune") as folder:
+        with environment(TUNE_ENVIRONMENT), ray_session(), _scratch(work.home / "search" / "tune") as folder:
             _tune(strategy, work, listener, trials, left, num_left, folder)
     return list(trials.values())
 
@@ -392,20 +392,6 @@ def _generations_done(checkpoint: Any) -> int:
         return 0
     with checkpoint.as_directory() as folder:
         return int((Path(folder) / "generations").read_text())
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in TUNE_ENVIRONMENT}
-    os.environ.update(TUNE_ENVIRONMENT)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

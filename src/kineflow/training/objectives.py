@@ -52,8 +52,9 @@ class Classification:
     def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
         """The mean loss of `batch`.
 
-        Where clips are mixed, the loss of either target counts by its share. As all these losses are linear in the
-        target, that is the loss of the mixed target, weights and smoothing included; unlabelled frames stay out of it.
+        Where clips are mixed, the loss of either target counts by its share. Without a focal factor these losses are
+        linear in the target, so that is the loss of the mixed target, weights and smoothing included; unlabelled frames
+        stay out of it.
         """
         targets = torch.as_tensor(batch.targets, device=prediction.logits.device)
         logits = prediction.logits.float()

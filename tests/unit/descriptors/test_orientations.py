@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from kineflow.descriptors.orientations import gradient, mirrored_directions, soft_orientations
+from kineflow.models.orientation import GAIN, orientation_channels
 
 
 def field(*vectors):
@@ -52,3 +54,15 @@ def test_gradients_of_a_ramp():
     found = gradient(3 * x - 2 * y)
     assert found[1:-1, 1:-1, 0] == pytest.approx(np.full((3, 4), 3.0))
     assert found[1:-1, 1:-1, 1] == pytest.approx(np.full((3, 4), -2.0))
+
+
+def test_a_networks_channels_of_orientation_are_the_same_counts() -> None:
+    """`kineflow.models.orientation` works on a device and averages 2 x 2 pixels; inside the borders they agree."""
+    flow_HW2 = np.random.default_rng(4).normal(size=(10, 12, 2)).astype(np.float32)
+    fields = [flow_HW2, gradient(flow_HW2[..., 0].copy()), gradient(flow_HW2[..., 1].copy())]
+    counted_HWC = np.concatenate([soft_orientations(field) for field in fields], axis=-1)
+    averaged_HWC = counted_HWC.reshape(5, 2, 6, 2, -1).mean(axis=(1, 3))
+    given = torch.from_numpy(flow_HW2).permute(2, 0, 1)[None, :, None]
+    channels_CHW = orientation_channels(given)[0, :, 0].numpy() / GAIN
+    inside = (slice(1, -1), slice(1, -1))
+    np.testing.assert_allclose(channels_CHW.transpose(1, 2, 0)[inside], averaged_HWC[inside], atol=1e-4)
