@@ -203,7 +203,7 @@ def listed_params() -> dict[str, str]:
 
 def test_the_reference_lists_every_params_key_and_no_other() -> None:
     listed, known = set(listed_params()), set(params_keys())
-    assert listed - known == set(), "listed, but unknown to params.py"
+    assert listed - known == set(), "listed, but unknown to kineflow.params"
     assert known - listed == set(), "missing in docs/reference/params.md"
 
 

@@ -16,7 +16,6 @@ SOURCE = REPOSITORY / "src"
 PLUMBING = {
     "kineflow/__init__.py",
     "kineflow/errors.py",
-    "kineflow/params.py",
     "kineflow/parallel.py",
     "kineflow/progress.py",
     "kineflow/schema.py",
@@ -71,6 +70,7 @@ def test_every_imported_file_is_a_dependency(stage):
     deps = [Path(dep) for dep in graph()[stage]["deps"]]
     files = imported_files(SOURCE / "kineflow" / "stages" / f"{stage}.py", set())
     relative = {file.relative_to(SOURCE).as_posix() for file in files} - PLUMBING
+    relative = {name for name in relative if not name.startswith("kineflow/params/")}
     missing = sorted(name for name in relative if not any((Path("src") / name).is_relative_to(dep) for dep in deps))
     assert not missing, f"add to the deps of {stage} in dvc.yaml: {missing}"
 

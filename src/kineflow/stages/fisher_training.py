@@ -66,7 +66,7 @@ def train_fisher(params: Params, dataset: Dataset, report: StageReport) -> None:
 def _described(params: Params) -> FisherInput:
     fv, window_sec, fps = params.streams.fv, params.clips.window_sec, params.frames.fps
     is_frame = params.task == "frame"
-    assert not is_frame or (window_sec is not None and fv.window_sec is not None)  # params.py holds that
+    assert not is_frame or (window_sec is not None and fv.window_sec is not None)  # kineflow.params holds that
     return FisherInput(
         task=params.task,
         fps=fps,

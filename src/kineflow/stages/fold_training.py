@@ -278,7 +278,7 @@ def _pose_of(store: StreamStore, params: Params) -> dict[str, Any]:
 def _num_frames(params: Params, config: StreamParams) -> int:
     if params.task == "clip":
         return config.num_frames
-    assert params.clips.window_sec is not None  # params.py holds that for task frame
+    assert params.clips.window_sec is not None  # kineflow.params holds that for task frame
     return num_window_frames(params.clips.window_sec, fps=params.frames.fps)
 
 

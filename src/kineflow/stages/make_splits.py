@@ -77,7 +77,7 @@ def run(params: Params, report: StageReport) -> None:
 
 
 def _windows(params: Params, videos: pd.DataFrame, frame_labels: pd.DataFrame) -> pd.DataFrame:
-    assert params.clips.window_sec is not None  # params.py holds that for task frame
+    assert params.clips.window_sec is not None  # kineflow.params holds that for task frame
     return window_clips(
         videos,
         frame_labels["video_id"].unique(),
@@ -95,7 +95,7 @@ def _labelled_clips(params: Params, report: StageReport, videos: pd.DataFrame, e
     positives = (event_label_sets if several else event_clips)(videos, wanted, fps=fps, rule=event_rule(params.clips))
     if params.clips.negatives is None:
         return positives
-    assert params.clips.window_sec is not None  # params.py holds that with negatives
+    assert params.clips.window_sec is not None  # kineflow.params holds that with negatives
     rule = negative_rule(params.clips.negatives)
     if rule.label is not None and rule.label in set(positives["label"]):
         raise DataError(f"clips.negatives.label {rule.label!r} is a label of events too; choose another")
