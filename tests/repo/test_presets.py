@@ -1,5 +1,7 @@
 """Every shipped preset is a whole, valid params file; params.yaml is one of them as shipped."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,9 @@ import yaml
 from kineflow import params
 from kineflow.errors import ParamsError
 from kineflow.evaluation import metrics
+from kineflow.models.registry import find_model
 from kineflow.params import Withheld, load_params, only, parse_params
+from kineflow.setup.presets import use_preset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PRESETS = sorted((REPOSITORY / "params").glob("*.yaml"))
@@ -17,6 +21,23 @@ PRESETS = sorted((REPOSITORY / "params").glob("*.yaml"))
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_preset_loads(path):
     assert load_params(path).streams.enabled
+
+
+def commands_that_use_presets() -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (REPOSITORY / "docs/how-to/theses.md").read_text(), re.M | re.S)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("kineflow use ")]
+
+
+@pytest.mark.parametrize("command", commands_that_use_presets())
+def test_the_how_to_writes_valid_params(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    _, _, name, *rest = shlex.split(command)
+    changes = [word for word in rest if word not in ("--set", "--force")]
+    overrides = dict(change.split("=", maxsplit=1) for change in changes)
+    params = load_params(use_preset(name, tmp_path / "params.yaml", overrides))
+    model = params.streams.rgb.model
+    assert set(params.streams.rgb.options) <= set(find_model(model).options)
 
 
 def sample() -> dict:

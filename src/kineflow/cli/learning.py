@@ -125,6 +125,29 @@ def compare(
 
 
 @commands.command()
+def average(
+    files: Annotated[list[Path], typer.Argument(help="copies of metrics.json, one of each run")],
+) -> None:
+    """Average the test scores of several runs, such as those of the three official splits of UCF-101.
+
+    Example: kineflow average split1.json split2.json split3.json
+    """
+    import math
+
+    from kineflow.evaluation.splits_average import read_test_scores
+
+    names = [file.stem for file in files]
+    rows = [["stream", "metric", *names, "mean", "std"]]
+    for stream, summaries in read_test_scores(files).items():
+        for metric, summary in summaries.items():
+            values = (*summary.folds, summary.mean, summary.std)
+            rows.append([stream, metric, *("-" if math.isnan(value) else f"{value:.4f}" for value in values)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@commands.command()
 def predict(
     videos: Annotated[list[Path], typer.Argument(help="video files, each labelled as a whole")],
     model: Annotated[str, typer.Option(help="a bundle folder, or NAME@ALIAS or NAME@VERSION of the registry")],
