@@ -164,7 +164,7 @@ def test_answers_are_alike_alone_reloaded_channels_last_and_roughly_in_bf16(case
         first = model(clips[:1]).logits
         other.load_state_dict(model.state_dict())
         reloaded = other(clips).logits
-        channels_last = use_channels_last(other, bf16=True)(clips).logits
+        channels_last = use_channels_last(other, everywhere=True)(clips).logits
         with torch.autocast("cpu", torch.bfloat16):
             in_bf16 = model(clips).logits
     steps = (clips.shape[2],) if case.task == "frame" else ()
