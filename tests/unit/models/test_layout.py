@@ -33,7 +33,9 @@ def test_the_answer_stays(everywhere: bool) -> None:
     clips = torch.randn(1, 3, 4, 32, 32)
     with torch.no_grad():
         wanted = model(clips).logits
-        torch.testing.assert_close(use_channels_last(model, everywhere=everywhere)(clips).logits, wanted, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            use_channels_last(model, everywhere=everywhere)(clips).logits, wanted, rtol=1e-3, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
