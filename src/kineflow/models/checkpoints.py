@@ -153,7 +153,8 @@ def rescale_first_layer(found: Mapping[str, Tensor], *, backbone: str) -> dict[s
 def rename_public(found: Mapping[str, Tensor], *, model_name: str) -> dict[str, Tensor]:
     """Translate a public checkpoint's names into those of a model's backbone, pooling and head.
 
-    Names without a rule stay. A first layer that reads pixels from -1 to 1 is rescaled. A pointwise convolution that is a linear layer here loses its dimensions of size one.
+    Names without a rule stay. A first layer that reads pixels from -1 to 1 is rescaled. A pointwise convolution that
+    is a linear layer here loses its dimensions of size one.
 
     Args:
         found: tensors by the public names.

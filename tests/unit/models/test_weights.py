@@ -161,7 +161,7 @@ def test_changed_values_are_found_by_the_archives_checksum(tmp_path: Path) -> No
     content[content.index(bytes(4000)) + 2000] = 1
     path.write_bytes(content)
     assert torch.load(path, weights_only=True)["kernel"].any()  # torch reads it
-    with pytest.raises(DataError, match="damaged, the checksum of its part .*data/0 does not match"):
+    with pytest.raises(DataError, match=r"damaged, the checksum of its part .*data/0 does not match"):
         read_state_dict(path)
 
 

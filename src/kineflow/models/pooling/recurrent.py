@@ -188,6 +188,7 @@ SPECS = (
         build=_build_lstm,
         tasks=ANY_BACKBONE,
         source="a linear layer before the LSTM: image representations of 512 or 1024, fish thesis, 4.6.2",
+        why_apart={"3d": "its linear layer represents single images"},
         options={**_LSTM_OPTIONS, "representation_dim": 512},
         choices=_SUMMARIES,
         padded=True,

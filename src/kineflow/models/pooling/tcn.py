@@ -365,6 +365,7 @@ SPECS = (
         build=_build_encoder_decoder,
         tasks=ANY_BACKBONE,
         source="Lea et al. 2017, Temporal convolutional networks for action segmentation and detection",
+        why_apart={"3d": "it halves the time steps twice, and clips leave few of them"},
         options={"num_filters": 64, "num_levels": 2, "kernel_size": 5, "tcn_dropout": 0.0},
         padded=True,
     ),
