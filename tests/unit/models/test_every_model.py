@@ -174,7 +174,8 @@ def test_answers_are_alike_alone_reloaded_channels_last_and_roughly_in_bf16(case
     assert features.shape == (BATCH_SIZE, *steps, model.feature_dim)
     if case.spec.name.endswith(".avg"):  # a recurrent pooling saturates behind untrained depth
         assert not torch.equal(logits[0], logits[1])
-    assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
+    reloaded = other.state_dict()
+    assert all(torch.equal(value, reloaded[name]) for name, value in model.state_dict().items())
     assert_close(first, logits[:1], relative=1e-4)
     assert in_bf16.isfinite().all()
     assert_close(in_bf16, logits[:1], relative=0.4)  # 101 random layers amplify the rounding
