@@ -170,7 +170,7 @@ def print_row(row: Row) -> None:
 def training_step(network: nn.Module, plan: Plan, pixels_BCTHW: Tensor, targets_B: Tensor) -> Callable[[], None]:
     """A whole step: pixels to floats, forward, backward, AdamW."""
     if plan.channels_last:
-        network = use_channels_last(network)  # type: ignore[arg-type]
+        network = use_channels_last(network, everywhere=True)  # type: ignore[arg-type]
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     forward = torch.compile(network) if plan.compiled else network

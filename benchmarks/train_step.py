@@ -18,12 +18,11 @@ from benchmarks.timing import Comparison, compare
 from kineflow.data.dataset import Batch, ClipDataset, Sample, collate
 from kineflow.data.preprocessing import ClipPixels, Preprocessing
 from kineflow.models.classifier import VideoClassifier
-from kineflow.models.layout import use_channels_last
 from kineflow.models.registry import create_model
 from kineflow.training.batches import epoch_batches
 from kineflow.training.loop import fit
 from kineflow.training.objectives import Classification
-from kineflow.training.precision import autocast, choose_precision
+from kineflow.training.precision import autocast, choose_precision, lay_out
 from kineflow.training.recipe import Precision, Recipe, make_optimizer
 
 NUM_CLASSES, BATCH_SIZE, NUM_BATCHES = 6, 8, 6
@@ -69,7 +68,7 @@ def compare_loops(name: str, shape_CTHW: tuple[int, ...], *, max_sec: float = 5.
     precision, _ = choose_precision("auto", torch.device("cpu"))
     recipe = one_epoch(precision)
     batches = epoch_batches(len(clips), recipe, epoch=0)
-    model, bare_model = make_model(name), make_model(name)
+    model, bare_model = make_model(name, precision), make_model(name, precision)
 
     def ours() -> None:
         fit_premade(model, clips, recipe)
@@ -96,8 +95,8 @@ def compare_precisions(name: str, batch_size: int, shape_CTHW: tuple[int, ...], 
     clips = premade_clips(shape_CTHW, num_clips=batch_size)
     batch = torch.from_numpy(np.stack(clips.tensors)), torch.tensor(clips.targets)
     laid_out = batch[0].contiguous(memory_format=torch.channels_last_3d), batch[1]
-    ours = _step(make_model(name), laid_out, precision)
-    reference = _step(make_model(name, channels_last=False), batch, "fp32")
+    ours = _step(make_model(name, precision), laid_out, precision)
+    reference = _step(make_model(name), batch, "fp32")
     label = f"step of {name}, {precision} channels-last / fp32"
     return compare(
         label,
@@ -118,11 +117,11 @@ def premade_clips(shape_CTHW: tuple[int, ...], *, num_clips: int) -> PremadeClip
     return PremadeClips(tensors, [index % NUM_CLASSES for index in range(num_clips)])
 
 
-def make_model(name: str, *, channels_last: bool = True) -> VideoClassifier:
-    """The model with the weights of seed 0."""
+def make_model(name: str, precision: Precision | None = None) -> VideoClassifier:
+    """The model with the weights of seed 0, laid out as training in `precision` does it; None: as it is built."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=NUM_CLASSES, in_channels=3, task="clip")
-    return use_channels_last(model) if channels_last else model
+    return model if precision is None else lay_out(model, torch.device("cpu"), precision)
 
 
 def one_epoch(precision: Precision) -> Recipe:

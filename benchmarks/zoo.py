@@ -173,8 +173,8 @@ def measure_cost(
     models: dict[tuple[Precision, Layout], VideoClassifier] = {
         ("fp32", "contiguous"): model,
         ("bf16", "contiguous"): model,
-        ("fp32", "chosen"): use_channels_last(copy.deepcopy(model), bf16=False),
-        ("bf16", "chosen"): use_channels_last(copy.deepcopy(model), bf16=True),
+        ("fp32", "chosen"): use_channels_last(copy.deepcopy(model), everywhere=False),
+        ("bf16", "chosen"): use_channels_last(copy.deepcopy(model), everywhere=True),
     }
     clip = torch.randn(1, *input_CTHW)
     clips: dict[Layout, Tensor] = {

@@ -42,7 +42,7 @@ def test_backbones_equal_torchvisions(arch: str, side_px: int, tmp_path: Path) -
     import torchvision
 
     torch.manual_seed(0)
-    arguments = {"aux_logits": False, "transform_input": False} if arch == "inception_v3" else {}
+    arguments = {"aux_logits": False, "transform_input": True} if arch == "inception_v3" else {}
     theirs = torchvision.models.get_model(arch, weights=None, init_weights=False, **arguments).eval()
     spread_norms(theirs)
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
@@ -69,6 +69,8 @@ def test_inception_resnet_v2_equals_timms(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     theirs = timm.create_model("inception_resnet_v2", num_classes=0).eval()
+    published = timm.models.get_pretrained_cfg("inception_resnet_v2.tf_in1k")
+    assert published.mean == published.std == (0.5, 0.5, 0.5)
     spread_norms(theirs)
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     ours = create_model("inception_resnet_v2.avg", num_classes=6, in_channels=3, task="clip").eval()
@@ -76,7 +78,9 @@ def test_inception_resnet_v2_equals_timms(tmp_path: Path) -> None:
     assert report.missing == ("head.classifier.weight", "head.classifier.bias")
     clips_BCTHW = torch.randn(1, 3, 1, 80, 80)
     with torch.no_grad():
-        expected = theirs(clips_BCTHW[:, :, 0])
+        imagenet_mean, imagenet_std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        pixels_BHWC = clips_BCTHW[:, :, 0].permute(0, 2, 3, 1) * imagenet_std + imagenet_mean
+        expected = theirs(((pixels_BHWC - 0.5) / 0.5).permute(0, 3, 1, 2))  # as its configuration says
         torch.testing.assert_close(
             ours(clips_BCTHW).features, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item()
         )

@@ -120,6 +120,42 @@ def test_batch_norm_sees_every_step_of_a_batch() -> None:
     torch.testing.assert_close(states_BTD.mean(dim=(0, 1)), torch.zeros(3).double(), atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["gru", "tcn"])
+def test_batch_norm_in_training_knows_nothing_of_padding(kind: str) -> None:
+    """Two clips of two and five steps: the states of the real steps have mean 0, and any padding gives the same."""
+    torch.manual_seed(0)
+    if kind == "gru":
+        pooling: nn.Module = RecurrentPooling(
+            cell="gru", feature_dim=2, hidden_dims=[3], batch_norm=True, every_step=True
+        )
+    else:
+        pooling = TcnPooling(feature_dim=2, num_filters=3, num_dilations=2, every_step=True)
+    pooling = pooling.double().train()
+    features_BTD, lengths_B = random(2, 5, 2), torch.tensor([2, 5])
+    answers, running = [], []
+    for padding in (0.0, 100.0):
+        features_BTD[0, 2:] = padding
+        states_BTD = pooling(features_BTD, lengths_B)
+        answers.append(torch.cat((states_BTD[0, :2], states_BTD[1])))
+        norms = [module for module in pooling.modules() if isinstance(module, nn.BatchNorm1d)]
+        running.append(torch.cat([norm.running_mean for norm in norms]))
+        for norm in norms:
+            norm.reset_running_stats()
+    torch.testing.assert_close(answers[0], answers[1])
+    torch.testing.assert_close(running[0], running[1])
+    if kind == "gru":
+        torch.testing.assert_close(answers[0].mean(dim=0), torch.zeros(3).double(), atol=1e-9, rtol=0)
+    else:
+        (first, *_) = [module for module in pooling.modules() if isinstance(module, nn.BatchNorm1d)]
+        conv = pooling.layers[0].blocks[0].convs[0].conv
+        steps = [
+            slow_temporal_conv(steps_TD, conv, dilation=1, first_tap=-2)
+            for steps_TD in (features_BTD[0, :2], features_BTD[1])
+        ]
+        pooling(features_BTD, lengths_B)
+        torch.testing.assert_close(first.running_mean, 0.1 * torch.cat(steps).mean(dim=0))
+
+
 def test_halved_lstm_layers_run_one_after_the_other() -> None:
     features_BTD = random(2, 5, 3)
     pooling = RecurrentPooling(cell="lstm", feature_dim=3, hidden_dims=[8, 4, 2], dropout=0.5).double().eval()

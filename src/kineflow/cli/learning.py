@@ -34,6 +34,8 @@ def models(
     if measure and not name:
         raise typer.BadParameter("running every model takes long: name some, such as resnet18.avg")
     filters = models_list.Filters(task, input, max_params, max_macs)
+    if thesis and (name or measure or filters != models_list.Filters()):
+        raise typer.BadParameter("--thesis prints all systems: leave out name, filters and --measure")
     if thesis:
         models_list.print_thesis(as_json=as_json)
     elif name or as_json:

@@ -20,12 +20,13 @@ def dense_frames(available: int, start: int, stop: int, view: View, *, num_frame
     A test-time window is in the middle of the free room, several are spread over all of it. A training view is drawn
     from the `view.jitter` of the room that is in its middle.
     """
-    stop = min(stop, available)
-    free = max(0, (stop - start) - num_frames * stride)
+    start, stop = _inside(available, start, stop)
+    length = stop - start
+    free = max(0, length - num_frames * stride)
     position = view.start / (1.0 - view.length) if view.length < 1.0 else 0.5
     if view.jitter_seed is not None:
         position = 0.5 + view.jitter * (position - 0.5)
-    first, length = round(free * position), max(1, stop - start)
+    first = round(free * position)
     return [start + (first + step * stride) % length for step in range(num_frames)]
 
 
@@ -64,4 +65,5 @@ def segment_borders(start: float, stop: float, num_segments: int, view: View) ->
 
 
 def _inside(available: int, start: int, stop: int) -> tuple[int, int]:
-    return min(start, available - 1), max(start + 1, min(stop, available))
+    start = min(start, available - 1)
+    return start, max(start + 1, min(stop, available))

@@ -8,7 +8,7 @@ import torch
 
 from kineflow.models.describe import describe_model
 from kineflow.training.job import Job
-from kineflow.training.precision import autocast, choose_device
+from kineflow.training.precision import autocast, choose_device, lay_out
 
 NUM_WARM_UPS = 2
 NUM_RUNS = 7
@@ -36,7 +36,7 @@ def measure_cost(job: Job) -> Cost:
     """Count and time the model of a training; its weights do not matter, so they are drawn."""
     _, num_frames, height_px, width_px = job.input_CTHW
     device = choose_device(job.gpus)
-    model = replace(job.model, weights=None).build(seed=0)
+    model = lay_out(replace(job.model, weights=None).build(seed=0), device, job.recipe.precision)
     described = describe_model(model, num_frames=num_frames, height_px=height_px, width_px=width_px)
     threads_before = torch.get_num_threads()
     torch.set_num_threads(job.recipe.threads)

@@ -119,10 +119,42 @@ _HEADS: Mapping[str, str] = {
 }
 
 
+# Kernel of the first layer, and mean of the norm behind it, of those whose public weights read pixels from -1 to 1.
+_FROM_MINUS_1_TO_1: Mapping[str, tuple[str, str]] = {
+    "inception_v3": ("Conv2d_1a_3x3.conv.weight", "Conv2d_1a_3x3.bn.running_mean"),
+    "inception_resnet_v2": ("conv2d_1a.conv.weight", "conv2d_1a.bn.running_mean"),
+    **dict.fromkeys(("i3d", "i3d_frmb", "i3d_frab"), ("Conv3d_1a_7x7.conv3d.weight", "Conv3d_1a_7x7.bn.running_mean")),
+}
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of pixels from 0 to 1
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def rescale_first_layer(found: Mapping[str, Tensor], *, backbone: str) -> dict[str, Tensor]:
+    """Let public weights that read pixels from -1 to 1 read them as all others do, by ImageNet's mean and deviation.
+
+    Kernel and norm take the rescaling in, as torchvision's Inception-v3 does before its first layer. It is exact but
+    for what I3D pads with. Checkpoints of this package, whose names begin otherwise, and of flow stay as they are.
+
+    Args:
+        found: tensors by the public names.
+        backbone: its name in the registry.
+    """
+    kernel_name, mean_name = _FROM_MINUS_1_TO_1.get(backbone, ("", ""))
+    kernel, running_mean = found.get(kernel_name), found.get(mean_name)
+    if kernel is None or running_mean is None or kernel.shape[1] != len(IMAGENET_MEAN):
+        return dict(found)
+    by_channel = (1, -1, *(1,) * (kernel.ndim - 2))
+    scale = kernel.new_tensor(IMAGENET_STD).view(by_channel) / 0.5
+    offset = (kernel.new_tensor(IMAGENET_MEAN).view(by_channel) - 0.5) / 0.5
+    shift_O = (kernel * offset).flatten(1).sum(dim=1)
+    return {**found, kernel_name: kernel * scale, mean_name: running_mean - shift_O}
+
+
 def rename_public(found: Mapping[str, Tensor], *, model_name: str) -> dict[str, Tensor]:
     """Translate a public checkpoint's names into those of a model's backbone, pooling and head.
 
-    Names without a rule stay. A pointwise convolution that is a linear layer here loses its dimensions of size one.
+    Names without a rule stay. A first layer that reads pixels from -1 to 1 is rescaled. A pointwise convolution that
+    is a linear layer here loses its dimensions of size one.
 
     Args:
         found: tensors by the public names.
@@ -132,7 +164,7 @@ def rename_public(found: Mapping[str, Tensor], *, model_name: str) -> dict[str, 
     if model_name in _HEADS:
         rules.append((rf"{_HEADS[model_name]}\.(weight|bias)", r"head.classifier.\1"))
     renamed = {}
-    for name, tensor in found.items():
+    for name, tensor in rescale_first_layer(found, backbone=model_name.partition(".")[0]).items():
         new_name = _apply(rules, name)
         if new_name.startswith(("head.classifier.", "pooling.fc.")) and tensor.ndim == 5:
             tensor = tensor.flatten(1)

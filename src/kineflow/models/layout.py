@@ -10,20 +10,19 @@ from torch import nn
 from kineflow.models.classifier import VideoClassifier
 
 
-def use_channels_last(model: VideoClassifier, *, bf16: bool | None = None) -> VideoClassifier:
+def use_channels_last(model: VideoClassifier, *, everywhere: bool) -> VideoClassifier:
     """Store kernels channels-last where that is faster, in place; clips come channels-last either way.
 
-    In bf16 that is everywhere. In float32 the kernels of 3D convolutions without groups are better left contiguous
-    (docs/decisions/2026-11-21-channels-last-by-precision.md). Values, names and shapes in the state dict stay, but such
-    kernels are no longer contiguous, which safetensors refuses to save: call `.contiguous()` on them first.
+    Values, names and shapes in the state dict stay, but such kernels are no longer contiguous, which safetensors
+    refuses to save: call `.contiguous()` on them first.
 
     Args:
-        bf16: whether the model will run in bf16; None: where this machine multiplies it in hardware.
+        everywhere: as bf16 and GPUs like it. In float32 on a CPU the kernels of 3D convolutions without groups are
+            better left contiguous (docs/decisions/2026-11-21-channels-last-by-precision.md).
 
     Returns:
         The model.
     """
-    everywhere = bf16 if bf16 is not None else torch.cuda.is_available() or bool(cpu_bf16_units())
     for module in model.modules():
         if isinstance(module, nn.Conv3d) and (everywhere or module.groups > 1):
             module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -104,7 +104,10 @@ def find_model(name: str) -> ModelSpec:
         problem = "a model is named backbone.pooling"
     elif backbone_name in backbones and pooling_name in poolings:
         fitting = [pooling for pooling in backbones[backbone_name].poolings if pooling in poolings]
-        problem = f"{backbone_name} does not go with the pooling {pooling_name}, only with {', '.join(fitting)}"
+        problem = (
+            f"{backbone_name} does not go with the pooling {pooling_name}, because "
+            f"{_why_apart(backbones[backbone_name], poolings[pooling_name])}; it goes with {', '.join(fitting)}"
+        )
         known_names = [f"{backbone_name}.{pooling}" for pooling in fitting]
     elif backbone_name in backbones:
         problem = f"there is no pooling {pooling_name!r}"
@@ -219,6 +222,10 @@ def _check_option(name: str, key: str, value: OptionValue, default: OptionValue,
         raise ParamsError(f"{name}: option {key} must be at least 0 and below 1, not {value}")
     if kind is str and value not in choices:
         raise ParamsError(f"{name}: option {key} must be {' or '.join(choices)}, not {value!r}")
+
+
+def _why_apart(backbone: BackboneSpec, pooling: PoolingSpec) -> str:
+    return pooling.why_apart.get(backbone.input) or backbone.why_apart
 
 
 def _served_tasks(backbone: BackboneSpec, pooling: PoolingSpec) -> tuple[Task, ...]:

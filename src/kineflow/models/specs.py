@@ -39,6 +39,7 @@ class BackboneSpec:
             clip, however long.
         tasks: what it can serve, with a fitting pooling.
         why_not: what to say of the other tasks.
+        why_apart: what to say of the other poolings, where these say nothing.
         options: what may be set, with the default.
         choices: the words that an option of type str may be.
         padded: frames that pad a clip do not change the features of the others.
@@ -54,6 +55,7 @@ class BackboneSpec:
     receptive_frames: int | None
     tasks: tuple[Task, ...] = TASKS
     why_not: str = ""
+    why_apart: str = ""
     options: Options = field(default_factory=dict)
     choices: Choices = field(default_factory=dict)
     padded: bool = False
@@ -70,6 +72,7 @@ class PoolingSpec:
         tasks: what it can serve, behind each kind of backbone.
         source: citation.
         why_not: what to say of the other tasks.
+        why_apart: what to say of backbones of each kind that it does not go with.
         options: what may be set, with the default.
         choices: the words that an option of type str may be.
         padded: its module takes `num_steps_B`, and then leaves the steps behind that number out.
@@ -81,6 +84,7 @@ class PoolingSpec:
     tasks: Mapping[InputKind, tuple[Task, ...]]
     source: str
     why_not: str = ""
+    why_apart: Mapping[InputKind, str] = field(default_factory=dict)
     options: Options = field(default_factory=dict)
     choices: Choices = field(default_factory=dict)
     padded: bool = False

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from kineflow.store import file_sha256
 
 # Wrappers that training tools leave before a parameter's name, and checkpoints round their tensors.
 _PREFIX = re.compile(r"^(?:module\.|_orig_mod\.|model\.)+")
+PICKLE_START = b"\x80"  # of what torch wrote before 1.6
 _CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "state_dict_ema")
 
 
@@ -119,8 +121,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
             content: object = load_file(path)
         else:
+            _check_archive(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, DataError):
         raise
     except pickle.UnpicklingError as err:
         raise DataError(
@@ -130,6 +133,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as err:  # each format has its own errors for a damaged file
         raise DataError(f"{path}: not a readable checkpoint ({type(err).__name__}): fetch it again") from err
     return _tensors_of(content, path)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what torch would misread: other files, whose error looks like code, and damage, which it does not see."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise DataError(f"{path}: damaged, the checksum of its part {damaged} does not match: fetch it again")
+        return
+    with path.open("rb") as file:
+        if file.read(1) != PICKLE_START:
+            raise DataError(f"{path}: not a checkpoint (perhaps a web page or a pointer of Git LFS): fetch it again")
 
 
 @dataclass

@@ -11,7 +11,7 @@ class AugmentParams(Section):
     """Random changes of a training clip; each is constant over the clip."""
 
     flip: bool  # horizontal; negates x of the flow. Off where left and right are classes
-    crop_scale_min: Scale | None  # crops anywhere: the smallest side, as a fraction of the image; 1: the whole image
+    crop_scale_min: Scale | None  # crops anywhere: the smallest, as a fraction of the image; 1: the whole image
     crop_scales: Annotated[list[Scale], Field(min_length=1)] | None  # instead: multi-scale crops at 13 places
     rotation_deg: Annotated[float, Field(ge=0, le=180)]  # within +- this angle
     zoom: NonNegativeFloat  # times e^+-this

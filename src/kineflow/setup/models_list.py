@@ -21,6 +21,7 @@ from kineflow.models.index import BackboneEntry, ModelEntry
 PLAIN_WIDTH = 80
 WIDE = 100  # from here on lines have room for a source
 KINDS = {"2d": "frame by frame", "3d": "on whole clips", "embedding": "cached by the embed stage"}
+TASKS = ("clip", "frame")
 Entry = TypeVar("Entry", BackboneEntry, ModelEntry)
 LEGEND = (
     "MACs: multiply-accumulates of one such clip. Sees: frames of a clip that one time step of the backbone sees. A "
@@ -45,6 +46,16 @@ class Filters:
     input: str | None = None
     max_params_M: float | None = None
     max_macs_G: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a task or an input that there is none of.
+
+        Raises:
+            ParamsError: with the known ones.
+        """
+        for option, value, known in (("task", self.task, TASKS), ("input", self.input, KINDS)):
+            if value is not None and value not in known:
+                raise ParamsError(f"--{option} {value}: known are {', '.join(known)}")
 
     def let_through(self, entry: BackboneEntry | ModelEntry) -> bool:
         """Whether an entry is one of them."""

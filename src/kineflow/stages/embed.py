@@ -24,11 +24,9 @@ if TYPE_CHECKING:
 PARAMS = ("embed", "seed")
 
 # Rises whenever the same frames, weights and params would give other features.
-CODE_VERSION = 2
+CODE_VERSION = 3
 
 BATCH_FRAMES = 32
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -149,6 +147,8 @@ def embed_frames(
     """
     import cv2
     import torch
+
+    from kineflow.models.checkpoints import IMAGENET_MEAN, IMAGENET_STD
 
     height, width = size
     resized = [

@@ -94,7 +94,9 @@ class Bundle:
         """
         import torch
 
-        model = member.model.build(seed=0)
+        from kineflow.training.precision import lay_out
+
+        model = lay_out(member.model.build(seed=0), device, member.precision)
         state = torch.load(self.root / member.weights, map_location="cpu", weights_only=True)
         try:
             model.load_state_dict(state)

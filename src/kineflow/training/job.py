@@ -31,7 +31,7 @@ from kineflow.training.code_digest import code_digest
 from kineflow.training.loop import EpochResult, FitResult, Shard, fit
 from kineflow.training.model_config import ModelConfig
 from kineflow.training.objectives import Classification, Objective, balanced_weights
-from kineflow.training.precision import choose_device
+from kineflow.training.precision import choose_device, lay_out
 from kineflow.training.recipe import Recipe
 from kineflow.training.recompute import recompute_activations
 from kineflow.training.scoring import predict_probs
@@ -195,7 +195,7 @@ def run_job(
     device = choose_device(job.gpus)
     videos = training_videos(job, job.store, job.preprocessing, cache)
     preprocessing = with_flow_scale(job.preprocessing, job.train, videos)
-    model = job.model.build(job.recipe.seed).to(device)
+    model = lay_out(job.model.build(job.recipe.seed), device, job.recipe.precision).to(device)
     started = time.monotonic()
     if job.recipe.recompute:
         recompute_activations(model)

@@ -32,7 +32,6 @@ class ModelConfig:
         """The same, and what became of the loaded weights."""
         import torch
 
-        from kineflow.models.layout import use_channels_last
         from kineflow.models.registry import create_model
         from kineflow.models.weights import load_weights
 
@@ -46,4 +45,4 @@ class ModelConfig:
             options=self.options,
         )
         loaded = None if self.weights is None else load_weights(model, self.weights)
-        return use_channels_last(model), loaded
+        return model, loaded

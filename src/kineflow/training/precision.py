@@ -5,7 +5,8 @@ from typing import Literal
 
 import torch
 
-from kineflow.models.layout import cpu_bf16_units
+from kineflow.models.classifier import VideoClassifier
+from kineflow.models.layout import cpu_bf16_units, use_channels_last
 from kineflow.training.recipe import Precision
 
 
@@ -27,6 +28,11 @@ def choose_precision(wanted: Literal["auto"] | Precision, device: torch.device) 
         return "fp32", f"{torch.cuda.get_device_name(device)} has no bf16 units"
     units = cpu_bf16_units()
     return ("bf16", f"the processor has {units}") if units else ("fp32", "the processor has no bf16 units")
+
+
+def lay_out(model: VideoClassifier, device: torch.device, precision: Precision) -> VideoClassifier:
+    """Store the kernels of `model` in the layout in which it runs fastest there, in place; return the model."""
+    return use_channels_last(model, everywhere=device.type == "cuda" or precision != "fp32")
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:

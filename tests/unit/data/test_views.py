@@ -11,7 +11,7 @@ import torch
 from kineflow.data.dataset import Sample, collate
 from kineflow.data.preprocessing import RGB_MEAN, RGB_STD, Preprocessing, clip_pixels
 from kineflow.data.readers import DecodedImages
-from kineflow.data.sampling import dense_frames, segment_frames
+from kineflow.data.sampling import dense_frames, every_frame, segment_frames, segment_spans
 from kineflow.data.views import CROP_PLACES, Augment, Box, FittedCrop, View, crop_box, draw_view, fixed_views
 from kineflow.models.torchvision_compat import declare_missing_torchvision_ops
 from kineflow.training.inputs import model_input
@@ -170,6 +170,14 @@ def test_a_dense_training_clip_lies_in_the_middle_of_its_room_as_far_as_jitter_s
     assert firsts(0.0) == {20}
     assert (min(firsts(0.5)), max(firsts(0.5))) == (15, 25)  # of the room of 20 frames the middle 10
     assert firsts(1.0) == set(range(10, 31))
+
+
+def test_the_last_frame_of_a_video_takes_the_flow_before_it():
+    """A clip of the tenth of ten frames, which have nine flows."""
+    assert dense_frames(9, 9, 10, View(), num_frames=3, stride=2) == [8, 8, 8]
+    assert segment_frames(9, 9, 10, View(), num_segments=3) == [8, 8, 8]
+    assert segment_spans(9, 9, 10, View(), num_segments=2) == [range(8, 9)] * 2
+    assert every_frame(9, 9, 10) == [8]
 
 
 def test_any_frame_of_each_segment_is_drawn_and_no_other():

@@ -259,6 +259,31 @@ def test_a_public_checkpoint_fills_the_whole_model(
         assert torch.equal(model.state_dict()[f"backbone.network.{same}"], found[same])
 
 
+def test_i3ds_first_layer_answers_imagenets_pixels_as_it_did_pixels_from_minus_1_to_1(tmp_path: Path) -> None:
+    found = drawn(i3d(4, in_channels=3))
+    model, _ = loaded(tmp_path, "i3d.avg", found, suffix=".pt")
+    published = create_model("i3d.avg", num_classes=4, in_channels=3, task="clip")
+    published.load_state_dict({f"backbone.network.{name}": tensor for name, tensor in found.items()}, strict=False)
+    pixels_BTHWC = torch.rand(1, 12, 24, 24, 3)
+    by_imagenet = (pixels_BTHWC - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    answers = []
+    for network, clips_BTHWC in ((model, by_imagenet), (published, 2 * pixels_BTHWC - 1)):
+        first = network.eval().backbone.network.Conv3d_1a_7x7
+        with torch.no_grad():
+            answers.append(first(clips_BTHWC.permute(0, 4, 1, 2, 3))[..., 1:-2, 2:-2, 2:-2])  # without what is padded
+    torch.testing.assert_close(*answers, rtol=1e-4, atol=1e-5)
+
+
+def test_own_weights_and_those_of_flow_are_not_rescaled(tmp_path: Path) -> None:
+    flow = drawn(i3d(4, in_channels=2))
+    model, _ = loaded(tmp_path, "i3d.avg", flow, in_channels=2, suffix=".pt")
+    kernel = "Conv3d_1a_7x7.conv3d.weight"
+    assert torch.equal(model.state_dict()[f"backbone.network.{kernel}"], flow[kernel])
+    ours = {f"backbone.network.{name}": tensor for name, tensor in drawn(i3d(4, in_channels=3)).items()}
+    model, _ = loaded(tmp_path, "i3d.avg", ours, suffix=".pt")
+    assert torch.equal(model.state_dict()[f"backbone.network.{kernel}"], ours[f"backbone.network.{kernel}"])
+
+
 @pytest.mark.parametrize("style", ["pyslowfast", "pytorchvideo"])
 def test_slowfasts_tensors_land_where_they_belong(tmp_path: Path, style: str) -> None:
     """Each pair of names stands for one tensor of the published network; s5's first is 512 of 1280, 3x1x1."""

@@ -9,31 +9,33 @@ from kineflow.models.layout import cpu_bf16_units, use_channels_last
 from kineflow.models.registry import create_model
 
 
-def laid_out(name: str, *, bf16: bool) -> dict[bool, set[bool]]:
+def laid_out(name: str, *, everywhere: bool) -> dict[bool, set[bool]]:
     """By whether a convolution has groups: whether the kernels of several channels are channels-last."""
     model = create_model(name, num_classes=2, in_channels=3, task="clip")
     found: dict[bool, set[bool]] = {}
-    for module in use_channels_last(model, bf16=bf16).modules():
+    for module in use_channels_last(model, everywhere=everywhere).modules():
         if isinstance(module, nn.Conv3d) and module.weight.shape[1] > 1 and module.weight[0, 0].numel() > 1:
             is_last = module.weight.is_contiguous(memory_format=torch.channels_last_3d)
             found.setdefault(module.groups > 1, set()).add(is_last)
     return found
 
 
-@pytest.mark.parametrize(("bf16", "without_groups"), [(True, True), (False, False)])
-def test_in_float32_only_kernels_in_groups_are_channels_last(bf16: bool, without_groups: bool) -> None:
-    assert laid_out("mfnet_3d.avg", bf16=bf16) == {False: {without_groups}, True: {True}}
-    assert laid_out("r3d_mini.avg", bf16=bf16) == {False: {without_groups}}
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_elsewhere_only_kernels_in_groups_are_channels_last(everywhere: bool) -> None:
+    assert laid_out("mfnet_3d.avg", everywhere=everywhere) == {False: {everywhere}, True: {True}}
+    assert laid_out("r3d_mini.avg", everywhere=everywhere) == {False: {everywhere}}
 
 
-@pytest.mark.parametrize("bf16", [True, False])
-def test_the_answer_stays(bf16: bool) -> None:
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_the_answer_stays(everywhere: bool) -> None:
     torch.manual_seed(0)
     model = create_model("mfnet_3d.avg", num_classes=2, in_channels=3, task="clip").eval()
     clips = torch.randn(1, 3, 4, 32, 32)
     with torch.no_grad():
         wanted = model(clips).logits
-        torch.testing.assert_close(use_channels_last(model, bf16=bf16)(clips).logits, wanted, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            use_channels_last(model, everywhere=everywhere)(clips).logits, wanted, rtol=1e-3, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(

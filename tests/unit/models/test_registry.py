@@ -6,6 +6,7 @@ from kineflow.models.describe import describe_model
 from kineflow.models.registry import create_model, find_model, list_models
 from kineflow.models.specs import Task
 from kineflow.models.weights import state_dict_sha256
+from kineflow.models.zoo import BACKBONES, POOLINGS
 
 
 def build(name: str, **changes: object) -> torch.nn.Module:
@@ -56,10 +57,26 @@ def test_a_name_without_a_pooling_is_explained() -> None:
 
 def test_a_wrong_combination_is_refused_with_what_fits() -> None:
     text = message("r3d_18.none")
-    assert "r3d_18 does not go with the pooling none, only with avg, " in text
+    assert (
+        "r3d_18 does not go with the pooling none, because it looks at one frame, which is no clip; it goes with avg, "
+        in text
+    )
     known = text.partition("known: ")[2]
     assert "r3d_18.avg" in known
     assert "r3d_18.none" not in known
+
+
+def test_every_wrong_combination_is_refused_with_a_reason() -> None:
+    refused = [
+        f"{backbone.name}.{pooling.name}"
+        for backbone in BACKBONES
+        for pooling in POOLINGS
+        if pooling.name not in backbone.poolings
+    ]
+    assert len(refused) + len(list_models()) == len(BACKBONES) * len(POOLINGS)
+    for name in refused:
+        with pytest.raises(ParamsError, match=r"because \w[^;]+; it goes with "):
+            find_model(name)
 
 
 def test_r3d_18_refuses_the_frame_task_with_the_reason() -> None:

@@ -1,13 +1,22 @@
 """Our models have the sizes and costs that the theses publish for theirs."""
 
+import csv
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
 
+from kineflow.models.registry import create_model
 from kineflow.models.thesis import ROWS, as_json, as_page, compare
 from kineflow.models.thesis_2d import ROWS_2D
 from kineflow.models.thesis_rows import ThesisRow
+
+TABLE = Path(__file__).resolve().parents[4] / "shared" / "reference" / "thesis_models.csv"
+# Ways to train and to fuse: kineflow.distillation, kineflow.evaluation.
+NO_MODELS = {"mars / mers distillation", "bert distillation", "two-stream and three-stream fusion"}
 
 
 def row_id(row: ThesisRow) -> str:
@@ -52,6 +61,60 @@ def test_the_mouse_tcn_by_hand() -> None:
     others = 11 * (3 * 256 * 256 + 256)
     norms, shortcut, head = 12 * 2 * 256, 2048 * 256 + 256, 256 + 1
     assert compare(row).params_M == pytest.approx((first + others + norms + shortcut + head) / 1e6, abs=1e-9)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS_2D if not row.check], ids=row_id)
+def test_a_system_without_figures_learns_from_one_step(row: ThesisRow) -> None:
+    """One step of gradient descent on two generated clips, short and small, makes their loss less."""
+    assert (row.params_M, row.macs_G) == (None, None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    side_px = 1 if row.input_CTHW[2] == 1 else 40
+    options = dict(row.options) | ({"num_steps": 3} if row.model.endswith(".concat") else {})
+    model = create_model(
+        row.model, num_classes=row.num_classes, in_channels=row.input_CTHW[0], task=row.task, options=options
+    )
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # the same function before and after the step
+        if hasattr(module, "mask_prob"):
+            module.mask_prob = 0.0
+    clips_BCTHW = torch.randn(2, row.input_CTHW[0], 3, side_px, side_px)
+
+    def loss() -> torch.Tensor:
+        logits = model(clips_BCTHW).logits
+        if row.task == "frame":  # one behaviour, in every frame of the first clip
+            targets = torch.stack((torch.ones(3, 1), torch.zeros(3, 1)))
+            return F.binary_cross_entropy_with_logits(logits, targets)
+        return F.cross_entropy(logits, torch.tensor([0, 1]))
+
+    before = loss()
+    before.backward()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    squared_norm = sum(gradient.square().sum().item() for gradient in gradients)
+    torch.optim.SGD(model.parameters(), lr=1e-3 / squared_norm).step()  # by its slope the loss falls by 0.001
+    with torch.no_grad():
+        after = loss()
+    torch.set_num_threads(threads)
+    assert after < before
+
+
+@pytest.mark.skipif(not TABLE.is_file(), reason="the table of the theses is not beside the repository")
+def test_every_figure_is_the_tables_and_no_system_of_it_is_missing() -> None:
+    with TABLE.open(newline="") as file:
+        rows = {row["system"]: row for row in csv.DictReader(file)}
+    for ours in ROWS:
+        theirs = rows[ours.system]
+        figures = [float(theirs[key]) if theirs[key] else None for key in ("params_M", "macs_G")]
+        assert [ours.params_M, ours.macs_G] == figures, ours.system
+        assert ours.check == theirs["check"], ours.system
+        if ours.check:
+            assert ours.num_classes == int(theirs["classes"]), ours.system
+            size = "x".join(map(str, ours.input_CTHW))
+            assert size == theirs["input_CTHW"].replace("xTx", "x16x"), ours.system  # any T: we take 16
+            assert ours.per_frame == ("per frame" in theirs["notes"]) or not ours.macs_G, ours.system
+    assert set(rows) - {row.system for row in ROWS} == NO_MODELS
 
 
 def test_rows_are_named_once_for_each_model() -> None:

@@ -1,8 +1,5 @@
 """Sizes and costs of the 3D systems against the theses' tables, counted without computing anything."""
 
-import csv
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -10,8 +7,6 @@ from kineflow.models.describe import ModelDescription, describe_model
 from kineflow.models.registry import create_model
 from kineflow.models.thesis_3d import ROWS_3D
 from kineflow.models.thesis_rows import ThesisRow
-
-TABLE = Path(__file__).resolve().parents[4] / "shared" / "reference" / "thesis_models.csv"
 
 
 def size_of(row: ThesisRow) -> ModelDescription:
@@ -81,24 +76,6 @@ def test_the_branch_from_scratch_has_the_published_output() -> None:
     with torch.device("meta"):
         model = create_model("inflated_resnet50.avg", num_classes=51, in_channels=3, task="clip", options=options)
         assert model.backbone(torch.empty(1, 3, 13, 240, 240)).shape == (1, 2048, 4, 8, 8)
-
-
-@pytest.mark.skipif(not TABLE.is_file(), reason="the table of the theses is not beside the repository")
-def test_every_figure_is_the_tables() -> None:
-    with TABLE.open(newline="") as file:
-        rows = {row["system"]: row for row in csv.DictReader(file)}
-    for ours in ROWS_3D:
-        theirs = rows[ours.system]
-        figures = [float(theirs[key]) if theirs[key] else None for key in ("params_M", "macs_G")]
-        assert [ours.params_M, ours.macs_G] == figures, ours.system
-        assert ours.check == theirs["check"], ours.system
-        if ours.check:
-            assert "x".join(map(str, ours.input_CTHW)) == theirs["input_CTHW"], ours.system
-            assert ours.num_classes == int(theirs["classes"])
-    in_three_dimensions = ("3d", "mfnet", "rep_flow", "modified", "i3d", "slowfast", "r2plus1d", "csn", "s3d", "p3d")
-    missing = {name for name in rows if name.startswith(in_three_dimensions)} - {row.system for row in ROWS_3D}
-    missing |= {name for name in rows if "_3d" in name} - {row.system for row in ROWS_3D}
-    assert missing == set()
 
 
 # Parameters with 400 classes, as published with each set of weights or in each paper, in millions.

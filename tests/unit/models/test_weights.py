@@ -146,6 +146,30 @@ def test_a_damaged_file_is_refused(tmp_path: Path, suffix: str) -> None:
         read_state_dict(path)
 
 
+@pytest.mark.parametrize("content", ["<!DOCTYPE html>", "version https://git-lfs.github.com/spec/v1\noid sha256:0"])
+def test_what_came_in_place_of_a_checkpoint_is_not_taken_for_code(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "page.pth"
+    path.write_text(content)
+    with pytest.raises(DataError, match="not a checkpoint"):
+        read_state_dict(path)
+
+
+def test_changed_values_are_found_by_the_archives_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "changed.pth"
+    saved(path, {"kernel": torch.zeros(1000)})
+    content = bytearray(path.read_bytes())
+    content[content.index(bytes(4000)) + 2000] = 1
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True)["kernel"].any()  # torch reads it
+    with pytest.raises(DataError, match=r"damaged, the checksum of its part .*data/0 does not match"):
+        read_state_dict(path)
+
+
+def test_the_older_format_is_read(tmp_path: Path) -> None:
+    torch.save({"kernel": torch.ones(2)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert read_state_dict(tmp_path / "old.pth")["kernel"].tolist() == [1, 1]
+
+
 def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "plain.pt"
     torch.save({"epoch": 3}, path)

@@ -70,6 +70,21 @@ def test_filters_leave_what_fits() -> None:
         run("--input", "3d", "--max-params", "0.1")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "known"), [("--task", "frames", "clip, frame"), ("--input", "4d", "2d, 3d, embedding")]
+)
+def test_filters_that_nothing_can_pass_are_refused(option: str, value: str, known: str) -> None:
+    with pytest.raises(ParamsError, match=f"{option} {value}: known are {known}"):
+        run(option, value)
+
+
+@pytest.mark.parametrize("further", [["bert"], ["--task", "clip"]])
+def test_the_systems_of_the_theses_are_not_filtered(further: list[str]) -> None:
+    result = CliRunner().invoke(app, ["models", *further, "--thesis"])
+    assert result.exit_code == 2
+    assert "--thesis prints all systems" in " ".join(result.output.split())
+
+
 def test_one_model_is_described_in_full() -> None:
     text = " ".join(run("resnet18.bert").split())
     for fact in (

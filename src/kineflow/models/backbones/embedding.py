@@ -43,6 +43,7 @@ SPECS = (
         input="embedding",
         build=_build,
         poolings=VECTOR_POOLINGS,
+        why_apart="its features are means over the image, without places",
         source="features cached by the embed stage",
         stated_THW=(16, 1, 1),
         receptive_frames=1,

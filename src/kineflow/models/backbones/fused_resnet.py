@@ -106,6 +106,7 @@ SPECS = (
             input="2d",
             build=partial(_build_fused, arch, num_stages),
             poolings=VECTOR_POOLINGS,
+            why_apart="its features are means over the image, without places",
             source="He et al. 2016, Deep residual learning for image recognition; fusion of Kalfaoglu 2020, 3.3.2",
             stated_THW=(16, 224, 224),
             receptive_frames=1,

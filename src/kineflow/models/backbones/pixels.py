@@ -49,6 +49,7 @@ SPECS = (
         input="2d",
         build=_build,
         poolings=("none", "avg", "lstm", "fc_lstm", "gru"),
+        why_apart="pixels are thousands of features, of which this pooling would keep or compare every one",
         source="the UCF-101 thesis on Inception-v3 and GRU, chapter 5",
         options={"side_px": 50},
         stated_THW=(100, 50, 50),

@@ -170,6 +170,7 @@ SPECS = tuple(
         + ("; Kalfaoglu 2020, 4.1.3" if form else ""),
         tasks=("clip",),
         why_not="its slow pathway sees every fourth frame of the fast one",
+        why_apart="its two pathways have to be taken apart again",
         stated_THW=(64, 224, 224),
         receptive_frames=209 if form else 193,
         options={"frame_stride": 2},

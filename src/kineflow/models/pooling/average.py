@@ -73,6 +73,7 @@ SPECS = (
         build=_build_one_frame,
         tasks=ANY_BACKBONE,
         source="the middle frame of a clip; each frame by itself",
+        why_apart={"3d": "it looks at one frame, which is no clip"},
         padded=True,
     ),
     PoolingSpec(

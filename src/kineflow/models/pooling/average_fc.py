@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from kineflow.models.specs import TASKS, Options, PoolingSpec, Task
+from kineflow.models.specs import ANY_BACKBONE, TASKS, Options, PoolingSpec, Task
 
 
 class AverageFc(nn.Module):
@@ -41,6 +41,7 @@ SPECS = (
         tasks={"2d": ("clip",), "3d": TASKS, "embedding": ("clip",)},
         source="Feichtenhofer 2020, X3D",
         why_not="an average over time has one answer for the clip",
+        why_apart=dict.fromkeys(ANY_BACKBONE, "its wide layer is for X3D, whose last maps have few channels"),
         options={"avg_fc_dim": 2048},
     ),
 )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kineflow.errors import ParamsError
 from kineflow.models.backbones.slowfast import ALPHA, FAST_DIM, REDUCED_SLOW_DIM
 from kineflow.models.pooling.bert import BertPooling
-from kineflow.models.specs import Options, PoolingSpec, Task
+from kineflow.models.specs import ANY_BACKBONE, Options, PoolingSpec, Task
 
 
 class LateBertPooling(nn.Module):
@@ -77,6 +77,7 @@ SPECS = (
         build=_build,
         tasks={"2d": (), "3d": ("clip",), "embedding": ()},
         source="Kalfaoglu 2020, 4.1.3",
+        why_apart=dict.fromkeys(ANY_BACKBONE, "it takes the two pathways of slowfast_50_late apart"),
         why_not="two BERTs over different frames have one answer for the clip",
         options={"max_steps": 16, "num_heads": 8, "num_blocks": 1, "mask_prob": 0.2, "bert_dropout": 0.9},
     ),

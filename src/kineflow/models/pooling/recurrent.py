@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from kineflow.errors import ParamsError
-from kineflow.models.pooling.steps import last_step, mean_step
+from kineflow.models.pooling.steps import last_step, mean_step, norm_steps, visible_steps
 from kineflow.models.specs import ANY_BACKBONE, Options, PoolingSpec, Task
 
 Cell = Literal["lstm", "gru"]
@@ -95,7 +95,11 @@ class RecurrentPooling(nn.Module):
             after.append(last)
         if self.memory is not None:
             self.memory = after
-        states_BTD = self.norm(states_BTD.flatten(0, 1)).unflatten(0, states_BTD.shape[:2])
+        if isinstance(self.norm, nn.BatchNorm1d):
+            visible_BT = None
+            if num_steps_B is not None:
+                visible_BT = visible_steps(num_steps_B.to(states_BTD.device), num_steps=states_BTD.shape[1])
+            states_BTD = norm_steps(self.norm, states_BTD, visible_BT)
         if self.every_step:
             return states_BTD
         if self.summary == "mean":
@@ -184,6 +188,7 @@ SPECS = (
         build=_build_lstm,
         tasks=ANY_BACKBONE,
         source="a linear layer before the LSTM: image representations of 512 or 1024, fish thesis, 4.6.2",
+        why_apart={"3d": "its linear layer represents single images"},
         options={**_LSTM_OPTIONS, "representation_dim": 512},
         choices=_SUMMARIES,
         padded=True,

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kineflow.errors import ParamsError
-from kineflow.models.pooling.steps import last_step, mean_step, visible_steps
+from kineflow.models.pooling.steps import last_step, mean_step, norm_steps, visible_steps
 from kineflow.models.specs import ANY_BACKBONE, Options, PoolingSpec, Task
 
 Norm = Literal["batch", "layer", "none"]
@@ -92,7 +92,12 @@ class ResidualBlock1d(nn.Module):
         """Return what the next block reads and what the output adds up, both (B, num_filters, T)."""
         residual = x_BDT
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            residual = self.dropout(self.relu(norm(conv(hide(residual, visible_B1T)))))
+            convolved = conv(hide(residual, visible_B1T))
+            if visible_B1T is not None and isinstance(norm, nn.BatchNorm1d):
+                normed = norm_steps(norm, convolved.transpose(1, 2), visible_B1T[:, 0]).transpose(1, 2)
+            else:
+                normed = norm(convolved)
+            residual = self.dropout(self.relu(normed))
         onward = self.relu(residual + self.shortcut(x_BDT)) if self.goes_on else residual
         return onward, residual
 
@@ -360,6 +365,7 @@ SPECS = (
         build=_build_encoder_decoder,
         tasks=ANY_BACKBONE,
         source="Lea et al. 2017, Temporal convolutional networks for action segmentation and detection",
+        why_apart={"3d": "it halves the time steps twice, and clips leave few of them"},
         options={"num_filters": 64, "num_levels": 2, "kernel_size": 5, "tcn_dropout": 0.0},
         padded=True,
     ),
