@@ -117,6 +117,7 @@ def test_s3_out_of_reach_is_exit_4_after_the_build(flow_toy: Path, monkeypatch: 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anna")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    monkeypatch.setenv("KINEFLOW_PATIENCE_SEC", "1")
     run = subprocess.run(COMMAND, capture_output=True, text=True)
     assert run.returncode == 4, run.stdout + run.stderr
     last = run.stderr.splitlines()[-1]
