@@ -183,7 +183,8 @@ def ray_session() -> Iterator[None]:
         with environment(ONE_THREAD):  # the workers of a local cluster inherit it
             ray.init(**options)
     except (ConnectionError, RuntimeError, TimeoutError) as err:
-        raise ServiceError(f"Ray ({address or 'a local cluster'}) cannot be reached: {err}") from err
+        hint = "" if address is None else "; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        raise ServiceError(f"Ray ({address or 'a local cluster'}) cannot be reached: {err}{hint}") from err
     started = {child for child in _children() if child not in strangers}
     with _ended_with_this_process(started) if address is None else nullcontext():
         try:

@@ -23,6 +23,10 @@ CONNECT_TIMEOUT_SEC = 5
 READ_TIMEOUT_SEC = 60
 MAX_ATTEMPTS = 2
 BLOCK_BYTES = 1 << 20
+CHECKSUMS = {  # rclone answers ranged reads with that of the whole object
+    "request_checksum_calculation": "when_required",
+    "response_checksum_validation": "when_required",
+}
 MAX_PAUSE_SEC = 10.0  # between two tries
 PATIENCE_SEC = 300.0
 
@@ -235,12 +239,17 @@ def endpoint() -> str:
 
 
 def arrow_filesystem(uri: str) -> tuple[Any, str]:
-    """The S3 in use as Arrow's file system, for libraries that want one, and the path of `s3://bucket/prefix` there."""
-    from pyarrow.fs import S3FileSystem
+    """The S3 in use as Arrow's file system, for libraries that want one, and the path of `s3://bucket/prefix` there.
 
-    scheme, _, netloc = endpoint().partition("://")
+    Arrow's own client makes folders as objects whose names end in a slash, which not every S3 takes.
+    """
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+    from s3fs import S3FileSystem
+
     bucket, prefix = _split(uri)
-    return S3FileSystem(endpoint_override=netloc, scheme=scheme, region=_region()), join(bucket, prefix).rstrip("/")
+    client = {"endpoint_url": endpoint(), "region_name": _region()}
+    files = S3FileSystem(client_kwargs=client, config_kwargs=CHECKSUMS, use_listings_cache=False)
+    return PyFileSystem(FSSpecHandler(files)), join(bucket, prefix).rstrip("/")
 
 
 def sha256_of(root: str, info: FileInfo, *, cache_dir: Path) -> str:
@@ -384,8 +393,7 @@ def _client_for(endpoint_url: str, _access_key: str, _profile: str) -> Any:
         connect_timeout=CONNECT_TIMEOUT_SEC,
         read_timeout=READ_TIMEOUT_SEC,
         retries={"total_max_attempts": MAX_ATTEMPTS, "mode": "standard"},
-        request_checksum_calculation="when_required",  # rclone answers ranged reads with the whole object's
-        response_checksum_validation="when_required",
+        **CHECKSUMS,
         max_pool_connections=16,
         s3={"addressing_style": "auto"},
     )
