@@ -186,8 +186,9 @@ def run_job(
 ) -> None:
     """Train `job` and leave its result in `results`; continue from its checkpoint where there is one.
 
-    The result is a folder: `weights.pt`, `logits.parquet` (validation and test clips), `result.json`. Where another
-    process trains the same, on this disk, it is waited for: it may be what a lost cluster left.
+    The result is a folder: `weights.pt`, `logits.parquet` (validation and test clips), `result.json`. Another process
+    that trains the same on this disk is waited for, unless there are several of each (`shard`): it may be what a lost
+    cluster left.
 
     Args:
         key: the job's, as the driver computed it: the code may have been edited since.
@@ -210,9 +211,11 @@ def run_job(
 def claimed(checkpoints: Path, key: str) -> Iterator[None]:
     """Be the only one on this disk that trains `key`, after waiting for another one; who is killed has it no more."""
     checkpoints.mkdir(parents=True, exist_ok=True)
-    with (checkpoints / f"{key}.lock").open("w") as file:
+    path = checkpoints / f"{key}.lock"
+    with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+        path.unlink(missing_ok=True)  # whoever waits for it will find a result
 
 
 def _train(
