@@ -1,6 +1,5 @@
 """One training as a value: everything its result depends on, and the function that carries it out."""
 
-import fcntl
 import json
 import time
 from collections import Counter
@@ -211,9 +210,10 @@ def run_job(
 def claimed(checkpoints: Path, key: str) -> Iterator[None]:
     """Be the only one on this disk that trains `key`, after waiting for another one; who is killed has it no more."""
     checkpoints.mkdir(parents=True, exist_ok=True)
+    from filelock import FileLock
+
     path = checkpoints / f"{key}.lock"
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(path):
         yield
         path.unlink(missing_ok=True)  # whoever waits for it will find a result
 
