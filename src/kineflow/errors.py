@@ -7,6 +7,7 @@
     │   ├── DecodeError          3   a video cannot be decoded
     │   └── GateError            3   a validation gate found a violation
     └── ServiceError             4   storage or a service is out of reach
+        ├── OutOfReachError      4   it does not answer now, which may pass
         └── StorageFullError     4   the disk has no room left
 
 Every message is one sentence: what is wrong, where (file, row, key), what to do.
@@ -49,6 +50,10 @@ class ServiceError(KineflowError):
     """Storage or a service is out of reach."""
 
     exit_code = 4
+
+
+class OutOfReachError(ServiceError):
+    """Storage or a service does not answer, or not now: waiting may help."""
 
 
 class StorageFullError(ServiceError):

@@ -6,6 +6,7 @@ calling process until what is left is long enough for the other cores to make up
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from kineflow.errors import KineflowError, ServiceError
+from kineflow.errors import KineflowError, OutOfReachError, ServiceError
 from kineflow.progress import Progress
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
 )  # for libraries that are imported later
 MIN_PARALLEL_ITEMS = 3
+HEAD_PATIENCE_SEC = 30.0  # Ray itself ends this process after 60, and says nothing that helps
 CANCEL_SEC = 5.0  # for how long a task that does not end is asked to
 
 # Ends processes, given as "pid start-time" words, once the one at the other end of its standard input is gone.
@@ -181,13 +183,46 @@ def ray_session() -> Iterator[None]:
         with environment(ONE_THREAD):  # the workers of a local cluster inherit it
             ray.init(**options)
     except (ConnectionError, RuntimeError, TimeoutError) as err:
-        raise ServiceError(f"Ray ({address or 'a local cluster'}) cannot be reached: {err}") from err
+        hint = "" if address is None else "; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        raise ServiceError(f"Ray ({address or 'a local cluster'}) cannot be reached: {err}{hint}") from err
     started = {child for child in _children() if child not in strangers}
     with _ended_with_this_process(started) if address is None else nullcontext():
         try:
             yield
         finally:
             ray.shutdown()
+
+
+class HeadWatch:
+    """Notices that the head of the cluster is gone while tasks are awaited; Ray would wait on, then end the process."""
+
+    def __init__(self) -> None:
+        import ray
+
+        through_client = ray.util.client.ray.is_connected()  # which notices by itself
+        address = None if through_client else ray.get_runtime_context().gcs_address
+        self._address = address
+        self._seen = time.monotonic()
+
+    def check(self) -> None:
+        """Look whether somebody listens there.
+
+        Raises:
+            OutOfReachError: nobody did for `HEAD_PATIENCE_SEC`.
+        """
+        if self._address is None or _listens(self._address):
+            self._seen = time.monotonic()
+        elif time.monotonic() - self._seen > HEAD_PATIENCE_SEC:
+            raise OutOfReachError(f"Ray's head at {self._address} is gone; start it again if need be, and run again")
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2.0):
+            return True
+    except OSError:
+        return False
 
 
 def _children() -> "set[psutil.Process]":

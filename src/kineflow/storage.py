@@ -9,20 +9,28 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from kineflow.errors import DataError, ServiceError
+from kineflow.errors import DataError, OutOfReachError, ParamsError, ServiceError
 from kineflow.store import digest, file_sha256
 
 CONNECT_TIMEOUT_SEC = 5
 READ_TIMEOUT_SEC = 60
 MAX_ATTEMPTS = 2
 BLOCK_BYTES = 1 << 20
+CHECKSUMS = {  # rclone answers ranged reads with that of the whole object
+    "request_checksum_calculation": "when_required",
+    "response_checksum_validation": "when_required",
+}
+MAX_PAUSE_SEC = 10.0  # between two tries
+PATIENCE_SEC = 300.0
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,81 @@ def put_file(path: Path, uri: str) -> None:
     partial.replace(target)
 
 
+def get_file(uri: str, path: Path) -> bool:
+    """Copy `uri` to a local file, whole or not at all; false where it is not there.
+
+    Raises:
+        OutOfReachError: the storage does not answer.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file, _opened(uri) as source:
+            shutil.copyfileobj(source, file, BLOCK_BYTES)
+        Path(partial).replace(path)
+    except FileNotFoundError:
+        return False
+    finally:
+        Path(partial).unlink(missing_ok=True)
+    return True
+
+
+def delete_file(uri: str) -> None:
+    """Delete a file or object; one that is not there is deleted already."""
+    if not is_s3(uri):
+        Path(uri).unlink(missing_ok=True)
+        return
+    bucket, key = _split(uri)
+    with _s3_errors(uri):
+        try:
+            _client().delete_object(Bucket=bucket, Key=key)
+        except _client().exceptions.ClientError as err:
+            if _status(err) != 404:
+                raise
+
+
+def with_patience(
+    work: Callable[[], Result], *, patience_sec: float, say: Callable[[str], None] | None = None
+) -> Result:
+    """What `work` gives, tried again for so long while the storage is out of reach.
+
+    Args:
+        say: told once that it is being waited for, and why.
+
+    Raises:
+        OutOfReachError: it still is.
+    """
+    give_up = time.monotonic() + patience_sec
+    pause_sec = 0.25
+    while True:
+        try:
+            return work()
+        except OutOfReachError as err:
+            if time.monotonic() + pause_sec > give_up:
+                raise
+            if say is not None:
+                say(f"{err}; waiting up to {patience_sec:.0f} s for it")
+                say = None
+        time.sleep(pause_sec)
+        pause_sec = min(2 * pause_sec, MAX_PAUSE_SEC)
+
+
+def patience_sec() -> float:
+    """How long storage that is away is waited for: `KINEFLOW_PATIENCE_SEC`, or five minutes.
+
+    Raises:
+        ParamsError: the variable holds no number of seconds.
+    """
+    given = os.environ.get("KINEFLOW_PATIENCE_SEC", str(PATIENCE_SEC))
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ParamsError(f"KINEFLOW_PATIENCE_SEC={given} is no number of seconds; give 0 or more")
+    return seconds
+
+
 def local_file(uri: str, *, cache_dir: Path, sha256: str | None = None) -> Path:
     """A path to read `uri` from: itself where it is local, else its cached copy, fetched if need be.
 
@@ -155,6 +238,20 @@ def endpoint() -> str:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "https://s3.amazonaws.com"
 
 
+def arrow_filesystem(uri: str) -> tuple[Any, str]:
+    """The S3 in use as Arrow's file system, for libraries that want one, and the path of `s3://bucket/prefix` there.
+
+    Arrow's own client makes folders as objects whose names end in a slash, which not every S3 takes.
+    """
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+    from s3fs import S3FileSystem
+
+    bucket, prefix = _split(uri)
+    client = {"endpoint_url": endpoint(), "region_name": _region()}
+    files = S3FileSystem(client_kwargs=client, config_kwargs=CHECKSUMS, use_listings_cache=False)
+    return PyFileSystem(FSSpecHandler(files)), join(bucket, prefix).rstrip("/")
+
+
 def sha256_of(root: str, info: FileInfo, *, cache_dir: Path) -> str:
     """SHA-256 (hex) of a listed file's bytes; an object is fetched into the cache on the way.
 
@@ -164,6 +261,25 @@ def sha256_of(root: str, info: FileInfo, *, cache_dir: Path) -> str:
     """
     uri = join(root, info.key)
     return fetch(uri, cache_dir=cache_dir, etag=info.version)[1] if is_s3(root) else file_sha256(Path(uri))
+
+
+@contextmanager
+def _opened(uri: str) -> Iterator[Any]:
+    """The bytes of `uri`, in one stream: not every S3 answers a ranged read with the range."""
+    if not is_s3(uri):
+        with Path(uri).open("rb") as file:
+            yield file
+        return
+    bucket, key = _split(uri)
+    with _s3_errors(uri):
+        try:
+            body = _client().get_object(Bucket=bucket, Key=key)["Body"]
+        except _client().exceptions.ClientError as err:
+            if _status(err) == 404 and _code(err) != "NoSuchBucket":
+                raise FileNotFoundError(uri) from err
+            raise
+        with body:
+            yield body
 
 
 def _list_local(root: Path) -> Iterator[FileInfo]:
@@ -277,13 +393,15 @@ def _client_for(endpoint_url: str, _access_key: str, _profile: str) -> Any:
         connect_timeout=CONNECT_TIMEOUT_SEC,
         read_timeout=READ_TIMEOUT_SEC,
         retries={"total_max_attempts": MAX_ATTEMPTS, "mode": "standard"},
-        request_checksum_calculation="when_required",  # rclone answers ranged reads with the whole object's
-        response_checksum_validation="when_required",
+        **CHECKSUMS,
         max_pool_connections=16,
         s3={"addressing_style": "auto"},
     )
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return boto3.Session().client("s3", endpoint_url=endpoint_url, region_name=region, config=config)
+    return boto3.Session().client("s3", endpoint_url=endpoint_url, region_name=_region(), config=config)
+
+
+def _region() -> str:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
 @contextmanager
@@ -301,18 +419,23 @@ def _s3_errors(uri: str) -> Iterator[None]:
         raise _refusal(uri, err) from err
     except (BotoCoreError, Boto3Error) as err:
         text = f"{uri}: S3 at {endpoint()} is out of reach ({_first_line(err)}); start it or correct AWS_ENDPOINT_URL"
-        raise ServiceError(text) from err
+        raise OutOfReachError(text) from err
 
 
 def _refusal(uri: str, err: Any) -> DataError | ServiceError:
-    code = str(err.response.get("Error", {}).get("Code", ""))
+    code = _code(err)
     if code == "NoSuchBucket":
         return ServiceError(f"{uri}: S3 at {endpoint()} has no such bucket; create it or correct the URI")
     if _status(err) == 404:
         return DataError(f"{uri} is not there; correct the URI or put the object there")
     if _status(err) in (401, 403):
         return ServiceError(f"{uri}: S3 at {endpoint()} refuses these credentials ({code}); check AWS_ACCESS_KEY_ID")
-    return ServiceError(f"{uri}: S3 at {endpoint()} answered {code} ({_first_line(err)}); try again")
+    later = OutOfReachError if _status(err) >= 500 or _status(err) == 429 else ServiceError
+    return later(f"{uri}: S3 at {endpoint()} answered {code} ({_first_line(err)}); try again")
+
+
+def _code(err: Any) -> str:
+    return str(err.response.get("Error", {}).get("Code", ""))
 
 
 def _status(err: Any) -> int:

@@ -37,6 +37,11 @@ def home() -> Path:
     return Path(os.environ.get("KINEFLOW_HOME", ".kineflow"))
 
 
+def runs() -> str | None:
+    """Where trainings are kept beside `home()`, to outlive the machines they run on: `KINEFLOW_RUNS`, a URI."""
+    return os.environ.get("KINEFLOW_RUNS") or None
+
+
 def free_bytes(path: Path) -> int:
     """Room that is left for us on the disk of `path`, which need not exist yet."""
     return shutil.disk_usage(existing_part(path)).free

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.flows.conftest import processes_in
+from tests.s3_server import KEY, SECRET, free_port, serve_bucket
 
 COMMAND = [sys.executable, "-m", "flows.retrain"]
 
@@ -117,6 +118,7 @@ def test_s3_out_of_reach_is_exit_4_after_the_build(flow_toy: Path, monkeypatch: 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anna")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    monkeypatch.setenv("KINEFLOW_PATIENCE_SEC", "1")
     run = subprocess.run(COMMAND, capture_output=True, text=True)
     assert run.returncode == 4, run.stdout + run.stderr
     last = run.stderr.splitlines()[-1]
@@ -132,3 +134,19 @@ def test_wrong_params_are_exit_2(flow_toy: Path) -> None:
     run = subprocess.run([*COMMAND, "--no-push"], capture_output=True, text=True)
     assert run.returncode == 2, run.stdout + run.stderr
     assert run.stderr.splitlines()[-1] == "retrain: error: params.yaml: nonsense: unknown key"
+
+
+def test_a_push_waits_for_a_remote_that_is_away_and_goes_on(
+    flow_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("KINEFLOW_REMOTE", "s3://bucket/dvc")
+    with started() as flow:
+        read_until(flow, "is out of reach, so nothing was pushed; what was built is kept")
+        with serve_bucket(tmp_path / "s3", port=port):
+            said, _ = flow.communicate(timeout=120)
+            assert flow.returncode == 0, said
+    assert list((tmp_path / "s3/bucket/dvc/runs").rglob("*")) and list((tmp_path / "s3/bucket/dvc/files").rglob("*"))

@@ -129,6 +129,15 @@ class DecodedCache:
         return found
 
 
+def map_again(file: Path, eighths: int) -> DecodedImages | None:
+    """The images of a cached file that was let go; None where it made room for another."""
+    try:
+        array_NHWC = _mapped(file)
+    except OSError:
+        return None
+    return None if array_NHWC is None else DecodedImages(array_NHWC, eighths, file)
+
+
 @cache
 def _decoder_versions() -> dict[str, str]:
     return {name: version(name) for name in DECODERS}

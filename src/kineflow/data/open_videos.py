@@ -4,13 +4,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from kineflow.data.decoded_cache import DecodedCache
+from kineflow.data.decoded_cache import DecodedCache, map_again
 from kineflow.data.preprocessing import Images, Preprocessing
 from kineflow.data.readers import DecodedImages, StreamStore
 from kineflow.store import digest
 
-MAX_OPEN_STORES = 256  # each holds a file descriptor
+MAX_OPEN_STORES = 256  # each holds a file descriptor, of which a process usually has 1024
+MAX_MAPPED = 192  # cached files, of which each holds one too
 MAX_OPEN_IMAGES = 2_000_000  # of all open stores: some 32 bytes of each are held
 MIN_USES = 2  # of every image of a video on average, before it pays to decode and write all of them
 
@@ -78,7 +80,8 @@ class OpenVideos:
         self._cache = None if plan is None else plan.cache
         self._stream = "" if plan is None else plan.stream
         self._to_decode = {} if plan is None else dict(plan.store_keys)
-        self._decoded: dict[str, DecodedImages] = {}
+        self._decoded: OrderedDict[str, DecodedImages] = OrderedDict()
+        self._let_go: dict[str, tuple[Path, int]] = {}  # the file and eighths of those no longer in _decoded
         self._stored: OrderedDict[str, Images] = OrderedDict()
         self._num_open_images = 0  # of those in _stored
         self._lock = threading.Lock()
@@ -87,8 +90,11 @@ class OpenVideos:
         with self._lock:
             if (known := self._decoded.get(video_id)) is not None:
                 if _is_there(known):
+                    self._decoded.move_to_end(video_id)
                     return known
                 self._drop_deleted()
+            if video_id in self._let_go and (again := map_again(*self._let_go.pop(video_id))) is not None:
+                return self._keep_mapped(video_id, again)
             if video_id in self._stored:
                 self._stored.move_to_end(video_id)
                 return self._stored[video_id]
@@ -100,14 +106,23 @@ class OpenVideos:
         with self._lock:
             if decoded is not None:
                 self._drop_deleted()  # to make room for this one, perhaps
-                self._decoded[video_id] = decoded
                 self._num_open_images -= len(self._stored.pop(video_id, ()))
-                return decoded
+                return self._keep_mapped(video_id, decoded)
             return self._keep_open(video_id, images)
 
     def _drop_deleted(self) -> None:
         """Let go of files that made room for others: their blocks are freed once nobody maps them."""
-        self._decoded = {video_id: images for video_id, images in self._decoded.items() if _is_there(images)}
+        for video_id in [video_id for video_id, images in self._decoded.items() if not _is_there(images)]:
+            del self._decoded[video_id]
+
+    def _keep_mapped(self, video_id: str, images: DecodedImages) -> DecodedImages:
+        """Hold a cached file, and as many of those used last as there are file descriptors for."""
+        self._decoded[video_id] = images
+        while len(self._decoded) > MAX_MAPPED:
+            closed, left = self._decoded.popitem(last=False)
+            if left.file is not None:
+                self._let_go[closed] = (left.file, left.eighths)
+        return images
 
     def _keep_open(self, video_id: str, images: Images) -> Images:
         """Hold a store open, and as many of those used last as there is room for beside it."""

@@ -352,16 +352,11 @@ def _run_trial(config: dict[str, Any], strategy: Strategy, work: Work) -> None:
 
 def run_fold(job: Job, work: Work) -> FoldScores:
     """Train a fold unless it is in the store, and score it; two processes never train the same one."""
-    from filelock import FileLock
-
     key, results = job.key, result_store(work.home)
     if key not in results:
-        locks = work.home / "search" / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / key):
-            cache = DecodedCache(work.home / "decoded", work.cache_bytes)
-            run_job(job, key, results, work.home / "checkpoints", cache)
-            (work.home / "checkpoints" / f"{key}.pt").unlink(missing_ok=True)
+        cache = DecodedCache(work.home / "decoded", work.cache_bytes)
+        run_job(job, key, results, work.home / "checkpoints", cache)
+        (work.home / "checkpoints" / f"{key}.pt").unlink(missing_ok=True)
     return work.score(job, results.path(key))
 
 

@@ -17,8 +17,9 @@ from kineflow.models.registry import find_model
 from kineflow.params import NetworkName, Params
 from kineflow.stages.changed_params import check_keys, read_patch, with_changes
 from kineflow.stages.cross_validation import CrossValidation, cross_validation
+from kineflow.stages.fold_training import resources_of
 from kineflow.store import home
-from kineflow.training.folds import Resources, train_jobs
+from kineflow.training.folds import train_jobs
 from kineflow.training.job import Job
 
 REPORTS = Path("reports/compare")
@@ -127,10 +128,7 @@ def _jobs(contender: Contender, seed: int, validation: CrossValidation) -> list[
 
 
 def _train(params: Params, jobs: Sequence[Job]) -> dict[str, Path]:
-    train = params.train
-    resources = Resources(
-        train.threads_per_fold, train.workers_per_fold, train.max_failures, cache_bytes=int(train.cache_gb * 1e9)
-    )
+    resources = resources_of(params.train)
     folders, num_skipped = train_jobs(jobs, home(), resources, say=lambda line: print(f"compare: {line}", flush=True))
     print(f"compare: {len(folders)} trainings, {num_skipped} of them already there", flush=True)
     return folders

@@ -35,7 +35,8 @@ from kineflow.stages.learned_labels import read_learned_labels
 from kineflow.stages.stage import StageReport
 from kineflow.stages.transfer import check_unseen, finetune_of, tell_weights, weights_key
 from kineflow.stages.weights_manifest import read_weights, weights_file
-from kineflow.store import home
+from kineflow.storage import patience_sec
+from kineflow.store import home, runs
 from kineflow.tables import CLIPS, EVENTS, FOLDS, LOGITS, VIDEOS, read_table, write_table
 from kineflow.training.bundle import Bundle, Member, write_bundle
 from kineflow.training.finetune import Finetune
@@ -44,6 +45,7 @@ from kineflow.training.job import Job, ObjectiveConfig
 from kineflow.training.model_config import ModelConfig
 from kineflow.training.precision import choose_device, choose_precision
 from kineflow.training.recipe import Recipe
+from kineflow.training.run_storage import RunStorage
 from kineflow.training.self_supervision.config import SelfSupervision
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
@@ -359,6 +361,18 @@ def release_job(fold_job: Job, dataset: Dataset, *, name: str, epochs: int, obje
     )
 
 
+def resources_of(train: TrainParams) -> Resources:
+    """What params and the environment give each training."""
+    kept = runs()
+    return Resources(
+        threads=train.threads_per_fold,
+        workers=train.workers_per_fold,
+        max_failures=train.max_failures,
+        cache_bytes=int(train.cache_gb * 1e9),
+        run_storage=None if kept is None else RunStorage(kept.rstrip("/"), patience_sec()),
+    )
+
+
 def train_network(
     params: Params,
     dataset: Dataset,
@@ -370,9 +384,7 @@ def train_network(
 ) -> None:
     """Train folds and release model, and write `models/<name>/`."""
     train = params.train
-    resources = Resources(
-        train.threads_per_fold, train.workers_per_fold, train.max_failures, cache_bytes=int(train.cache_gb * 1e9)
-    )
+    resources = resources_of(train)
     refit = params.release.form == "refit"
     release: Job | None = None
     if refit and train.select == "last":  # needs no fold's best epoch, so it may train beside the folds

@@ -1,8 +1,8 @@
 """Carry out several trainings: in parallel on Ray as far as cores and GPUs allow, none of them twice.
 
 A fold that fits one worker is a plain Ray task round the loop. With several data-parallel workers it is a
-`TorchTrainer`, which costs some 15 s before its first step. Either way the state after every epoch is on disk,
-and a fold whose worker or driver was killed goes on from there.
+`TorchTrainer`, which costs some 15 s before its first step. Either way the state after every epoch is on disk, and on
+S3 where a run storage is named: a fold whose worker, driver, head or machine was killed goes on from there.
 """
 
 import json
@@ -10,19 +10,25 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import KineflowError, ServiceError
-from kineflow.parallel import RAY_START_SEC, cancel_tasks, num_cores, ray_session
-from kineflow.training.job import Job, result_store, run_job
+from kineflow.parallel import RAY_START_SEC, HeadWatch, cancel_tasks, num_cores, ray_session
+from kineflow.storage import arrow_filesystem, is_s3
+from kineflow.training.job import Job, claimed, result_store, run_job
 from kineflow.training.loop import EpochResult, Shard
 from kineflow.training.precision import choose_device
+from kineflow.training.run_storage import RunStorage
+
+if TYPE_CHECKING:
+    from ray.train import ScalingConfig
 
 POLL_SEC = 0.5
 NEWS_SEC = 10.0
@@ -31,12 +37,18 @@ MACS_PER_SEC = 5e9  # of one core in training, on the slow side
 
 @dataclass(frozen=True)
 class Resources:
-    """What each training may use; see `TrainParams`. `cache_bytes` is shared by all."""
+    """What each training may use; see `TrainParams`.
+
+    Args:
+        cache_bytes: shared by all.
+        run_storage: a second home of checkpoints and results; None where the disk is enough.
+    """
 
     threads: int
     workers: int
     max_failures: int
     cache_bytes: int
+    run_storage: RunStorage | None = None
 
 
 def train_jobs(
@@ -53,29 +65,45 @@ def train_jobs(
         The result folder of each job by its key, and how many were there already.
 
     Raises:
-        ServiceError: a worker died more often than `max_failures` allows.
+        ServiceError: a worker died more often than `max_failures` allows, or the cluster or the run storage is gone.
     """
     home = home.resolve()
     results = result_store(home)
     cache = DecodedCache(home / "decoded", resources.cache_bytes)
     cache.sweep()
     keys = {job.key: job for job in jobs}
-    pending = {key: job for key, job in keys.items() if key not in results}
+    kept = resources.run_storage
+    pending = {
+        key: job
+        for key, job in keys.items()
+        if key not in results and not (kept is not None and kept.fetch_result(key, results))
+    }
     if resources.workers > 1:
         for key, job in pending.items():
-            _run_distributed(job, key, home, cache, resources, say)
+            with claimed(home / "checkpoints", key):
+                if key not in results:
+                    _run_distributed(job, key, home, cache, resources, say)
     elif not _pays(list(pending.values())):
         for key, job in pending.items():
             teller = _Teller(job, home / "progress" / f"{key}.json")
-            run_job(job, key, results, home / "checkpoints", cache, on_epoch=teller)
+            run_job(job, key, results, home / "checkpoints", cache, run_storage=kept, on_epoch=teller)
             say(_news_of(job, home / "progress" / f"{key}.json"))
     elif pending:
         _run_parallel(pending, home, cache, resources, say)
-    for key in keys:  # a driver may have been killed between a result and the removal of its scraps
-        (home / "progress" / f"{key}.json").unlink(missing_ok=True)
-        for name in (f"{key}.pt", f"{key}.pretrain.pt"):
-            (home / "checkpoints" / name).unlink(missing_ok=True)
+    for key, job in keys.items():
+        if kept is not None:  # a worker on another disk left it there; one that was cut off did not
+            kept.fetch_result(key, results) if key not in results else kept.keep_result(key, results.path(key))
+        if key not in results:
+            raise ServiceError(f"{job.name}: its result is not in {home}; share that folder, or set KINEFLOW_RUNS")
+        _clear(home, key)
     return {key: results.path(key) for key in keys}, len(keys) - len(pending)
+
+
+def _clear(home: Path, key: str) -> None:
+    """Remove what a finished training leaves: its driver may have been killed between the result and its scraps."""
+    (home / "progress" / f"{key}.json").unlink(missing_ok=True)
+    for name in (f"{key}.pt", f"{key}.pretrain.pt", f"{key}.lock"):
+        (home / "checkpoints" / name).unlink(missing_ok=True)
 
 
 def _pays(jobs: Sequence[Job]) -> bool:
@@ -111,6 +139,26 @@ def _news_of(job: Job, path: Path) -> str:
     return f"{job.name}: epoch {news['epoch'] + 1}/{news['epochs']}, loss {news['train_loss']:.3f}{watched}"
 
 
+def task_options(job: Job, resources: Resources, device: torch.device) -> dict[str, float]:
+    """What Ray is asked for a training in one worker; half a GPU lets two of them share one."""
+    gpus = job.gpus if device.type == "cuda" else 0.0
+    return {"num_cpus": resources.threads, "num_gpus": gpus, "max_retries": resources.max_failures}
+
+
+def scaling(job: Job, resources: Resources, device: torch.device) -> "ScalingConfig":
+    """What Ray is asked for data-parallel workers."""
+    from ray.train import ScalingConfig
+
+    on_gpu = device.type == "cuda"
+    each = {"CPU": float(resources.threads), **({"GPU": job.gpus} if on_gpu else {})}
+    return ScalingConfig(num_workers=resources.workers, use_gpu=on_gpu, resources_per_worker=each)
+
+
+def collectives(job: Job, device: torch.device) -> Literal["nccl", "gloo"]:
+    """What the workers average gradients by: NCCL refuses two processes on one GPU."""
+    return "nccl" if device.type == "cuda" and job.gpus >= 1 else "gloo"
+
+
 def _run_parallel(
     pending: dict[str, Job], home: Path, cache: DecodedCache, resources: Resources, say: Callable[[str], None]
 ) -> None:
@@ -118,15 +166,14 @@ def _run_parallel(
 
     def train(job: Job, key: str) -> None:
         teller = _Teller(job, home / "progress" / f"{key}.json")
-        run_job(job, key, result_store(home), home / "checkpoints", cache, on_epoch=teller)
+        kept = resources.run_storage
+        run_job(job, key, result_store(home), home / "checkpoints", cache, run_storage=kept, on_epoch=teller)
 
     with ray_session():
         task = ray.remote(train)
         running: dict[Any, tuple[str, Job]] = {}
         for key, job in pending.items():
-            on_gpu = choose_device(job.gpus).type == "cuda"
-            options = {"num_cpus": resources.threads, "num_gpus": job.gpus if on_gpu else 0}
-            options["max_retries"] = resources.max_failures
+            options = task_options(job, resources, choose_device(job.gpus))
             running[task.options(**options).remote(job, key)] = (key, job)
         try:
             _await(ray, running, home, say)
@@ -136,7 +183,9 @@ def _run_parallel(
 
 def _await(ray: Any, running: dict[Any, tuple[str, Job]], home: Path, say: Callable[[str], None]) -> None:
     total, told = len(running), time.monotonic()
+    head = HeadWatch()
     while running:
+        head.check()
         finished, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SEC)
         for reference in finished:
             key, job = running.pop(reference)
@@ -161,36 +210,58 @@ def _run_distributed(
     job: Job, key: str, home: Path, cache: DecodedCache, resources: Resources, say: Callable[[str], None]
 ) -> None:
     with ray_session():
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
+        from ray.train import FailureConfig, RunConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
 
-        on_gpu = choose_device(job.gpus).type == "cuda"
-        trainer = TorchTrainer(
-            _distributed_worker,
-            train_loop_config={"job": job, "key": key, "home": str(home), "cache": cache},
-            scaling_config=ScalingConfig(
-                num_workers=resources.workers,
-                use_gpu=on_gpu,
-                resources_per_worker={"CPU": resources.threads, **({"GPU": job.gpus} if on_gpu else {})},
-            ),
-            run_config=RunConfig(
-                name=f"{key[:16]}-{time.time_ns()}",  # a finished name would return without training
-                storage_path=str(home / "ray_train"),
-                failure_config=FailureConfig(max_failures=resources.max_failures),
-            ),
-        )
-        try:
-            trainer.fit()
-        except Exception as err:
-            for failure in getattr(err, "worker_failures", {}).values():
-                cause = getattr(failure, "cause", failure)
-                if isinstance(cause, KineflowError | OSError):
-                    raise cause from err
-            reason = " ".join(str(err).split())[-300:]
-            raise ServiceError(f"{job.name}: data-parallel training failed ({reason}); run again to go on") from err
-        finally:
-            shutil.rmtree(home / "ray_train", ignore_errors=True)  # our own checkpoints are what we go on from
+        device = choose_device(job.gpus)
+        config = {"job": job, "key": key, "home": str(home), "cache": cache, "run_storage": resources.run_storage}
+        with _ray_scratch(home, resources.run_storage) as (path, filesystem):
+            trainer = TorchTrainer(
+                _distributed_worker,
+                train_loop_config=config,
+                torch_config=TorchConfig(backend=collectives(job, device)),
+                scaling_config=scaling(job, resources, device),
+                run_config=RunConfig(
+                    name=f"{key[:16]}-{time.time_ns()}",  # a finished name would return without training
+                    storage_path=path,
+                    storage_filesystem=filesystem,
+                    failure_config=FailureConfig(max_failures=resources.max_failures),
+                ),
+            )
+            try:
+                trainer.fit()
+            except Exception as err:
+                raise _failure(job, err) from err
     say(_news_of(job, home / "progress" / f"{key}.json") + " - done")
+
+
+def _failure(job: Job, err: Exception) -> Exception:
+    """What a worker raised, if it tells the user something, else one sentence."""
+    for failure in getattr(err, "worker_failures", {}).values():
+        cause = getattr(failure, "cause", failure)
+        if isinstance(cause, KineflowError | OSError):
+            return cause
+    reason = " ".join(str(err).split())[-300:]
+    return ServiceError(f"{job.name}: data-parallel training failed ({reason}); run again to go on")
+
+
+@contextmanager
+def _ray_scratch(home: Path, run_storage: RunStorage | None) -> Iterator[tuple[str, Any]]:
+    """A path and a file system for what Ray Train notes; our own checkpoints are what we go on from."""
+    if run_storage is None or not is_s3(run_storage.root):
+        path = (home if run_storage is None else Path(run_storage.root).absolute()) / "ray_train"
+        try:
+            yield str(path), None
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+        return
+    filesystem, root = arrow_filesystem(run_storage.root)
+    path_on_s3 = f"{root}/ray_train"
+    try:
+        yield path_on_s3, filesystem
+    finally:
+        with suppress(OSError):
+            filesystem.delete_dir(path_on_s3)
 
 
 def _distributed_worker(config: dict[str, Any]) -> None:
@@ -209,6 +280,7 @@ def _distributed_worker(config: dict[str, Any]) -> None:
         result_store(home),
         home / "checkpoints",
         config["cache"],
+        run_storage=config["run_storage"],
         on_epoch=_Teller(job, home / "progress" / f"{key}.json"),
         wrap=wrap,
         shard=Shard(context.get_world_rank(), context.get_world_size()),

@@ -3,7 +3,8 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -34,6 +35,7 @@ from kineflow.training.objectives import Classification, Objective, balanced_wei
 from kineflow.training.precision import choose_device, lay_out
 from kineflow.training.recipe import Recipe
 from kineflow.training.recompute import recompute_activations
+from kineflow.training.run_storage import CheckpointKeeper, RunStorage
 from kineflow.training.scoring import predict_probs
 from kineflow.training.self_supervision.branches import ClassifierWithBranches
 from kineflow.training.self_supervision.config import SelfSupervision
@@ -176,21 +178,61 @@ def run_job(
     checkpoints: Path,
     cache: DecodedCache,
     *,
+    run_storage: RunStorage | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     shard: Shard | None = None,
 ) -> None:
     """Train `job` and leave its result in `results`; continue from its checkpoint where there is one.
 
-    The result is a folder: `weights.pt`, `logits.parquet` (validation and test clips), `result.json`.
+    The result is a folder: `weights.pt`, `logits.parquet` (validation and test clips), `result.json`. Another process
+    that trains the same on this disk is waited for, unless there are several of each (`shard`): it may be what a lost
+    cluster left.
 
     Args:
         key: the job's, as the driver computed it: the code may have been edited since.
         cache: what is trained does not depend on it.
+        run_storage: where checkpoint and result are copied to as well.
         on_epoch, wrap, shard: see `fit`.
+
+    Raises:
+        OutOfReachError: the run storage stayed away; the result is on this machine, or training goes on from here.
     """
-    if key in results:
+    if shard is not None:
+        _train(job, key, results, checkpoints, cache, run_storage, on_epoch, wrap, shard)
         return
+    with claimed(checkpoints, key):
+        if key not in results:
+            _train(job, key, results, checkpoints, cache, run_storage, on_epoch, wrap, None)
+
+
+@contextmanager
+def claimed(checkpoints: Path, key: str) -> Iterator[None]:
+    """Be the only one on this disk that trains `key`, after waiting for another one; who is killed has it no more."""
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    from filelock import FileLock
+
+    path = checkpoints / f"{key}.lock"
+    with FileLock(path):
+        yield
+        path.unlink(missing_ok=True)  # whoever waits for it will find a result
+
+
+def _train(
+    job: Job,
+    key: str,
+    results: ResultStore,
+    checkpoints: Path,
+    cache: DecodedCache,
+    run_storage: RunStorage | None,
+    on_epoch: Callable[[EpochResult], None] | None,
+    wrap: Callable[[nn.Module], nn.Module] | None,
+    shard: Shard | None,
+) -> None:
+    checkpoint, pretrained = checkpoints / f"{key}.pt", checkpoints / f"{key}.pretrain.pt"
+    if run_storage is not None:
+        run_storage.fetch_checkpoint(checkpoint, afresh=shard is not None)  # so that all processes begin alike
+        on_epoch = CheckpointKeeper(run_storage, checkpoint, then=on_epoch)
     torch.set_num_threads(job.recipe.threads)
     device = choose_device(job.gpus)
     videos = training_videos(job, job.store, job.preprocessing, cache)
@@ -200,9 +242,7 @@ def run_job(
     if job.recipe.recompute:
         recompute_activations(model)
     train_set = ClipDataset(job.train, videos, preprocessing, job.augment, job.recipe.seed)
-    pretrained = checkpoints / f"{key}.pretrain.pt"
     trained = _with_self_supervision(model, job, train_set, device, pretrained, wrap, shard)
-    checkpoint = checkpoints / f"{key}.pt"
     fitted = fit(
         trained,
         job.objective.make(job, preprocessing, device, cache),
@@ -222,6 +262,9 @@ def run_job(
         with results.writing(key) as folder:
             folder.mkdir()
             _write_result(folder, job, model, fitted, scored, device, seconds=time.monotonic() - started)
+        if run_storage is not None:
+            run_storage.keep_result(key, results.path(key))
+            run_storage.forget_checkpoint(checkpoint)
 
 
 def _with_self_supervision(

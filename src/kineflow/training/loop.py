@@ -285,7 +285,8 @@ def _train_epoch(
         wholes = batches[first : first + num_together]
         num_clips = sum(len(whole) for whole in wholes)
         # data-parallel gradients are averaged over processes: weigh each by its share of the step
-        shares = [len(whole[shard.rank :: shard.world_size]) * shard.world_size / num_clips for whole in wholes]
+        num_mine = [len(whole[shard.rank :: shard.world_size]) for whole in wholes]
+        shares = [num * shard.world_size / num_clips for num in num_mine]
         step = list(zip(itertools.islice(made, len(wholes)), shares, strict=True))
         while True:
             try:
@@ -297,9 +298,18 @@ def _train_epoch(
         if not all(map(math.isfinite, losses)):
             text = f"training diverged: the loss is {max(losses)} in epoch {epoch + 1}"
             raise ParamsError(f"{text}; lower the stream's lr or train.grad_clip_norm")
-        total += sum(loss * len(whole) for loss, whole in zip(losses, wholes, strict=True))
+        total += sum(loss * num for loss, num in zip(losses, num_mine, strict=True))
         run.update(math.ceil(len(batches) / num_together))
-    return total / sum(len(batch) for batch in batches)
+    return _sum_of_all(total, shard, device) / sum(len(batch) for batch in batches)
+
+
+def _sum_of_all(value: float, shard: Shard, device: torch.device) -> float:
+    """The sum over the data-parallel processes."""
+    if shard.world_size == 1:
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(total)
+    return float(total)
 
 
 def _backward(

@@ -1,0 +1,121 @@
+"""A Ray cluster that others started, named by RAY_ADDRESS, with checkpoints and results on S3."""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from kineflow import storage
+from kineflow.training.folds import Resources, train_jobs
+from kineflow.training.job import Job
+from kineflow.training.run_storage import RunStorage
+from tests.conftest import REPOSITORY
+from tests.jobs import counted, epochs_begun, make_job
+from tests.s3_server import KEY, SECRET, free_port, serve_bucket
+
+EPOCHS = 8
+COMMAND = """
+import sys
+from pathlib import Path
+from kineflow.training.folds import train_jobs
+from tests.faults.test_cluster import job_of, resources_of
+root, workers = Path(sys.argv[1]), int(sys.argv[2])
+_, already = train_jobs([job_of(root)], root / "home", resources_of(workers), say=print)
+sys.exit(already)
+"""
+
+
+def job_of(root: Path) -> Job:
+    return counted(make_job(root, epochs=EPOCHS), root / "epochs.log")
+
+
+def resources_of(workers: int) -> Resources:
+    kept = RunStorage(f"s3://bucket/runs{workers}", patience_sec=30.0)
+    return Resources(threads=1, workers=workers, max_failures=0, cache_bytes=0, run_storage=kept)
+
+
+@contextmanager
+def ray_cluster() -> Iterator[dict[str, str]]:
+    """`ray start --head` on loopback, and the environment for who uses it.
+
+    It ends by its own pid: `ray stop` would end every Ray there is.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="kf-", dir="/tmp"))  # its sockets need a short path
+    ports = {name: free_port() for name in ("port", "ray-client-server-port", "dashboard-agent-listen-port")}
+    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2"]
+    command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
+    command += [f"--object-store-memory={100 * 2**20}", f"--temp-dir={folder}"]
+    command += [f"--{name}={port}" for name, port in ports.items()]
+    environ = os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}", "OMP_NUM_THREADS": "1"}
+    environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    log = (folder / "log").open("wb")
+    head = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
+    family: list[psutil.Process] = []
+    try:
+        deadline = time.monotonic() + 90
+        while "Ray runtime started" not in (folder / "log").read_text():
+            assert head.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield environ | {"RAY_ADDRESS": f"127.0.0.1:{ports['port']}"}
+    finally:
+        family = psutil.Process(head.pid).children(recursive=True)
+        head.terminate()
+        _, alive = psutil.wait_procs(family, timeout=10)
+        for process in alive:
+            process.kill()
+        head.wait(10)
+        log.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("s3")
+    with serve_bucket(root) as endpoint, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        storage._client_for.cache_clear()
+        yield root / "bucket"
+    storage._client_for.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def cluster(s3: Path) -> Iterator[dict[str, str]]:
+    with ray_cluster() as environ:
+        yield environ
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.soak)])
+def test_a_cluster_trains_and_keeps_its_results_on_s3(
+    tmp_path: Path, cluster: dict[str, str], s3: Path, workers: int
+) -> None:
+    job, log = job_of(tmp_path), tmp_path / "epochs.log"
+    command = [sys.executable, "-c", COMMAND, str(tmp_path), str(workers)]
+    done = subprocess.run(command, env=cluster, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sum(epochs_begun(log).values()) == workers * EPOCHS
+    found = sorted(str(path.relative_to(s3 / f"runs{workers}")) for path in (s3 / f"runs{workers}").rglob("*.*"))
+    names = ("files.json", "logits.parquet", "result.json", "weights.pt")
+    assert found == [f"results/{job.key}/{name}" for name in names]
+
+    folders, already = train_jobs([job], tmp_path / "another_disk", resources_of(workers), say=lambda line: None)
+    assert already == 1 and sum(epochs_begun(log).values()) == workers * EPOCHS
+    here = Resources(threads=1, workers=1, max_failures=0, cache_bytes=0)
+    alone, _ = train_jobs([job], tmp_path / "alone", here, say=lambda line: None)
+    assert sum(epochs_begun(log).values()) == (workers + 1) * EPOCHS
+    curves = [json.loads((each[job.key] / "result.json").read_text())["curves"] for each in (folders, alone)]
+    for name in ("train_loss", "val_loss"):
+        both = [[epoch[name] for epoch in curve] for curve in curves]
+        np.testing.assert_allclose(both[0], both[1], rtol=1e-5)

@@ -1,0 +1,155 @@
+"""Checkpoints and results on S3: the storage goes away and comes back, a machine comes back empty."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from kineflow import storage
+from kineflow.errors import DataError, OutOfReachError
+from kineflow.training.folds import Resources, train_jobs
+from kineflow.training.job import Job, result_store
+from kineflow.training.run_storage import RunStorage
+from tests.conftest import REPOSITORY
+from tests.jobs import counted, epochs_begun, make_job
+from tests.s3_server import KEY, SECRET, free_port, serve_bucket
+
+EPOCHS = 30
+RUNS = "s3://bucket/runs"
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Where the S3 of this test is, when it is there."""
+    port = free_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    storage._client_for.cache_clear()
+    return port
+
+
+def train(job: Job, home: Path, *, patience_sec: float = 60.0) -> tuple[dict[str, torch.Tensor], int]:
+    """The weights, and how many trainings were there already."""
+    kept = RunStorage(RUNS, patience_sec)
+    resources = Resources(threads=1, workers=1, max_failures=0, cache_bytes=0, run_storage=kept)
+    folders, already = train_jobs([job], home, resources, say=lambda line: None)
+    return torch.load(folders[job.key] / "weights.pt", weights_only=True), already
+
+
+def await_epoch(log: Path, epoch: int, *, timeout_sec: float = 90.0) -> None:
+    deadline = time.monotonic() + timeout_sec
+    while (0, epoch) not in epochs_begun(log):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def once_each(log: Path) -> bool:
+    return epochs_begun(log) == {(0, epoch): 1 for epoch in range(EPOCHS)}
+
+
+@pytest.mark.parametrize("away_sec", [2, pytest.param(60, marks=pytest.mark.soak)])
+def test_training_goes_on_while_the_storage_is_away_and_its_end_waits(tmp_path: Path, port: int, away_sec: int) -> None:
+    log = tmp_path / "epochs.log"
+    job = counted(make_job(tmp_path, epochs=EPOCHS), log, pause_sec=0.03)
+    found: list[dict[str, torch.Tensor]] = []
+    trainer = threading.Thread(target=lambda: found.append(train(job, tmp_path / "home")[0]))
+    with serve_bucket(tmp_path / "s3", port=port):
+        trainer.start()
+        await_epoch(log, 3)
+        assert list((tmp_path / "s3/bucket/runs/checkpoints").iterdir())
+    await_epoch(log, EPOCHS - 1)  # without it
+    trainer.join(away_sec)
+    assert trainer.is_alive() and not found
+    with serve_bucket(tmp_path / "s3", port=port):
+        trainer.join(60.0)
+        assert found and once_each(log)
+        assert not list((tmp_path / "s3/bucket/runs").glob("checkpoints/*"))
+        elsewhere, already = train(job, tmp_path / "another_disk")
+    assert already == 1 and once_each(log)
+    assert all(torch.equal(elsewhere[name], value) for name, value in found[0].items())
+
+
+def test_storage_that_stays_away_is_one_sentence_and_costs_no_training(tmp_path: Path, port: int) -> None:
+    log = tmp_path / "epochs.log"
+    job = counted(make_job(tmp_path, epochs=EPOCHS), log)
+    with pytest.raises(OutOfReachError, match=r"S3 at http://127.* is out of reach") as before:
+        train(job, tmp_path / "home", patience_sec=0.5)
+    assert "\n" not in str(before.value) and not log.exists()  # there may be a result: nothing is trained twice
+    with serve_bucket(tmp_path / "s3", port=port):
+        slow = counted(job, log, pause_sec=0.03)
+        errors: list[Exception] = []
+
+        def run() -> None:
+            try:
+                train(slow, tmp_path / "home", patience_sec=0.5)
+            except OutOfReachError as err:
+                errors.append(err)
+
+        trainer = threading.Thread(target=run)
+        trainer.start()
+        await_epoch(log, 2)
+    trainer.join(60.0)
+    assert len(errors) == 1 and once_each(log)
+    with serve_bucket(tmp_path / "s3", port=port):
+        _, already = train(job, tmp_path / "home")
+        assert already == 1 and once_each(log)
+        _, already = train(job, tmp_path / "another_disk")
+    assert already == 1 and once_each(log)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from tests.faults.test_run_storage import EPOCHS, train
+from tests.jobs import counted, make_job
+root = Path(sys.argv[1])
+train(counted(make_job(root, epochs=EPOCHS), root / "epochs.log", pause_sec=0.1), root / "home")
+"""
+
+
+def test_a_machine_that_comes_back_with_an_empty_disk_goes_on_from_s3(tmp_path: Path, port: int) -> None:
+    log = tmp_path / "epochs.log"
+    job = counted(make_job(tmp_path, epochs=EPOCHS), log)
+    environ = os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}"}
+    with serve_bucket(tmp_path / "s3", port=port):
+        driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], env=environ, cwd=REPOSITORY)
+        await_epoch(log, 5)
+        driver.kill()
+        assert driver.wait() == -signal.SIGKILL
+        shutil.rmtree(tmp_path / "home")
+        resumed, already = train(job, tmp_path / "home")
+    assert already == 0
+    begun = epochs_begun(log)
+    assert set(begun) == {(0, epoch) for epoch in range(EPOCHS)} and sum(begun.values()) <= EPOCHS + 2
+    resources = Resources(threads=1, workers=1, max_failures=0, cache_bytes=0)
+    folders, _ = train_jobs([job], tmp_path / "undisturbed", resources, say=lambda line: None)
+    wanted = torch.load(folders[job.key] / "weights.pt", weights_only=True)
+    assert all(torch.equal(resumed[name], value) for name, value in wanted.items())
+
+
+def test_a_result_is_whole_or_none_and_damage_is_named(tmp_path: Path) -> None:
+    """On a folder, which a run storage may be too."""
+    kept, results = RunStorage(str(tmp_path / "runs"), 0.0), result_store(tmp_path / "home")
+    for name in ("weights.pt", "logits.parquet", "result.json"):
+        (tmp_path / "made").mkdir(exist_ok=True)
+        (tmp_path / "made" / name).write_text(name)
+    kept.keep_result("ab", tmp_path / "made")
+    manifest = tmp_path / "runs/results/ab/files.json"
+    there = manifest.read_text()
+    manifest.unlink()
+    assert not kept.fetch_result("ab", results) and "ab" not in results
+    manifest.write_text(there)
+    (tmp_path / "runs/results/ab/weights.pt").write_text("weights_pt")
+    with pytest.raises(DataError, match=r"weights\.pt is damaged; delete .*results/ab and run again"):
+        kept.fetch_result("ab", results)
+    assert "ab" not in results
+    (tmp_path / "runs/results/ab/weights.pt").write_text("weights.pt")
+    assert kept.fetch_result("ab", results) and "ab" in results
