@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from kineflow.data.preprocessing import Preprocessing, estimate_flow_scale
 from kineflow.data.probabilities import Labels, to_logits
 from kineflow.data.readers import StreamStore
 from kineflow.data.views import Augment
+from kineflow.machine import MachineWatch
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.describe import describe_model
 from kineflow.store import ResultStore, digest, file_sha256, is_not_empty
@@ -176,6 +177,7 @@ def run_job(
     checkpoints: Path,
     cache: DecodedCache,
     *,
+    on_step: Callable[[int, float], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     shard: Shard | None = None,
@@ -187,7 +189,7 @@ def run_job(
     Args:
         key: the job's, as the driver computed it: the code may have been edited since.
         cache: what is trained does not depend on it.
-        on_epoch, wrap, shard: see `fit`.
+        on_step, on_epoch, wrap, shard: see `fit`.
     """
     if key in results:
         return
@@ -200,28 +202,31 @@ def run_job(
     if job.recipe.recompute:
         recompute_activations(model)
     train_set = ClipDataset(job.train, videos, preprocessing, job.augment, job.recipe.seed)
+    val_set = ClipDataset(job.val, videos, preprocessing) if job.val else None
     pretrained = checkpoints / f"{key}.pretrain.pt"
-    trained = _with_self_supervision(model, job, train_set, device, pretrained, wrap, shard)
-    checkpoint = checkpoints / f"{key}.pt"
-    fitted = fit(
-        trained,
-        job.objective.make(job, preprocessing, device, cache),
-        train_set,
-        ClipDataset(job.val, videos, preprocessing) if job.val else None,
-        job.recipe,
-        device=device,
-        checkpoint=checkpoint,
-        on_epoch=on_epoch,
-        wrap=wrap,
-        shard=shard,
-    )
+    with MachineWatch() as machine:
+        trained = _with_self_supervision(model, job, train_set, device, pretrained, wrap, shard)
+        fitted = fit(
+            trained,
+            job.objective.make(job, preprocessing, device, cache),
+            train_set,
+            val_set,
+            job.recipe,
+            device=device,
+            checkpoint=checkpoints / f"{key}.pt",
+            on_step=on_step,
+            on_epoch=on_epoch,
+            wrap=wrap,
+            shard=shard,
+        )
     if shard is None or shard.rank == 0:
         trained.load_state_dict(fitted.state)
         fitted = replace(fitted, state={name: value.cpu() for name, value in model.state_dict().items()})
         scored = ClipDataset([*job.val, *job.test], videos, preprocessing)
         with results.writing(key) as folder:
             folder.mkdir()
-            _write_result(folder, job, model, fitted, scored, device, seconds=time.monotonic() - started)
+            seconds = time.monotonic() - started
+            _write_result(folder, job, model, fitted, scored, device, seconds=seconds, machine=machine.samples)
 
 
 def _with_self_supervision(
@@ -322,6 +327,7 @@ def _write_result(
     device: torch.device,
     *,
     seconds: float,
+    machine: Sequence[Mapping[str, float]],
 ) -> None:
     recipe = job.recipe
     probs = predict_probs(
@@ -344,6 +350,7 @@ def _write_result(
         "seconds": round(seconds, 2),
         "device": device.type,
         "curves": [asdict(epoch) for epoch in fitted.curves],
+        "machine": machine,
         "preprocessing": scored.preprocessing.to_json(),
     }
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
