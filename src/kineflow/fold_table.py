@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-REDRAW_SEC = 1.0
+REDRAW_SEC = 2.0
 FIRST_LINE_SEC, LINES_SEC = 10.0, 120.0  # lines come ever more seldom, in between
 MAX_ROWS = 24
 STYLES = {"training": "cyan", "resumed": "cyan", "starting": "yellow", "done": "green", "stored": "dim"}
