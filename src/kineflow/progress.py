@@ -46,10 +46,15 @@ class Progress:
         text = f"{self._label}: {self._num_done} of {self._num_items} {self._unit}, {rate:.3g}/s"
         if paced_weight <= 0:
             return text
-        left_sec = round(paced_sec * (self._total_weight - self._done_weight) / paced_weight)
-        return f"{text}, {left_sec // 3600}:{left_sec // 60 % 60:02d}:{left_sec % 60:02d} left"
+        return f"{text}, {clock(paced_sec * (self._total_weight - self._done_weight) / paced_weight)} left"
 
     def close(self) -> None:
         """Leave the terminal's cursor at the start of an empty line."""
         if self._drawn and self._on_terminal:
             print("\r\x1b[K", end="", flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds: 0:02:10."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -26,7 +26,7 @@ def train(
 ) -> tuple[dict, dict[str, torch.Tensor], list[str]]:
     said: list[str] = []
     resources = Resources(threads=1, workers=workers, max_failures=max_failures, cache_bytes=0)
-    folders, _ = train_jobs([job], home, resources, say=said.append)
+    folders, _ = train_jobs([job], home, resources, label="train", say=said.append)
     folder = folders[job.key]
     weights = torch.load(folder / "weights.pt", weights_only=True)
     return json.loads((folder / "result.json").read_text()), weights, said
@@ -41,7 +41,7 @@ def test_two_gloo_workers_follow_one_and_survive_a_killed_worker(tmp_path):
     progress = tmp_path / "two" / "progress" / f"{job.key}.json"
 
     def kill_a_worker() -> None:
-        while not progress.exists():
+        while not (progress.exists() and json.loads(progress.read_text())["epoch"] >= 0):
             time.sleep(0.01)
         workers = [p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())]
         killed.append(workers[0].pid)
@@ -94,10 +94,10 @@ def test_folds_run_side_by_side_and_never_twice(tmp_path, monkeypatch):
     jobs = [make_job(tmp_path, epochs=2, fold=fold) for fold in range(3)]
     resources = Resources(threads=1, workers=1, max_failures=1, cache_bytes=0)
     said: list[str] = []
-    folders, already = train_jobs(jobs, tmp_path / "home", resources, say=said.append)
+    folders, already = train_jobs(jobs, tmp_path / "home", resources, label="train", say=said.append)
     assert already == 0 and all((folder / "result.json").exists() for folder in folders.values())
     assert any("done (3 of 3)" in line for line in said)
-    _, already = train_jobs(jobs, tmp_path / "home", resources, say=said.append)
+    _, already = train_jobs(jobs, tmp_path / "home", resources, label="train", say=said.append)
     assert already == 3
 
 

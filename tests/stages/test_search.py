@@ -258,8 +258,10 @@ def test_a_comparison_uses_what_was_trained_and_says_what_it_measured(root: Path
     assert table.index.tolist() == ["present", "faster", "r3d_mini.bert"]
     released = json.loads((root / "metrics.json").read_text())["cv"]["rgb"][METRIC]
     after = trained()
+    comparison_runs(root, table)
     run_command("kineflow", *arguments, cwd=root)
     assert trained() == after and len(after) == len(before) + 10
+    comparison_runs(root, table)  # and not written twice
 
     one_seed = ("compare", "present", "--out", "reports/one")
     run_command("kineflow", *one_seed, cwd=root)
@@ -278,6 +280,27 @@ def test_a_comparison_uses_what_was_trained_and_says_what_it_measured(root: Path
     assert alone["macs_G"] == pytest.approx(summary["macs"] / 1e9, rel=1e-4) and alone["ms_per_clip"] > 0
     difference = table.loc["faster", METRIC] - table.loc["present", METRIC]
     assert table.loc["faster", f"{METRIC}_difference"] == pytest.approx(difference, abs=1e-5)
+
+
+def comparison_runs(root: Path, table: pd.DataFrame) -> None:
+    """MLflow has one comparison with its contenders, and in each the folds of both seeds."""
+    client = MlflowClient(f"sqlite:///{root / '.kineflow/mlflow/mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name.endswith("-compare")]
+    below: dict[str | None, list[Any]] = {}
+    for run in client.search_runs([experiment.experiment_id]):
+        assert run.info.status == "FINISHED"
+        below.setdefault(run.data.tags.get(PARENT_TAG), []).append(run)
+    (comparison,) = below[None]
+    contenders = {run.info.run_name: run for run in below[comparison.info.run_id]}
+    assert set(contenders) == set(table.index)
+    assert contenders["faster"].data.params == {"streams.rgb.lr": "0.004"}
+    for name, run in contenders.items():
+        assert run.data.metrics[METRIC] == pytest.approx(table.loc[name, f"{METRIC}_fold_mean"], abs=1e-5)
+        trainings = {one.info.run_name: one for one in below[run.info.run_id]}
+        assert set(trainings) == {f"seed {seed}, fold {fold}" for seed in (0, 1) for fold in (0, 1)}
+        for one in trainings.values():
+            assert len(client.get_metric_history(one.info.run_id, "train_loss")) == 2  # epochs
+            assert one.data.metrics["system/process_memory_megabytes"] > 50
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,8 @@ def compare(
         out=out,
     )
     print_comparison(done)
+    if done.note:
+        print(f"note: not in MLflow: {done.note}")
 
 
 @commands.command()

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from kineflow.experiments.trials import Trial, ranked
 from kineflow.experiments.tuning import Listener
+from kineflow.progress import clock
 
 MAX_ROWS = 20
 VALUE_CHARS = 10
@@ -74,8 +75,8 @@ class LiveTable(Listener):
         open_folds -= sum(len(trial.folds) for trial in self._trials.values() if trial.state == "running")
         if not self._num_trained or open_folds <= 0:
             return counts
-        left_sec = round((time.monotonic() - self._started) / self._num_trained * open_folds)
-        return f"{counts}, at most {left_sec // 3600}:{left_sec // 60 % 60:02d}:{left_sec % 60:02d} left"
+        left_sec = (time.monotonic() - self._started) / self._num_trained * open_folds
+        return f"{counts}, at most {clock(left_sec)} left"
 
     def drawn(self) -> Group:
         """The table of the trials that run, then of the best, and the line under it."""

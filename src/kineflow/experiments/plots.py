@@ -14,6 +14,7 @@ from kineflow.evaluation.svg import number, svg, text
 CHARACTER_PX = 7.4  # mean width of a letter at the plots' size
 WIDTH_PX = 950.0
 MAX_LABEL_CHARS = 34
+ALIKE_SPAN = 0.06  # of an axis whose values are all the same: ticks of two decimals
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def parallel_plot(axes: Sequence[Axis], shades: Sequence[float], *, best: int, t
         if i == best:
             style = 'class="parallel best"'
         elif math.isfinite(shades[i]):
-            style = f'class="parallel" stroke-opacity="{number(0.12 + 0.55 * shades[i])}"'
+            style = f'class="parallel" stroke-opacity="{number(0.25 + 0.45 * shades[i])}"'
         else:
             style = 'class="parallel pruned"'
         parts.append(f'<polyline {style} points="{points}"/>')
@@ -233,7 +234,7 @@ def _ruled(
 def _axis(values: Sequence[float]) -> tuple[float, float, float]:
     """Ends of an axis that shows all values, and the distance of its ticks: 1, 2 or 5 of a power of ten."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    span = max(high - low, 1e-3)
+    span = max(high - low, 1e-3) if high > low else ALIKE_SPAN
     raw = span / 6
     power = 10.0 ** math.floor(math.log10(raw))
     tick = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)

@@ -1,4 +1,7 @@
-"""Writes a search to MLflow as it goes on: a run for it, below one for each trial, below that one for each fold."""
+"""Writes searches and comparisons to MLflow: a run, below it one for each trial, below that one for each fold.
+
+A search is written as it goes on, a comparison when it is finished.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -6,11 +9,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from kineflow.errors import ServiceError
-from kineflow.experiments.trials import FoldScores, Trial
+from kineflow.experiments.comparison import Contender
+from kineflow.experiments.trials import FoldScores, Trial, mean_of_known
 from kineflow.experiments.tuning import Listener
-from kineflow.registry.nested_runs import End, NestedRuns
+from kineflow.registry.nested_runs import End, NestedRuns, TrainingRecord
 from kineflow.store import digest
 
+MAX_NAME_CHARS = 100
 ENDS: Mapping[str, End] = {"done": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
 
@@ -73,18 +78,12 @@ class Recorder(Listener):
         if status == ENDS[trial.state]:
             return
         for fold in trial.folds:
-            self._write_fold(fold, digest(trial=key, fold=fold.fold), run_id)
+            self._runs.write_training(
+                digest(trial=key, fold=fold.fold), f"fold {fold.fold}", _record(fold), parent=run_id
+            )
         metrics = {trial.metric: trial.mean, "train_sec": trial.seconds, "num_folds": float(len(trial.folds))}
         self._runs.log(run_id, metrics)
         self._runs.end(run_id, ENDS[trial.state])
-
-    def _write_fold(self, fold: FoldScores, key: str, parent: str) -> None:
-        params = {"fold": fold.fold, "job_key": fold.job_key}
-        run_id, status = self._runs.begin(key, f"fold {fold.fold}", params, parent=parent)
-        if status != "FINISHED":
-            metrics = {**fold.scores, "train_sec": fold.seconds, "best_epoch": float(fold.best_epoch)}
-            self._runs.log(run_id, metrics, curves=fold.curves)
-            self._runs.end(run_id)
 
 
 @contextmanager
@@ -94,3 +93,43 @@ def _tolerated() -> Iterator[None]:
         yield
     except ServiceError:
         return
+
+
+def write_comparison(
+    experiment: str,
+    params: Mapping[str, Any],
+    contenders: Sequence[tuple[Contender, Mapping[int, Sequence[FoldScores]]]],
+    documents: Sequence[Path],
+) -> None:
+    """A finished comparison: a run for it, below one for each contender, below that one for each seed's folds.
+
+    Args:
+        params: of the comparison, for people.
+        contenders: each with the scores of its folds, by seed.
+
+    Raises:
+        ServiceError: MLflow is out of reach; called again, it goes on.
+    """
+    runs = NestedRuns(experiment)
+    trained = {one.name: [fold.job_key for of_seed in seeds.values() for fold in of_seed] for one, seeds in contenders}
+    key = digest(compared=trained)
+    run_id, status = runs.begin(key, " / ".join(trained)[:MAX_NAME_CHARS], params)
+    if status == "FINISHED":
+        return
+    for contender, seeds in contenders:
+        below = digest(comparison=key, contender=contender.name)
+        parent, _ = runs.begin(below, contender.name, contender.changes, parent=run_id)
+        folds = [fold for of_seed in seeds.values() for fold in of_seed]
+        for seed, of_seed in seeds.items():
+            for fold in of_seed:
+                name = f"seed {seed}, fold {fold.fold}"
+                runs.write_training(digest(contender=below, name=name), name, _record(fold), parent=parent)
+        runs.log(parent, {name: mean_of_known([fold.scores[name] for fold in folds]) for name in folds[0].scores})
+        runs.end(parent)
+    runs.end(run_id, documents=documents)
+
+
+def _record(fold: FoldScores) -> TrainingRecord:
+    metrics = {**fold.scores, "best_epoch": float(fold.best_epoch)}
+    params = {"fold": fold.fold, "job_key": fold.job_key}
+    return TrainingRecord(params, metrics, fold.seconds, fold.curves, fold.machine)

@@ -111,13 +111,15 @@ def _parallel(source: SearchReport) -> str | None:
     if len(trials) < 2:
         return None
     low, high = min(t.mean for t in trials), max(t.mean for t in trials)
-    span = (high - low) or 1.0
     axes = [
         plots.Axis(key.rpartition(".")[2], tuple(_place(tried, t.changes[key]) for t in trials), tuple(_ticks(tried)))
         for key, tried in source.space.items()
     ]
-    ticks = tuple((share, f"{low + share * span:.3f}") for share in (0.0, 0.5, 1.0))
-    axes.append(plots.Axis(source.metric, tuple((t.mean - low) / span for t in trials), ticks))
+    if high > low:
+        ticks = tuple((share, f"{low + share * (high - low):.3f}") for share in (0.0, 0.5, 1.0))
+        axes.append(plots.Axis(source.metric, tuple((t.mean - low) / (high - low) for t in trials), ticks))
+    else:  # all alike, so that there is no other value to name
+        axes.append(plots.Axis(source.metric, (0.5,) * len(trials), ((0.5, f"{low:.3f}"),)))
     worst, best = min(done), max(done)
     shades = [(t.mean - worst) / ((best - worst) or 1.0) if t.state == "done" else math.nan for t in trials]
     if source.metric in LOWER_IS_BETTER:

@@ -23,6 +23,7 @@ class FoldScores:
         classes: the same, class by class.
         seconds: of the training, whenever that was.
         curves: `train_loss`, `val_loss` and `val_metric` of each epoch.
+        machine: what the machine was busy with meanwhile; see `MachineWatch`.
     """
 
     fold: int
@@ -32,6 +33,7 @@ class FoldScores:
     seconds: float
     best_epoch: int
     curves: tuple[Mapping[str, float], ...] = ()
+    machine: tuple[Mapping[str, float], ...] = ()
 
 
 @dataclass

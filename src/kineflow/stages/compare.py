@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kineflow.errors import ParamsError
+from kineflow.errors import ParamsError, ServiceError
 from kineflow.evaluation.metrics import metric_names
 from kineflow.evaluation.paired import LEVEL, NUM_DRAWS
 from kineflow.experiments.compare_report import CompareReport, write_compare_report
 from kineflow.experiments.comparison import Contender, Result, Trained, compare, comparison_table
 from kineflow.experiments.cost import measure_cost
-from kineflow.experiments.trials import mean_of_known
+from kineflow.experiments.recorder import write_comparison
+from kineflow.experiments.trials import FoldScores, mean_of_known
 from kineflow.models.registry import find_model
 from kineflow.params import NetworkName, Params
 from kineflow.stages.changed_params import check_keys, read_patch, with_changes
@@ -33,11 +34,13 @@ class Outcome:
 
     Args:
         folder: of compare.csv, compare.json and compare.html.
+        note: what the user should know, such as that MLflow is out of reach.
     """
 
     results: tuple[Result, ...]
     metric: str
     folder: Path
+    note: str | None = None
 
 
 def contenders(params: Params, names: Sequence[str], stream: NetworkName, shared: Mapping[str, Any]) -> list[Contender]:
@@ -105,7 +108,11 @@ def run_compare(
     metrics = list(known)
     if (params.task, params.labels) == ("clip", "exclusive") and len(validation.dataset.classes) > NUM_TOP:
         metrics.insert(1, "video_top3_acc")
-    trained = [_trained(one, jobs[one.name], folders, validation) for one in listed]
+    scored = {
+        one.name: [[validation.score(job, folders[job.key]) for job in of_seed] for of_seed in jobs[one.name]]
+        for one in listed
+    }
+    trained = [_trained(one, jobs[one.name], scored[one.name], folders, validation) for one in listed]
     results = tuple(compare(trained, validation.dataset.groups, metrics))
     folder = out or REPORTS
     source = CompareReport(
@@ -117,7 +124,13 @@ def run_compare(
         num_groups=len({validation.dataset.groups[item.video_id] for item in validation.dataset.development}),
         results=results,
     )
-    _write(folder, source)
+    documents = _write(folder, source)
+    by_seed = [(one, dict(zip(seeds, scored[one.name], strict=True))) for one in listed]
+    shown = {"stream": stream, "metric": source.metric, "seeds": json.dumps(list(seeds))}
+    try:
+        write_comparison(f"{params.register_.model_name}-compare", shown, by_seed, documents)
+    except ServiceError as err:
+        return Outcome(results, source.metric, folder, note=str(err))
     return Outcome(results, source.metric, folder)
 
 
@@ -129,7 +142,11 @@ def _jobs(contender: Contender, seed: int, validation: CrossValidation) -> list[
 
 def _train(params: Params, jobs: Sequence[Job]) -> dict[str, Path]:
     resources = resources_of(params.train)
-    folders, num_skipped = train_jobs(jobs, home(), resources, say=lambda line: print(f"compare: {line}", flush=True))
+
+    def say(line: str) -> None:
+        print(f"compare: {line}", flush=True)
+
+    folders, num_skipped = train_jobs(jobs, home(), resources, label="compare", say=say)
     print(f"compare: {len(folders)} trainings, {num_skipped} of them already there", flush=True)
     return folders
 
@@ -137,10 +154,10 @@ def _train(params: Params, jobs: Sequence[Job]) -> dict[str, Path]:
 def _trained(
     contender: Contender,
     jobs: Sequence[Sequence[Job]],
+    scored: Sequence[Sequence[FoldScores]],
     folders: Mapping[str, Path],
     validation: CrossValidation,
 ) -> Trained:
-    scored = [[validation.score(job, folders[job.key]) for job in of_seed] for of_seed in jobs]
     return Trained(
         contender=contender,
         model=jobs[0][0].model.name,
@@ -151,10 +168,11 @@ def _trained(
     )
 
 
-def _write(folder: Path, source: CompareReport) -> None:
+def _write(folder: Path, source: CompareReport) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     table = comparison_table(source.results)
-    table.to_csv(folder / "compare.csv", index=False, float_format="%.6g")
+    csv, values_json, report = (folder / f"compare.{suffix}" for suffix in ("csv", "json", "html"))
+    table.to_csv(csv, index=False, float_format="%.6g")
     cost = source.results[0].cost
     values = {
         "data": source.data_name,
@@ -168,5 +186,6 @@ def _write(folder: Path, source: CompareReport) -> None:
         "rows": json.loads(table.to_json(orient="records")),
         "changes": {result.contender.name: result.contender.changes for result in source.results},
     }
-    (folder / "compare.json").write_text(json.dumps(values, indent=1) + "\n")
-    write_compare_report(folder / "compare.html", source)
+    values_json.write_text(json.dumps(values, indent=1) + "\n")
+    write_compare_report(report, source)
+    return [csv, values_json, report]

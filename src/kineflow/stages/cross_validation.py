@@ -67,6 +67,7 @@ class CrossValidation:
             seconds=result["seconds"],
             best_epoch=result["best_epoch"],
             curves=tuple({k: epoch[k] for k in ("train_loss", "val_loss", "val_metric")} for epoch in result["curves"]),
+            machine=tuple(result["machine"]),
         )
 
 

@@ -20,6 +20,7 @@ from kineflow.descriptors.inputs import FisherInput, predict_probs
 from kineflow.descriptors.local import clip_descriptors
 from kineflow.descriptors.model import FisherRecipe, Fitted, fit_model, save_model
 from kineflow.descriptors.windows import Span, some_windows, window_spans, window_targets
+from kineflow.machine import MachineWatch
 from kineflow.store import ResultStore, digest, is_not_empty
 from kineflow.tables import LOGITS, write_table
 from kineflow.training.code_digest import code_digest
@@ -113,7 +114,7 @@ def run_fisher_job(job: FisherJob) -> None:
     if key in results:
         return
     cells_of = _cells_of(job)
-    with threadpool_limits(1):
+    with threadpool_limits(1), MachineWatch() as machine:
         examples = _of_clips(job) if job.described.window_frames is None else _of_windows(job, cells_of)
         fitted = fit_model(
             lambda row: clip_descriptors(cells_of(examples.videos[row]), *examples.spans[row]),
@@ -131,7 +132,10 @@ def run_fisher_job(job: FisherJob) -> None:
         if fitted.inner_margins_NK is not None and job.described.task == "clip":
             inner = fitted.model.calibration.probs(fitted.inner_margins_NK, job.labels)
             _write_logits(folder / "inner.parquet", job, job.train, list(inner))
-        _write_result(folder / "result.json", fitted, num_examples=len(examples.spans), started=started)
+        seconds = time.monotonic() - started
+        timed = {"seconds": round(seconds, 2), "machine": machine.samples}
+        values = _result(fitted, num_examples=len(examples.spans)) | timed
+        (folder / "result.json").write_text(json.dumps(values, indent=1) + "\n")
 
 
 def _is_result(folder: Path) -> bool:
@@ -184,13 +188,11 @@ def _write_logits(path: Path, job: FisherJob, items: Sequence[ClipItem], probs: 
     write_table(path, LOGITS, table)
 
 
-def _write_result(path: Path, fitted: Fitted, *, num_examples: int, started: float) -> None:
-    values = {
+def _result(fitted: Fitted, *, num_examples: int) -> dict[str, Any]:
+    return {
         "num_params": fitted.model.num_parameters,
         "macs": fitted.model.num_macs(fitted.num_descriptors),
         "num_examples": num_examples,
         "num_descriptors": round(fitted.num_descriptors, 1),
         "calibrated": fitted.inner_margins_NK is not None,
-        "seconds": round(time.monotonic() - started, 2),
     }
-    path.write_text(json.dumps(values, indent=1) + "\n")

@@ -22,7 +22,7 @@ from kineflow.parallel import map_tasks
 from kineflow.params import Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.fisher_job import MODEL_NAME, FisherJob, run_fisher_job
-from kineflow.stages.fold_training import CURVE_COLUMNS, RELEASE, Dataset, flow_of, mean_logits
+from kineflow.stages.fold_training import CURVE_COLUMNS, RELEASE, Dataset, flow_of, mean_logits, write_history
 from kineflow.stages.stage import StageReport
 from kineflow.store import ResultStore, home
 from kineflow.tables import LOGITS, read_table, write_table
@@ -191,6 +191,7 @@ def _write_outs(out: Path, dataset: Dataset, jobs: Sequence[FisherJob]) -> None:
     pd.DataFrame(columns=["fold", *CURVE_COLUMNS]).to_csv(out / "curves.csv", index=False)
     _bundle(out / "release", dataset, release or folds)
     (out / "summary.json").write_text(json.dumps(_summary(dataset, folds, release), indent=1) + "\n")
+    write_history(out, {job.fold: {"best_epoch": None, "curves": [], **job.result()} for job in jobs})
 
 
 def _bundle(out: Path, dataset: Dataset, jobs: Sequence[FisherJob]) -> None:
@@ -211,7 +212,7 @@ def _bundle(out: Path, dataset: Dataset, jobs: Sequence[FisherJob]) -> None:
 
 def _summary(dataset: Dataset, folds: Sequence[FisherJob], release: Sequence[FisherJob]) -> dict[str, Any]:
     job, result = folds[0], folds[0].result()
-    results = [(fold.fold, fold.result()) for fold in folds]
+    results = [(fold.fold, {k: v for k, v in fold.result().items() if k != "machine"}) for fold in folds]
     return {
         "stream": NAME,
         "model": MODEL_NAME,

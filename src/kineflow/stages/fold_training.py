@@ -1,7 +1,7 @@
 """What the stages `train` and `distill` share: folds and release model of one network, and their outs.
 
 Outs, in `models/<stream>/`: `folds/<k>/` and `release/` (bundles), `oof.parquet`, `test.parquet` (logits),
-`curves.csv`, `summary.json`.
+`curves.csv`, `summary.json`, `history.json`.
 """
 
 import json
@@ -392,11 +392,11 @@ def train_network(
             jobs[0], dataset, name=name, epochs=jobs[0].recipe.epochs, objective=objective_of(RELEASE)
         )
     together = [*jobs, release] if release else jobs
-    folders, skipped = train_jobs(together, home(), resources, say=report.note)
+    folders, skipped = train_jobs(together, home(), resources, label=report.stage, say=report.note)
     if refit and release is None:
         epochs = median_low([_result(folders[job.key])["best_epoch"] for job in jobs])
         release = release_job(jobs[0], dataset, name=name, epochs=epochs, objective=objective_of(RELEASE))
-        more, skipped_too = train_jobs([release], home(), resources, say=report.note)
+        more, skipped_too = train_jobs([release], home(), resources, label=report.stage, say=report.note)
         folders, skipped = folders | more, skipped + skipped_too
     report.items, report.skipped = len(folders), skipped
     _write_outs(paths.MODELS / name, name, dataset, jobs, release, folders)
@@ -428,6 +428,14 @@ def _write_outs(
     _bundle(out / "release", name, dataset, [release] if release else jobs, folders)
     summary = _summary(name, dataset, jobs, release, folders)
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_history(out, {job.fold: _result(folders[job.key]) for job in (*jobs, *([release] if release else []))})
+
+
+def write_history(out: Path, results: Mapping[int, Mapping[str, Any]]) -> None:
+    """`history.json`: of each training, by its fold, how its epochs went and what the machine was busy with."""
+    kept = ("best_epoch", "seconds", "curves", "machine")
+    rows = [{"fold": fold} | {name: result[name] for name in kept} for fold, result in results.items()]
+    (out / "history.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def _bundle(out: Path, name: str, dataset: Dataset, jobs: list[Job], folders: Mapping[str, Path]) -> None:

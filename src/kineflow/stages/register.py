@@ -7,6 +7,7 @@ from kineflow.params import STREAM_NAMES, Params
 from kineflow.registry import lineage, tracking
 from kineflow.registry.register import CHALLENGER, register_bundle
 from kineflow.registry.registration_file import write_registration
+from kineflow.registry.training_runs import write_training_runs
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
@@ -43,6 +44,8 @@ def run(params: Params, report: StageReport) -> None:
         documents=(paths.REPORT_HTML, paths.MODEL_CARD),
         tags={key: text for name in names for key, text in _weights_tags(name).items()},
     )
+    trained = (*params.streams.enabled, *(["student"] if params.distill.enabled else []))
+    write_training_runs(registration, [paths.MODELS / name for name in trained])
     values = {
         "name": registration.name,
         "version": registration.version,

@@ -2,17 +2,16 @@
 
 A fold that fits one worker is a plain Ray task round the loop. With several data-parallel workers it is a
 `TorchTrainer`, which costs some 15 s before its first step. Either way the state after every epoch is on disk, and on
-S3 where a run storage is named: a fold whose worker, driver, head or machine was killed goes on from there.
+S3 where a run storage is named: a fold whose worker, driver, head or machine was killed goes on from there. How far
+each is, its worker leaves in a small file.
 """
 
-import json
-import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +19,8 @@ import torch
 
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import KineflowError, ServiceError
+from kineflow.fold_news import Teller
+from kineflow.fold_table import FoldTable, Training
 from kineflow.parallel import RAY_START_SEC, HeadWatch, cancel_tasks, num_cores, ray_session
 from kineflow.storage import arrow_filesystem, is_s3
 from kineflow.training.job import Job, claimed, result_store, run_job
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ray.train import ScalingConfig
 
 POLL_SEC = 0.5
-NEWS_SEC = 10.0
 MACS_PER_SEC = 5e9  # of one core in training, on the slow side
 
 
@@ -52,14 +52,15 @@ class Resources:
 
 
 def train_jobs(
-    jobs: Sequence[Job], home: Path, resources: Resources, *, say: Callable[[str], None]
+    jobs: Sequence[Job], home: Path, resources: Resources, *, label: str, say: Callable[[str], None]
 ) -> tuple[dict[str, Path], int]:
     """Train what is not trained yet.
 
     Args:
         jobs: with different keys.
         home: where results (`store/train`), checkpoints and decoded videos are kept, outside of DVC's outs.
-        say: told one line of news at a time.
+        label: what the table of progress is about.
+        say: told in one line of each training that is done.
 
     Returns:
         The result folder of each job by its key, and how many were there already.
@@ -78,18 +79,14 @@ def train_jobs(
         for key, job in keys.items()
         if key not in results and not (kept is not None and kept.fetch_result(key, results))
     }
-    if resources.workers > 1:
-        for key, job in pending.items():
-            with claimed(home / "checkpoints", key):
-                if key not in results:
-                    _run_distributed(job, key, home, cache, resources, say)
-    elif not _pays(list(pending.values())):
-        for key, job in pending.items():
-            teller = _Teller(job, home / "progress" / f"{key}.json")
-            run_job(job, key, results, home / "checkpoints", cache, run_storage=kept, on_epoch=teller)
-            say(_news_of(job, home / "progress" / f"{key}.json"))
-    elif pending:
-        _run_parallel(pending, home, cache, resources, say)
+    for key in pending:
+        news_path(home, key).unlink(missing_ok=True)  # of a run that was killed
+    if pending:
+        trainings = [Training(key, job.name, job.recipe.epochs, len(job.train)) for key, job in keys.items()]
+        metric = _metric_name(next(iter(pending.values())))
+        stored = keys.keys() - pending.keys()
+        with FoldTable(label, trainings, home / "progress", metric=metric, stored=stored) as table:
+            _train(pending, home, cache, resources, lambda key: say(table.done(key)))
     for key, job in keys.items():
         if kept is not None:  # a worker on another disk left it there; one that was cut off did not
             kept.fetch_result(key, results) if key not in results else kept.keep_result(key, results.path(key))
@@ -101,9 +98,74 @@ def train_jobs(
 
 def _clear(home: Path, key: str) -> None:
     """Remove what a finished training leaves: its driver may have been killed between the result and its scraps."""
-    (home / "progress" / f"{key}.json").unlink(missing_ok=True)
+    news_path(home, key).unlink(missing_ok=True)
     for name in (f"{key}.pt", f"{key}.pretrain.pt", f"{key}.lock"):
         (home / "checkpoints" / name).unlink(missing_ok=True)
+
+
+def news_path(home: Path, key: str) -> Path:
+    """Where the worker of a training tells how far it is."""
+    return home / "progress" / f"{key}.json"
+
+
+def _metric_name(job: Job) -> str:
+    """What `val_metric` of a job's epochs is."""
+    if job.recipe.watch != "loss":
+        return job.recipe.watch
+    return "accuracy" if job.labels == "exclusive" else "macro-F1"
+
+
+def _train(
+    pending: Mapping[str, Job],
+    home: Path,
+    cache: DecodedCache,
+    resources: Resources,
+    done: Callable[[str], None],
+) -> None:
+    if resources.workers > 1:
+        for key, job in pending.items():
+            with claimed(home / "checkpoints", key):
+                if key not in result_store(home):
+                    _run_distributed(job, key, home, cache, resources)
+            done(key)
+    elif not _pays(list(pending.values())):
+        for key, job in pending.items():
+            _run_telling(job, key, home, cache, resources.run_storage)
+            done(key)
+    else:
+        _run_parallel(pending, home, cache, resources, done)
+
+
+def _run_telling(
+    job: Job,
+    key: str,
+    home: Path,
+    cache: DecodedCache,
+    run_storage: RunStorage | None,
+    wrap: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
+    shard: Shard | None = None,
+) -> None:
+    """Train in this process, and tell how far it is."""
+    teller = Teller(news_path(home, key), epochs=job.recipe.epochs, num_clips=len(job.train))
+    if shard is None or shard.rank == 0:
+        teller.begin()
+
+    def on_epoch(result: EpochResult) -> None:
+        scores = {"train_loss": result.train_loss, "val_loss": result.val_loss, "val_metric": result.val_metric}
+        teller.epoch_done(result.epoch, **scores)
+
+    run_job(
+        job,
+        key,
+        result_store(home),
+        home / "checkpoints",
+        cache,
+        run_storage=run_storage,
+        on_step=teller.step_done,
+        on_epoch=on_epoch,
+        wrap=wrap,
+        shard=shard,
+    )
 
 
 def _pays(jobs: Sequence[Job]) -> bool:
@@ -112,31 +174,6 @@ def _pays(jobs: Sequence[Job]) -> bool:
         return "RAY_ADDRESS" in os.environ
     sec = sum(3 * job.num_forward_macs * job.recipe.epochs for job in jobs) / MACS_PER_SEC
     return sec * (1 - 1 / num_cores()) > RAY_START_SEC
-
-
-class _Teller:
-    """Writes the last epoch's result where the driver can read it."""
-
-    def __init__(self, job: Job, path: Path) -> None:
-        self.epochs = job.recipe.epochs
-        self.path = path
-
-    def __call__(self, result: EpochResult) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(result) | {"epochs": self.epochs}))
-        partial.replace(self.path)
-
-
-def _news_of(job: Job, path: Path) -> str:
-    try:
-        news = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
-        return f"{job.name}: starting"
-    metric = "accuracy" if job.labels == "exclusive" else "macro-F1"
-    validated = not math.isnan(news["val_loss"])
-    watched = f", val loss {news['val_loss']:.3f}, val {metric} {news['val_metric']:.3f}" if validated else ""
-    return f"{job.name}: epoch {news['epoch'] + 1}/{news['epochs']}, loss {news['train_loss']:.3f}{watched}"
 
 
 def task_options(job: Job, resources: Resources, device: torch.device) -> dict[str, float]:
@@ -160,29 +197,28 @@ def collectives(job: Job, device: torch.device) -> Literal["nccl", "gloo"]:
 
 
 def _run_parallel(
-    pending: dict[str, Job], home: Path, cache: DecodedCache, resources: Resources, say: Callable[[str], None]
+    pending: Mapping[str, Job],
+    home: Path,
+    cache: DecodedCache,
+    resources: Resources,
+    done: Callable[[str], None],
 ) -> None:
     import ray
 
-    def train(job: Job, key: str) -> None:
-        teller = _Teller(job, home / "progress" / f"{key}.json")
-        kept = resources.run_storage
-        run_job(job, key, result_store(home), home / "checkpoints", cache, run_storage=kept, on_epoch=teller)
-
     with ray_session():
-        task = ray.remote(train)
+        task = ray.remote(_run_telling)
         running: dict[Any, tuple[str, Job]] = {}
         for key, job in pending.items():
             options = task_options(job, resources, choose_device(job.gpus))
-            running[task.options(**options).remote(job, key)] = (key, job)
+            started = task.options(**options).remote(job, key, home, cache, resources.run_storage)
+            running[started] = (key, job)
         try:
-            _await(ray, running, home, say)
+            _await(ray, running, done)
         finally:
             cancel_tasks(list(running))
 
 
-def _await(ray: Any, running: dict[Any, tuple[str, Job]], home: Path, say: Callable[[str], None]) -> None:
-    total, told = len(running), time.monotonic()
+def _await(ray: Any, running: dict[Any, tuple[str, Job]], done: Callable[[str], None]) -> None:
     head = HeadWatch()
     while running:
         head.check()
@@ -196,19 +232,10 @@ def _await(ray: Any, running: dict[Any, tuple[str, Job]], home: Path, say: Calla
             except ray.exceptions.RayError as err:
                 reason = str(err).splitlines()[0]
                 raise ServiceError(f"{job.name}: its worker died too often ({reason}); run again to go on") from err
-            news = _news_of(job, home / "progress" / f"{key}.json")
-            say(f"{news} - done ({total - len(running)} of {total})")
-        if running and time.monotonic() - told > NEWS_SEC:
-            told = time.monotonic()
-            for key, job in running.values():
-                path = home / "progress" / f"{key}.json"
-                if path.exists():
-                    say(_news_of(job, path))
+            done(key)
 
 
-def _run_distributed(
-    job: Job, key: str, home: Path, cache: DecodedCache, resources: Resources, say: Callable[[str], None]
-) -> None:
+def _run_distributed(job: Job, key: str, home: Path, cache: DecodedCache, resources: Resources) -> None:
     with ray_session():
         from ray.train import FailureConfig, RunConfig
         from ray.train.torch import TorchConfig, TorchTrainer
@@ -232,7 +259,6 @@ def _run_distributed(
                 trainer.fit()
             except Exception as err:
                 raise _failure(job, err) from err
-    say(_news_of(job, home / "progress" / f"{key}.json") + " - done")
 
 
 def _failure(job: Job, err: Exception) -> Exception:
@@ -269,19 +295,16 @@ def _distributed_worker(config: dict[str, Any]) -> None:
     from ray.train.torch import prepare_model
 
     context = train.get_context()
-    home, job, key = Path(config["home"]), config["job"], config["key"]
 
     def wrap(model: torch.nn.Module) -> torch.nn.Module:
         return prepare_model(model, move_to_device=False)
 
-    run_job(
-        job,
-        key,
-        result_store(home),
-        home / "checkpoints",
+    _run_telling(
+        config["job"],
+        config["key"],
+        Path(config["home"]),
         config["cache"],
-        run_storage=config["run_storage"],
-        on_epoch=_Teller(job, home / "progress" / f"{key}.json"),
+        config["run_storage"],
         wrap=wrap,
         shard=Shard(context.get_world_rank(), context.get_world_size()),
     )

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -23,6 +23,7 @@ from kineflow.data.preprocessing import Preprocessing, estimate_flow_scale
 from kineflow.data.probabilities import Labels, to_logits
 from kineflow.data.readers import StreamStore
 from kineflow.data.views import Augment
+from kineflow.machine import MachineWatch
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.describe import describe_model
 from kineflow.store import ResultStore, digest, file_sha256, is_not_empty
@@ -179,6 +180,7 @@ def run_job(
     cache: DecodedCache,
     *,
     run_storage: RunStorage | None = None,
+    on_step: Callable[[int, float], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     shard: Shard | None = None,
@@ -193,17 +195,17 @@ def run_job(
         key: the job's, as the driver computed it: the code may have been edited since.
         cache: what is trained does not depend on it.
         run_storage: where checkpoint and result are copied to as well.
-        on_epoch, wrap, shard: see `fit`.
+        on_step, on_epoch, wrap, shard: see `fit`.
 
     Raises:
         OutOfReachError: the run storage stayed away; the result is on this machine, or training goes on from here.
     """
     if shard is not None:
-        _train(job, key, results, checkpoints, cache, run_storage, on_epoch, wrap, shard)
+        _train(job, key, results, checkpoints, cache, run_storage, on_step, on_epoch, wrap, shard)
         return
     with claimed(checkpoints, key):
         if key not in results:
-            _train(job, key, results, checkpoints, cache, run_storage, on_epoch, wrap, None)
+            _train(job, key, results, checkpoints, cache, run_storage, on_step, on_epoch, wrap, None)
 
 
 @contextmanager
@@ -225,6 +227,7 @@ def _train(
     checkpoints: Path,
     cache: DecodedCache,
     run_storage: RunStorage | None,
+    on_step: Callable[[int, float], None] | None,
     on_epoch: Callable[[EpochResult], None] | None,
     wrap: Callable[[nn.Module], nn.Module] | None,
     shard: Shard | None,
@@ -242,26 +245,30 @@ def _train(
     if job.recipe.recompute:
         recompute_activations(model)
     train_set = ClipDataset(job.train, videos, preprocessing, job.augment, job.recipe.seed)
-    trained = _with_self_supervision(model, job, train_set, device, pretrained, wrap, shard)
-    fitted = fit(
-        trained,
-        job.objective.make(job, preprocessing, device, cache),
-        train_set,
-        ClipDataset(job.val, videos, preprocessing) if job.val else None,
-        job.recipe,
-        device=device,
-        checkpoint=checkpoint,
-        on_epoch=on_epoch,
-        wrap=wrap,
-        shard=shard,
-    )
+    val_set = ClipDataset(job.val, videos, preprocessing) if job.val else None
+    with MachineWatch() as machine:
+        trained = _with_self_supervision(model, job, train_set, device, pretrained, wrap, shard)
+        fitted = fit(
+            trained,
+            job.objective.make(job, preprocessing, device, cache),
+            train_set,
+            val_set,
+            job.recipe,
+            device=device,
+            checkpoint=checkpoint,
+            on_step=on_step,
+            on_epoch=on_epoch,
+            wrap=wrap,
+            shard=shard,
+        )
     if shard is None or shard.rank == 0:
         trained.load_state_dict(fitted.state)
         fitted = replace(fitted, state={name: value.cpu() for name, value in model.state_dict().items()})
         scored = ClipDataset([*job.val, *job.test], videos, preprocessing)
         with results.writing(key) as folder:
             folder.mkdir()
-            _write_result(folder, job, model, fitted, scored, device, seconds=time.monotonic() - started)
+            seconds = time.monotonic() - started
+            _write_result(folder, job, model, fitted, scored, device, seconds=seconds, machine=machine.samples)
         if run_storage is not None:
             run_storage.keep_result(key, results.path(key))
             run_storage.forget_checkpoint(checkpoint)
@@ -365,6 +372,7 @@ def _write_result(
     device: torch.device,
     *,
     seconds: float,
+    machine: Sequence[Mapping[str, float]],
 ) -> None:
     recipe = job.recipe
     probs = predict_probs(
@@ -387,6 +395,7 @@ def _write_result(
         "seconds": round(seconds, 2),
         "device": device.type,
         "curves": [asdict(epoch) for epoch in fitted.curves],
+        "machine": machine,
         "preprocessing": scored.preprocessing.to_json(),
     }
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -74,6 +74,7 @@ def fit(
     *,
     device: torch.device,
     checkpoint: Path | None = None,
+    on_step: Callable[[int, float], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     shard: Shard | None = None,
@@ -84,6 +85,7 @@ def fit(
         model: on `device`; its weights are trained in place.
         val_set: None trains all epochs and keeps the last weights.
         checkpoint: where the state is kept after every epoch, and picked up from.
+        on_step: told after every step of the epoch and the share of it that is done, by the first process only.
         on_epoch: told of every finished epoch, by the first process only.
         wrap: makes the data-parallel model that is called in training (DistributedDataParallel).
         shard: this process's part of every batch, with `wrap`.
@@ -93,6 +95,7 @@ def fit(
     run = _Run(model, recipe, val_set is not None and recipe.select == "best", device)
     run.restore(checkpoint)
     trained: nn.Module | None = None
+    on_step = on_step if shard.rank == 0 else None
     for epoch in range(run.next_epoch, recipe.epochs):
         if is_stopped_early(run.watched, recipe):  # before it was killed
             break
@@ -103,7 +106,7 @@ def fit(
                 trained = torch.compile(trained)  # type: ignore[assignment]
         targets = () if recipe.sampler == "each_once" else [item.target for item in train_set.items]
         batches = epoch_batches(len(train_set), recipe, epoch, targets=targets)
-        train_loss = _train_epoch(trained, run, objective, train_set, batches, epoch, device, shard)
+        train_loss = _train_epoch(trained, run, objective, train_set, batches, epoch, device, shard, on_step)
         last = epoch + 1 == recipe.epochs
         scores = (math.nan, math.nan)
         looks = last or (epoch + 1) % recipe.eval_every == 0
@@ -273,6 +276,7 @@ def _train_epoch(
     epoch: int,
     device: torch.device,
     shard: Shard,
+    on_step: Callable[[int, float], None] | None,
 ) -> float:
     def make(positions: Sequence[int]) -> Batch:
         return train_set.batch(positions, epoch=epoch)
@@ -300,6 +304,8 @@ def _train_epoch(
             raise ParamsError(f"{text}; lower the stream's lr or train.grad_clip_norm")
         total += sum(loss * num for loss, num in zip(losses, num_mine, strict=True))
         run.update(math.ceil(len(batches) / num_together))
+        if on_step is not None:
+            on_step(epoch, (first + len(wholes)) / len(batches))
     return _sum_of_all(total, shard, device) / sum(len(batch) for batch in batches)
 
 

@@ -43,6 +43,15 @@ def test_the_report_of_a_search(tmp_path: Path) -> None:
     assert page.count('class="parallel pruned"') == 1 and "fANOVA" in page
 
 
+def test_scores_that_are_all_alike_are_drawn_without_values_that_nobody_has(tmp_path: Path) -> None:
+    space = make_space({"streams.rgb.lr": {"choice": [0.1, 0.2]}})
+    trials = tuple(trial([0.5, 0.5], **{"streams.rgb.lr": rate}) for rate in (0.1, 0.2))
+    source = SearchReport("alike", "data", "rgb", "grid", space, "video_top1_acc", 2, trials)
+    write_search_report(tmp_path / "a.html", source)
+    ticks = re.findall(r'<text class="muted[^>]*>([\d.]+)</text>', (tmp_path / "a.html").read_text())
+    assert "0.500" in ticks and all(float(tick) <= 1 for tick in ticks)
+
+
 def result(name: str, value: float, draws: np.ndarray, first: GroupScores | None = None) -> Result:
     scores = GroupScores(value, draws)
     cost = Cost(230_000, 29_000_000, (3, 8, 24, 24), 12.5, "cpu", 1, "fp32")

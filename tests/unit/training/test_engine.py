@@ -83,6 +83,31 @@ def test_a_batch_that_memory_has_no_room_for_comes_in_pieces(monkeypatch: pytest
         fit(short_of_memory, CROSS_ENTROPY, clips, None, given, device=CPU)
 
 
+def test_every_step_is_told_of_also_after_a_resume(tmp_path) -> None:
+    clips, path = moving_left_or_right(10), tmp_path / "state.pt"
+    told: list[tuple[int, float]] = []
+
+    class KilledError(Exception):
+        pass
+
+    def kill(epoch: int, share: float) -> None:
+        told.append((epoch, share))
+        if len(told) == 4:
+            raise KilledError
+
+    given = recipe(batch_size=2, accumulation=2, epochs=2, optimizer="sgd")  # five batches: two steps and a part
+    with pytest.raises(KilledError):
+        fit(model(), CROSS_ENTROPY, clips, None, given, device=CPU, checkpoint=path, on_step=kill)
+    assert told == [(0, 0.4), (0, 0.8), (0, 1.0), (1, 0.4)]
+    told.clear()
+
+    def tell(epoch: int, share: float) -> None:
+        told.append((epoch, share))
+
+    fit(model(), CROSS_ENTROPY, clips, None, given, device=CPU, checkpoint=path, on_step=tell)
+    assert told == [(1, 0.4), (1, 0.8), (1, 1.0)]
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "swats"])
 def test_every_optimizer_learns_and_goes_on_from_its_checkpoint(optimizer: str, tmp_path) -> None:
     clips = moving_left_or_right(12)

@@ -39,9 +39,8 @@ def exclusive_job(root: Path) -> Job:
 
 def test_one_class_of_every_frame_is_learned_and_kept_as_logits(tmp_path: Path) -> None:
     job = exclusive_job(tmp_path)
-    folders, _ = train_jobs(
-        [job], tmp_path / "home", Resources(threads=1, workers=1, max_failures=0, cache_bytes=0), say=lambda line: None
-    )
+    resources = Resources(threads=1, workers=1, max_failures=0, cache_bytes=0)
+    folders, _ = train_jobs([job], tmp_path / "home", resources, label="train", say=lambda line: None)
     result = json.loads((folders[job.key] / "result.json").read_text())
     first, last = result["curves"][0], result["curves"][-1]
     assert last["train_loss"] < 0.5 * first["train_loss"]

@@ -1,0 +1,187 @@
+"""Trainings as they go on: a table that is redrawn on a terminal, and now and then a line elsewhere."""
+
+import math
+import sys
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from kineflow.fold_news import News, read_news
+from kineflow.progress import clock
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.table import Table
+
+REDRAW_SEC = 2.0
+FIRST_LINE_SEC, LINES_SEC = 10.0, 120.0  # lines come ever more seldom, in between
+MAX_ROWS = 24
+STYLES = {"training": "cyan", "resumed": "cyan", "starting": "yellow", "done": "green", "stored": "dim"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is to be shown of a training before it tells anything itself.
+
+    Args:
+        key: names its file of news.
+        name: for people, such as `rgb fold 2`.
+    """
+
+    key: str
+    name: str
+    epochs: int
+    num_clips: int
+
+
+class FoldTable:
+    """Shows trainings for the block; whoever carries them out need only say which is done.
+
+    Args:
+        label: at the beginning of each line, such as `train@rgb`.
+        folder: of the files of news, `<key>.json`.
+        metric: what `val_metric` is.
+        stored: keys of the trainings that were there before.
+    """
+
+    def __init__(
+        self, label: str, trainings: Sequence[Training], folder: Path, *, metric: str, stored: Collection[str] = ()
+    ) -> None:
+        self._label = label
+        self._trainings = {training.key: training for training in trainings}
+        self._folder = folder
+        self._metric = metric
+        self._stored = set(stored)
+        self._done: dict[str, News | None] = {}
+        self._live: Live | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="fold-table", daemon=True)
+
+    def __enter__(self) -> Self:
+        if sys.stdout.isatty():
+            from rich.live import Live
+
+            self._live = Live(self.drawn(), auto_refresh=False)
+            self._live.start(refresh=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._live is not None:
+            self._live.update(self.drawn(), refresh=True)
+            self._live.stop()
+
+    def done(self, key: str) -> str:
+        """A training is done; what is to be said of it."""
+        self._done[key] = self.news(key)
+        num_wanted = len(self._trainings) - len(self._stored)
+        return f"{self.line(key)} - done ({len(self._done)} of {num_wanted})"
+
+    def news(self, key: str) -> News | None:
+        """What a training told last; None before it began."""
+        return self._done[key] if key in self._done else read_news(self._folder / f"{key}.json")
+
+    def state(self, key: str) -> str:
+        """`stored` (trained before), `waiting`, `starting`, `training`, `resumed` (also training) or `done`."""
+        if key in self._stored:
+            return "stored"
+        if key in self._done:
+            return "done"
+        news = self.news(key)
+        if news is None:
+            return "waiting"
+        if news.position == 0:
+            return "starting"
+        return "resumed" if news.resumed_at else "training"
+
+    def line(self, key: str) -> str:
+        """A training in one line."""
+        name, news = self._trainings[key].name, self.news(key)
+        if news is None or math.isnan(news.train_loss):
+            return f"{name}: {self.state(key)}"
+        parts = [f"epoch {news.epoch + 1}/{news.epochs}", f"loss {news.train_loss:.3f}"]
+        if not math.isnan(news.val_loss):
+            parts += [f"val loss {news.val_loss:.3f}", f"val {self._metric} {news.val_metric:.3f}"]
+        if key not in self._done and news.clips_per_sec is not None and news.left_sec is not None:
+            parts += [f"{news.clips_per_sec:.3g} clips/s", f"{clock(news.left_sec)} left"]
+        return f"{name}: {', '.join(parts)}"
+
+    def overview(self) -> str:
+        """How many are done, how fast it goes in all, and the time left if none stops early."""
+        states = {key: self.state(key) for key in self._trainings}
+        running = {key: self.news(key) for key, state in states.items() if state in ("training", "resumed")}
+        num_done = sum(state in ("done", "stored") for state in states.values())
+        text = f"{num_done} of {len(states)} done"
+        pace = sum(news.clips_per_sec or 0.0 for news in running.values() if news)
+        if not pace:
+            return text
+        waiting = [self._trainings[key] for key, state in states.items() if state in ("waiting", "starting")]
+        clips_left = sum(news.clips_left for news in running.values() if news)
+        clips_left += sum(training.epochs * training.num_clips for training in waiting)
+        longest_sec = max(news.left_sec or 0.0 for news in running.values() if news)
+        return f"{text}, {pace:.3g} clips/s, at most {clock(max(clips_left / pace, longest_sec))} left"
+
+    def drawn(self) -> "Group":
+        """The table, and the line under it."""
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(self._table(), Text(self.overview(), style="dim"))
+
+    def _table(self) -> "Table":
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for name in (self._label, "state", "epoch", "train loss", "val loss", f"val {self._metric}", "clips/s", "left"):
+            table.add_column(name, justify="left" if name in (self._label, "state") else "right", no_wrap=True)
+        shown = self._shown()
+        for key in shown:
+            state, news = self.state(key), self.news(key)
+            name = self._trainings[key].name
+            cells = _cells(news, self._trainings[key].epochs, is_done=state in ("done", "stored"))
+            table.add_row(name, Text(state, style=STYLES.get(state, "")), *cells)
+        if len(shown) < len(self._trainings):
+            table.add_row(f"and {len(self._trainings) - len(shown)} more")
+        return table
+
+    def _shown(self) -> list[str]:
+        """The keys of the rows, in order; of many, those that are trained, then those that are next."""
+        order = {"training": 0, "resumed": 0, "starting": 0, "waiting": 1, "done": 2, "stored": 3}
+        first = sorted(self._trainings, key=lambda key: order[self.state(key)])[:MAX_ROWS]
+        return [key for key in self._trainings if key in first]
+
+    def _watch(self) -> None:
+        if self._live is not None:
+            while not self._over.wait(REDRAW_SEC):
+                self._live.update(self.drawn(), refresh=True)
+            return
+        pause_sec = FIRST_LINE_SEC
+        while not self._over.wait(pause_sec):
+            pause_sec = min(2 * pause_sec, LINES_SEC)
+            for key in self._trainings:
+                if self.state(key) in ("training", "resumed"):
+                    print(f"{self._label}: {self.line(key)}", flush=True)
+            print(f"{self._label}: {self.overview()}", flush=True)
+
+
+def _cells(news: News | None, epochs: int, *, is_done: bool) -> list[str]:
+    """From `epoch` to `left`."""
+    if news is None:
+        return [f"-/{epochs}", *"-----"]
+    numbers = [f"{value:.3f}" if math.isfinite(value) else "-" for value in _scores(news)]
+    pace = "-" if news.clips_per_sec is None else f"{news.clips_per_sec:.3g}"
+    left = "-" if is_done or news.left_sec is None else clock(news.left_sec)
+    return [f"{news.epoch + 1}/{news.epochs}", *numbers, pace, left]
+
+
+def _scores(news: News) -> tuple[float, float, float]:
+    return news.train_loss, news.val_loss, news.val_metric

@@ -1,0 +1,129 @@
+"""What is shown while trainings go on: on a terminal a table, elsewhere lines; from the news that workers leave."""
+
+import math
+import time
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kineflow import fold_news, fold_table
+from kineflow.fold_news import Teller, read_news
+from kineflow.fold_table import FoldTable, Training
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that tests set by hand."""
+    clock = [1000.0]
+    monkeypatch.setattr(fold_news.time, "monotonic", lambda: clock[0])
+    return clock
+
+
+def teller(folder: Path, key: str, *, epochs: int = 10, num_clips: int = 40) -> Teller:
+    made = Teller(folder / f"{key}.json", epochs=epochs, num_clips=num_clips)
+    made.begin()
+    return made
+
+
+def table(folder: Path, *keys: str, stored: tuple[str, ...] = ()) -> FoldTable:
+    trainings = [Training(key, f"rgb {key}", 10, 40) for key in (*stored, *keys)]
+    return FoldTable("train@rgb", trainings, folder, metric="accuracy", stored=stored)
+
+
+def drawn(shown: FoldTable) -> list[list[str]]:
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(shown.drawn())
+    return [line.split() for line in console.export_text().splitlines()]
+
+
+def test_the_pace_is_that_since_the_first_step_of_this_process(tmp_path: Path, now: list[float]) -> None:
+    path = tmp_path / "a.json"
+    assert read_news(path) is None
+    told = teller(tmp_path, "a")
+    now[0] += 60.0  # a start that tells nothing of the pace
+    told.step_done(3, 0.25)  # three epochs were done by a process that was killed
+    news = read_news(path)
+    assert news is not None and news.clips_per_sec is None and (news.epoch, news.resumed_at) == (2, 3)
+    now[0] += 4.0
+    told.step_done(3, 0.75)
+    news = read_news(path)
+    assert news is not None and news.clips_per_sec == pytest.approx(0.5 * 40 / 4)
+    assert news.left_sec == pytest.approx(6.25 * 40 / 5)
+    now[0] += 6.0
+    told.epoch_done(3, train_loss=0.5, val_loss=0.4, val_metric=0.9)
+    told.epoch_done(4, train_loss=0.3, val_loss=math.nan, val_metric=math.nan)
+    news = read_news(path)
+    assert news is not None and (news.epoch, news.position) == (4, 5.0)
+    assert (news.train_loss, news.val_loss, news.val_metric) == (0.3, 0.4, 0.9)  # the last validation stays
+    assert news.clips_per_sec == pytest.approx(1.75 * 40 / 10)
+
+
+def test_a_thousand_steps_are_told_of_in_a_few_writes(tmp_path: Path, now: list[float]) -> None:
+    told, seen = teller(tmp_path, "a"), set()
+    for step in range(1000):
+        now[0] += 0.01
+        told.step_done(0, (step + 1) / 1000)
+        seen.add((tmp_path / "a.json").read_text())
+    assert len(seen) == 20  # in ten seconds
+
+
+def test_every_training_has_its_state_numbers_and_time(tmp_path: Path, now: list[float]) -> None:
+    shown = table(tmp_path, "done", "going", "resumed", "begun", "next", stored=("old",))
+    for key, epochs in (("done", 10), ("going", 2)):
+        told = teller(tmp_path, key)
+        for epoch in range(epochs):
+            for share in (0.5, 1.0):
+                told.step_done(epoch, share)
+                now[0] += 1.0
+            told.epoch_done(epoch, train_loss=0.5, val_loss=0.25, val_metric=0.75)
+    told = teller(tmp_path, "resumed")
+    told.step_done(8, 0.5)
+    now[0] += 10.0
+    told.epoch_done(8, train_loss=0.1, val_loss=math.nan, val_metric=math.nan)
+    teller(tmp_path, "begun")
+    assert shown.done("done").endswith("accuracy 0.750 - done (1 of 5)")
+    (tmp_path / "done.json").unlink()
+    header, *rows, overview = drawn(shown)
+    assert header[:4] == ["train@rgb", "state", "epoch", "train"]
+    pace = 1.5 * 40 / 4  # the first half of the first epoch is the start
+    assert rows == [
+        ["rgb", "old", "stored", "-/10", "-", "-", "-", "-", "-"],
+        ["rgb", "done", "done", "10/10", "0.500", "0.250", "0.750", "19", "-"],
+        ["rgb", "going", "training", "2/10", "0.500", "0.250", "0.750", f"{pace:.3g}", "0:00:21"],
+        ["rgb", "resumed", "resumed", "9/10", "0.100", "-", "-", "2", "0:00:20"],
+        ["rgb", "begun", "starting", "0/10", "-", "-", "-", "-", "-"],
+        ["rgb", "next", "waiting", "-/10", "-", "-", "-", "-", "-"],
+    ]
+    # 8 + 1 epochs that were begun and 20 that were not, of 40 clips, at 15 + 2 clips/s
+    assert " ".join(overview) == "2 of 6 done, 17 clips/s, at most 0:01:08 left"
+
+
+def test_of_many_trainings_those_that_run_are_shown(tmp_path: Path) -> None:
+    keys = [f"k{index:02d}" for index in range(60)]
+    shown = table(tmp_path, *keys)
+    for key in keys[:30]:
+        shown.done(key)
+    for key in keys[50:52]:
+        teller(tmp_path, key)
+    names = [row[1] for row in drawn(shown)[1:-2]]
+    assert len(names) == fold_table.MAX_ROWS and {"k50", "k51", "k30"} <= set(names) and names == sorted(names)
+    assert drawn(shown)[-2] == ["and", "36", "more"]
+
+
+def test_elsewhere_than_on_a_terminal_there_are_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fold_table, "FIRST_LINE_SEC", 0.05)
+    told = teller(tmp_path, "a")
+    told.step_done(0, 0.5)
+    time.sleep(0.01)
+    told.epoch_done(0, train_loss=0.5, val_loss=0.25, val_metric=0.75)
+    with table(tmp_path, "a", "b"):
+        time.sleep(0.3)
+    out = capsys.readouterr().out
+    first, second, *more = out.splitlines()
+    assert first.startswith("train@rgb: rgb a: epoch 1/10, loss 0.500, val loss 0.250, val accuracy 0.750, ")
+    assert first.endswith(" left") and second.startswith("train@rgb: 0 of 2 done, ")
+    assert len(more) == 2 and "\x1b" not in out  # after 0.05 and 0.15 s, then after 0.35 s
