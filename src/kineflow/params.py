@@ -432,6 +432,7 @@ class TrainParams(Section):
     plateau_factor: Annotated[float, Field(gt=0, lt=1)]  # by which it falls
     warmup_fraction: Fraction
     sampler: Literal["each_once", "balanced", "square_root"]  # which clips an epoch draws
+    negative_ratio: PositiveFloat | None  # negatives that an epoch draws for each positive; null: all that there are
     class_weights: Literal["none", "balanced"]  # of the loss; balanced: inverse to how often a class is shown
     focal_gamma: NonNegativeFloat  # above 0: what the model is sure of already counts less in the loss
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
@@ -455,6 +456,12 @@ class TrainParams(Section):
     max_failures: NonNegativeInt  # restarts of a fold whose worker dies
     cache_gb: NonNegativeFloat  # of decoded videos on disk; 0 for none
     augment: AugmentParams
+
+    @model_validator(mode="after")
+    def _one_way_to_draw(self) -> Self:
+        if self.negative_ratio is not None and self.sampler != "each_once":
+            raise ValueError(f"negative_ratio and sampler: {self.sampler} both say what is drawn; write each_once")
+        return self
 
     @model_validator(mode="after")
     def _crops_have_a_size(self) -> Self:
@@ -646,6 +653,8 @@ class Params(Section):
             self.clips.refuse_what_only_clips_have()
         if self.task == "frame" and self.clips.negatives is not None:
             raise ValueError("clips.negatives is for task clip; unlabelled behaviours of a frame are its negatives")
+        if self.task == "clip" and self.clips.negatives is None and self.train.negative_ratio is not None:
+            raise ValueError("train.negative_ratio needs clips.negatives, which it draws from; write null without them")
         known = METRICS[self.task, self.labels]
         if self.promotion.metric not in known:
             raise ValueError(f"promotion.metric: task {self.task} with {self.labels} labels has {', '.join(known)}")
