@@ -1,4 +1,4 @@
-"""Every temporal pooling can learn eight clips of the sample by heart: nothing between its input and its loss is cut."""
+"""Every temporal pooling can learn eight clips of the sample by heart: nothing on the way to its loss is cut."""
 
 import pytest
 import torch
