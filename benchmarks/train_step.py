@@ -67,7 +67,7 @@ def compare_loops(name: str, shape_CTHW: tuple[int, ...], *, max_sec: float = 5.
     clips = premade_clips(shape_CTHW, num_clips=BATCH_SIZE * NUM_BATCHES)
     precision, _ = choose_precision("auto", torch.device("cpu"))
     recipe = one_epoch(precision)
-    batches = epoch_batches(len(clips), recipe, epoch=0)
+    batches = epoch_batches([item.target for item in clips.items], recipe, epoch=0)
     model, bare_model = make_model(name, precision), make_model(name, precision)
 
     def ours() -> None:

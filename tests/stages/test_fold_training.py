@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from kineflow.errors import ParamsError
 from kineflow.params import only, parse_params
 from kineflow.stages import make_splits, paths, train
-from kineflow.stages.fold_training import RELEASE, load_dataset, mean_logits
+from kineflow.stages.fold_training import RELEASE, _negative_class, load_dataset, mean_logits
 from kineflow.stages.stage import StageReport
 from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, write_table
 from tests.unit.data.test_clips import events_table, videos_table
@@ -54,6 +55,20 @@ def test_training_alone_draws_negatives_anew_and_only_where_the_rule_allows(valu
     judged = [item for fold in dataset.folds for item in dataset.clips(fold, "val")] + dataset.clips(RELEASE, "test")
     assert any(item.target == dataset.classes.index("none") for item in judged)
     assert all(item.redraw_starts == () for item in judged)
+
+
+def test_a_ratio_of_negatives_knows_their_class_and_is_refused_where_there_are_none(values: dict[str, Any]) -> None:
+    values["train"] |= {"negative_ratio": 0.5}
+    params = parse_params(values, where="test")
+    assert _negative_class(params, ("chase", "none")) == 1
+    several = values | {"clips": values["clips"] | {"overlap": "keep"}, "promotion": values["promotion"]}
+    several["clips"]["negatives"] = values["clips"]["negatives"] | {"label": None}
+    several["promotion"] = values["promotion"] | {"metric": "video_mAP"}
+    assert _negative_class(parse_params(several, where="test"), ("chase", "none")) is None
+    with pytest.raises(ParamsError, match="negative_ratio and sampler: balanced both say what is drawn"):
+        parse_params(values | {"train": values["train"] | {"sampler": "balanced"}}, where="test")
+    with pytest.raises(ParamsError, match=r"train\.negative_ratio needs clips\.negatives"):
+        parse_params(values | {"clips": values["clips"] | {"negatives": None}}, where="test")
 
 
 @pytest.mark.parametrize("labels", ["exclusive", "independent"])

@@ -3,6 +3,7 @@
 The stages run in this process on a copy of the built workspace, so what a toggle leaves alone is not made again.
 """
 
+import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from kineflow.evaluation.metrics import METRICS
+from kineflow.models.registry import create_model
 from kineflow.params import STREAM_NAMES, load_params
 from kineflow.registry.compare import read_test_data, score_on_test
 from kineflow.stages import STAGES, paths
@@ -199,6 +202,51 @@ def test_frame_task_without_flow(project: Path, monkeypatch: pytest.MonkeyPatch)
     )
     run_stages(monkeypatch)
     check_outs(streams=["rgb"], task="frame")
+
+
+def test_frames_of_one_behaviour_in_two_phases(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head alone, then the top of the backbone with it, on pixels; one class, yes or no."""
+    with Path("data/sample/videos.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with Path("data/groom.csv").open("w") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for row in rows if row["Behavior"] == "groom")
+    options = {"hidden_dim": 16, "num_layers": 1}
+    torch.manual_seed(5)
+    start = create_model("resnet10_tiny.lstm", num_classes=1, in_channels=3, task="frame", options=options)
+    torch.save(start.state_dict(), "start.pt")
+    finetune = {
+        "head_epochs": 1,
+        "head_optimizer": "adamw",
+        "head_lr": 0.01,
+        "top_blocks": 1,
+        "top_fraction": None,
+        "blocks_lr_factor": 0.5,
+        "lr_decay_per_block": 1.0,
+    }
+    change_params(
+        project,
+        **{key: value for key, value in LONG_VIDEOS.items() if "flow" not in key},
+        streams__flow__enabled=False,
+        streams__rgb__model="resnet10_tiny.lstm",
+        streams__rgb__options=options,
+        streams__rgb__weights="start.pt",
+        streams__rgb__finetune=finetune,
+        train__class_weights="balanced",
+        distill__enabled=False,
+        evaluate__baselines=["majority"],
+        release__stream="rgb",
+    )
+    change_params(project, data__annotations="data/groom.csv")
+    run_stages(monkeypatch)
+    assert check_outs(streams=["rgb"], task="frame")["classes"] == ["groom"]
+    for fold in ("folds/0", "folds/1", "release"):
+        trained = torch.load(paths.MODELS / "rgb" / fold / "model_0.pt", weights_only=True)
+        changed = {name for name, value in start.state_dict().items() if not torch.equal(value, trained[name])}
+        assert {"head", "pooling", "backbone"} == {name.split(".")[0] for name in changed}
+        of_backbone = {name for name in changed if name.startswith("backbone.")}
+        assert {name for name in of_backbone if not name.startswith("backbone.network.stages.2.")} == set()
 
 
 def test_clips_with_several_labels_with_both_streams_and_student(

@@ -49,6 +49,7 @@ class TrainParams(Section):
     plateau_factor: Annotated[float, Field(gt=0, lt=1)]  # by which it falls
     warmup_fraction: Fraction
     sampler: Literal["each_once", "balanced", "square_root"]  # which clips an epoch draws
+    negative_ratio: PositiveFloat | None  # negatives that an epoch draws for each positive; null: all that there are
     class_weights: Literal["none", "balanced"]  # of the loss; balanced: inverse to how often a class is shown
     focal_gamma: NonNegativeFloat  # above 0: what the model is sure of already counts less in the loss
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
@@ -72,6 +73,12 @@ class TrainParams(Section):
     max_failures: NonNegativeInt  # restarts of a fold whose worker dies
     cache_gb: NonNegativeFloat  # of decoded videos on disk; 0 for none
     augment: AugmentParams
+
+    @model_validator(mode="after")
+    def _one_way_to_draw(self) -> Self:
+        if self.negative_ratio is not None and self.sampler != "each_once":
+            raise ValueError(f"negative_ratio and sampler: {self.sampler} both say what is drawn; write each_once")
+        return self
 
     @model_validator(mode="after")
     def _crops_have_a_size(self) -> Self:

@@ -92,6 +92,8 @@ class Params(Section):
             self.clips.refuse_what_only_clips_have()
         if self.task == "frame" and self.clips.negatives is not None:
             raise ValueError("clips.negatives is for task clip; unlabelled behaviours of a frame are its negatives")
+        if self.task == "clip" and self.clips.negatives is None and self.train.negative_ratio is not None:
+            raise ValueError("train.negative_ratio needs clips.negatives, which it draws from; write null without them")
         known = METRICS[self.task, self.labels]
         if self.promotion.metric not in known:
             raise ValueError(f"promotion.metric: task {self.task} with {self.labels} labels has {', '.join(known)}")

@@ -18,7 +18,7 @@ import pandas as pd
 from kineflow.data.clips import extracted_frame_counts, num_window_frames
 from kineflow.data.dataset import ClipItem
 from kineflow.data.event_clips import Span, class_events
-from kineflow.data.frame_labels import behaviours
+from kineflow.data.frame_labels import BACKGROUND, behaviours
 from kineflow.data.items import clip_classes, clip_items, window_items
 from kineflow.data.negatives import negative_starts
 from kineflow.data.preprocessing import Preprocessing, Stream, decode_px
@@ -241,6 +241,7 @@ def plan(
             recipe=_recipe(
                 train,
                 classes=dataset.classes,
+                negative_class=_negative_class(params, dataset.classes),
                 epochs=epochs,
                 lr=config.lr,
                 seed=params.seed * 1000 + fold,
@@ -304,10 +305,18 @@ def _indices(names: Sequence[str] | None, classes: Sequence[str]) -> tuple[int, 
     return tuple(sorted(classes.index(name) for name in names))
 
 
+def _negative_class(params: Params, classes: Sequence[str]) -> int | None:
+    """Which of the model's classes negatives have; None where they have none."""
+    negatives = params.clips.negatives
+    label = BACKGROUND if params.task == "frame" else negatives.label if negatives else None
+    return classes.index(label) if label in classes else None
+
+
 def _recipe(
     train: TrainParams,
     *,
     classes: Sequence[str],
+    negative_class: int | None,
     epochs: int,
     lr: float,
     seed: int,
@@ -337,6 +346,8 @@ def _recipe(
         watch_classes=_indices(train.watch_classes, classes),
         early_stop=train.early_stop,
         sampler=train.sampler,
+        negative_ratio=train.negative_ratio,
+        negative_class=None if train.negative_ratio is None else negative_class,
         batch_norm=train.batch_norm,
         compile=train.compile,
         recompute=train.recompute,

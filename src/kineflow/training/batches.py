@@ -6,29 +6,41 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from kineflow.errors import ParamsError
 from kineflow.training.recipe import Recipe
 
+NOTHING = -1  # the class of what shows none
+Targets = Sequence[int | np.ndarray | None]
 
-def epoch_batches(
-    num_clips: int, recipe: Recipe, epoch: int, *, targets: Sequence[int | np.ndarray | None] = ()
-) -> list[list[int]]:
+
+def epoch_batches(targets: Targets, recipe: Recipe, epoch: int) -> list[list[int]]:
     """The positions of each batch of an epoch, by seed and epoch; a last batch of one joins another.
 
-    A permutation; or, where the recipe's sampler balances, as many draws with replacement, weighted by `targets`.
+    A permutation; of all positives and some of the negatives, where the recipe has a ratio; or, where its sampler
+    balances, as many draws as there are clips, with replacement.
+
+    Args:
+        targets: of the clips, see `sampling_weights`.
+
+    Raises:
+        ParamsError: the recipe has a ratio, and there are no positives, or no negatives.
     """
     generator = np.random.default_rng([recipe.seed, epoch])
-    if recipe.sampler == "each_once":
-        order = generator.permutation(num_clips).tolist()
+    if recipe.negative_ratio is not None:
+        drawn = _with_negatives(targets, recipe.negative_ratio, recipe.negative_class, generator)
+        order = generator.permutation(drawn).tolist()
+    elif recipe.sampler == "each_once":
+        order = generator.permutation(len(targets)).tolist()
     else:
         weights_N = sampling_weights(targets, power=1.0 if recipe.sampler == "balanced" else 0.5)
-        order = generator.choice(num_clips, size=num_clips, p=weights_N).tolist()
-    batches = [order[first : first + recipe.batch_size] for first in range(0, num_clips, recipe.batch_size)]
+        order = generator.choice(len(targets), size=len(targets), p=weights_N).tolist()
+    batches = [order[first : first + recipe.batch_size] for first in range(0, len(order), recipe.batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm needs two
         batches[-2:] = [batches[-2] + batches[-1]]
     return batches
 
 
-def sampling_weights(targets: Sequence[int | np.ndarray | None], *, power: float) -> NDArray[np.float64]:
+def sampling_weights(targets: Targets, *, power: float) -> NDArray[np.float64]:
     """Chances (N,) of the clips to be drawn: the rarest class that a clip shows is drawn n^(1 - power) times as often.
 
     Args:
@@ -42,7 +54,25 @@ def sampling_weights(targets: Sequence[int | np.ndarray | None], *, power: float
     return np.asarray(weights_N / weights_N.sum(), np.float64)
 
 
+def _with_negatives(
+    targets: Targets, ratio: float, negative_class: int | None, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """The positions of all positives, and of `ratio` negatives for each; all of these come before one comes again."""
+    alone = {(NOTHING,), (negative_class,)}
+    is_negative_N = np.array([_shown(target) in alone for target in targets])
+    positives, negatives = np.flatnonzero(~is_negative_N), np.flatnonzero(is_negative_N)
+    if not len(positives) or not len(negatives):
+        raise ParamsError(
+            f"train.negative_ratio: of {len(targets)} training clips {len(negatives)} are negatives, so there is no "
+            f"ratio; write null"
+        )
+    number = max(1, round(ratio * len(positives)))
+    whole, rest = divmod(number, len(negatives))
+    others = generator.choice(negatives, size=rest, replace=False)
+    return np.concatenate([positives, np.tile(negatives, whole), others])
+
+
 def _shown(target: int | np.ndarray | None) -> tuple[int, ...]:
     if not isinstance(target, np.ndarray):
-        return (-1 if target is None else target,)
-    return tuple(np.flatnonzero((np.atleast_2d(target) == 1).any(axis=0)).tolist()) or (-1,)
+        return (NOTHING if target is None else target,)
+    return tuple(np.flatnonzero((np.atleast_2d(target) == 1).any(axis=0)).tolist()) or (NOTHING,)

@@ -104,8 +104,7 @@ def fit(
             trained = wrap(model) if wrap else model
             if recipe.compile:
                 trained = torch.compile(trained)  # type: ignore[assignment]
-        targets = () if recipe.sampler == "each_once" else [item.target for item in train_set.items]
-        batches = epoch_batches(len(train_set), recipe, epoch, targets=targets)
+        batches = epoch_batches([item.target for item in train_set.items], recipe, epoch)
         train_loss = _train_epoch(trained, run, objective, train_set, batches, epoch, device, shard, on_step)
         last = epoch + 1 == recipe.epochs
         scores = (math.nan, math.nan)

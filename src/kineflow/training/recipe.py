@@ -46,6 +46,8 @@ class Recipe:
     watch_classes: tuple[int, ...] | None = None
     early_stop: int | None = None
     sampler: Sampler = "each_once"
+    negative_ratio: float | None = None
+    negative_class: int | None = None  # that negatives have; None: they have none
     batch_norm: BatchNorm = "batch"
     compile: bool = False
     recompute: bool = False

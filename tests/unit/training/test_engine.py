@@ -1,6 +1,7 @@
 """What a recipe can ask of the loop: each against a plain loop, a formula or another library."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score
 
 from kineflow.data.dataset import collate
+from kineflow.errors import ParamsError
+from kineflow.models.classifier import Prediction
 from kineflow.models.registry import create_model
 from kineflow.training.batch_norm import batch_norms, measure_batch_norm
 from kineflow.training.batches import epoch_batches, sampling_weights
@@ -157,11 +160,53 @@ def test_drawn_clips_show_every_class_alike() -> None:
     rare_frame = np.array([[1, 0], [1, 1]], np.float32)
     several = [rare_frame[:1], rare_frame, np.array([NAN, 0], np.float32)]
     assert sampling_weights(several, power=1.0) == pytest.approx([0.2, 0.4, 0.4])  # class 0 twice, 1 once, none once
-    drawn = epoch_batches(100, recipe(sampler="balanced", batch_size=100), 0, targets=targets)
+    balanced = recipe(sampler="balanced", batch_size=100)
+    drawn = epoch_batches(targets, balanced, 0)
     shown = np.bincount([targets[position] for position in drawn[0]], minlength=3)
     assert len(drawn[0]) == 100 and shown.min() > 15
-    assert drawn == epoch_batches(100, recipe(sampler="balanced", batch_size=100), 0, targets=targets)
-    assert drawn != epoch_batches(100, recipe(sampler="balanced", batch_size=100), 1, targets=targets)
+    assert drawn == epoch_batches(targets, balanced, 0)
+    assert drawn != epoch_batches(targets, balanced, 1)
+
+
+def drawn_by(targets: list[int | np.ndarray | None], ratio: float, *, epoch: int = 0, **changes: int) -> Counter[int]:
+    """How often an epoch draws each clip."""
+    given = recipe(negative_ratio=ratio, batch_size=4, **changes)
+    return Counter(position for batch in epoch_batches(targets, given, epoch) for position in batch)
+
+
+def test_an_epoch_draws_so_many_negatives_for_each_positive() -> None:
+    clips = [1] * 3 + [2] * 2 + [0] * 20  # five positives; class 0 is that of negatives
+    two_each = drawn_by(clips, 2.0, negative_class=0)
+    assert set(range(5)) <= set(two_each) and two_each.total() == 5 + 10 and set(two_each.values()) == {1}
+    assert drawn_by(clips, 0.3, negative_class=0).total() == 5 + 2  # 1.5, to the even number
+    assert drawn_by(clips, 0.01, negative_class=0).total() == 5 + 1
+    many = drawn_by(clips, 9.0, negative_class=0)  # 45 of 20: each twice, and five of them once more
+    assert sorted(many.values()) == [1] * 5 + [2] * 15 + [3] * 5 and all(many[clip] == 1 for clip in range(5))
+    assert two_each == drawn_by(clips, 2.0, negative_class=0)
+    epochs = [set(drawn_by(clips, 2.0, negative_class=0, epoch=epoch)) for epoch in range(8)]
+    assert len(set(map(frozenset, epochs))) > 1 and set().union(*epochs) == set(range(25))
+
+
+def test_negatives_of_frames_and_of_several_labels_are_what_shows_nothing() -> None:
+    nothing, unlabelled = np.zeros((3, 2), np.float32), np.full((3, 2), NAN, np.float32)
+    shown = np.array([[0, 0], [0, 1], [NAN, 0]], np.float32)
+    windows = [shown] * 2 + [nothing] * 5 + [unlabelled]
+    assert drawn_by(windows, 2.0).total() == 2 + 4 and {0, 1} <= set(drawn_by(windows, 2.0))
+    assert drawn_by([target[0] + target[1] for target in windows[:-1]], 1.0).total() == 2 + 2
+    background = np.array([[1, 0, 0]] * 3, np.float32)  # exclusive frames: the first class is the background
+    both = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]], np.float32)
+    assert set(drawn_by([both, background, background], 1.0, negative_class=0)) > {0}
+    assert drawn_by([both, background, background], 1.0, negative_class=0).total() == 2
+    for clips in ([1, 2, 1], [0, 0, 0]):
+        with pytest.raises(ParamsError, match=rf"of 3 training clips {clips.count(0)} are negatives.*write null"):
+            drawn_by(list(clips), 1.0, negative_class=0)
+
+
+def test_a_training_takes_as_many_steps_as_its_epochs_have_batches() -> None:
+    clips = moving_left_or_right(12)  # six of each: with one negative of two positives, nine a epoch
+    given = recipe(negative_ratio=0.5, negative_class=0, batch_size=3, epochs=2, warmup_fraction=0.0, lr=1.0)
+    fitted = fit(model(), CROSS_ENTROPY, clips, None, replace(given, optimizer="sgd", lr=1e-3), device=CPU)
+    assert fitted.curves[-1].lr == pytest.approx(learning_rate(5, num_steps=6, recipe=replace(given, lr=1e-3)))
 
 
 def test_precise_statistics_are_those_of_all_training_clips() -> None:
@@ -203,8 +248,12 @@ def test_the_focal_loss_is_its_formula() -> None:
     expected = -((1 - of_both) ** 2 * of_both.log()).mean()
     torch.testing.assert_close(masked_binary_cross_entropy(logits, one_hot, focal_gamma=2.0), expected)
     assert torch.equal(focal(probs, probs, 0.0), probs)
-    clips = moving_left_or_right(8)
-    assert fit(model(), Classification("exclusive", focal_gamma=2.0), clips, None, recipe(), device=CPU).curves
+    # of two clips whose class has 3/4 and 1/4: (1/4)^2 ln(4/3) and (3/4)^2 ln 4, the second weighing 3
+    batch = collate([moving_left_or_right(2).sample(index, epoch=0) for index in range(2)])
+    of_clips = Prediction(torch.tensor([[math.log(3.0), 0.0]] * 2), torch.zeros(2, 1))
+    focussed = Classification("exclusive", weights=np.array([1.0, 3.0]), focal_gamma=2.0)
+    expected_of_clips = (math.log(4 / 3) / 16 + 3 * 9 / 16 * math.log(4)) / 2
+    assert float(focussed(of_clips, batch, epoch=0)) == pytest.approx(expected_of_clips)
 
 
 def test_fp16_scales_its_loss_and_learns() -> None:

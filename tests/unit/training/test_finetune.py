@@ -98,7 +98,7 @@ def _bare_epochs(bare, train_set, optimizer, frozen, *, epochs: range, lr: float
         bare.train()
         for module in frozen:
             module.eval()
-        for positions in epoch_batches(8, recipe(), epoch):
+        for positions in epoch_batches([0] * 8, recipe(), epoch):
             samples = [train_set.sample(p, epoch=epoch) for p in positions]
             rate = learning_rate(step, num_steps=2 * len(epochs), recipe=recipe(lr=lr))
             for index, group in enumerate(optimizer.param_groups):

@@ -65,7 +65,7 @@ class ClassifierWithBranches(nn.Module):
         maps_BDTHW = captured[0]
         extra = prediction.logits.new_zeros((), dtype=torch.float32)
         if self.direction is not None:
-            extra = extra + self.config.direction_weight * self._direction_loss(clips_BCTHW, maps_BDTHW)
+            extra = extra + self.config.direction_weight * self._direction_loss(clips_BCTHW)
         if self.tracking is not None:
             tracked = self.tracking(clips_BCTHW, maps_BDTHW, self._encode)
             extra = extra + self.config.tracking_weight * tracked
@@ -75,14 +75,26 @@ class ClassifierWithBranches(nn.Module):
         with _running_statistics_kept(self._trunk):
             return _maps_of(self._trunk, clips_BCTHW)
 
-    def _direction_loss(self, clips_BCTHW: Tensor, maps_BDTHW: Tensor) -> Tensor:
-        """Every other clip is shown backwards; the others as they are."""
-        assert self.direction is not None
-        backwards = self._encode(self.reverse(clips_BCTHW[1::2])) if len(clips_BCTHW) > 1 else maps_BDTHW[:0]
-        maps = torch.cat([maps_BDTHW[::2], backwards])
-        logits = self.direction(maps)
-        num_forward = len(maps_BDTHW[::2])
-        return direction_loss(logits[:num_forward], logits[num_forward:])
+    def direction_logits(self, clips_BCTHW: Tensor) -> Tensor:
+        """The logit of each clip, float32 (B,), that it plays forwards.
+
+        Raises:
+            ValueError: the config gives the arrow of time no weight.
+        """
+        if self.direction is None:
+            raise ValueError("there is no branch for the arrow of time: direction_weight is 0")
+        logits_B: Tensor = self.direction(self._encode(clips_BCTHW))
+        return logits_B
+
+    def _direction_loss(self, clips_BCTHW: Tensor) -> Tensor:
+        """Every other clip is shown backwards, the others as they are.
+
+        Both in one batch: normalised apart, they would lose the very difference of their means that tells them apart,
+        and the branch would go by what sets two batches apart instead.
+        """
+        num_forward = len(clips_BCTHW[::2])
+        logits_B = self.direction_logits(torch.cat([clips_BCTHW[::2], self.reverse(clips_BCTHW[1::2])]))
+        return direction_loss(logits_B[:num_forward], logits_B[num_forward:])
 
 
 def layers_until(classifier: VideoClassifier, after: str) -> list[nn.Module]:

@@ -102,6 +102,7 @@ def pretrain(
 
     classifier.head.requires_grad_(False)
     alone = replace(recipe, epochs=epochs, finetune=None, ema_decay=None, select="last", early_stop=None)
+    alone = replace(alone, sampler="each_once", negative_ratio=None)  # which look at labels
     alone = replace(alone, schedule="constant" if recipe.schedule == "plateau" else recipe.schedule)
     objective = Contrastive(second_view, labels)
     fitted = fit(model, objective, train_set, None, alone, device=device, checkpoint=checkpoint, wrap=wrap, shard=shard)

@@ -54,6 +54,17 @@ def test_in_evaluation_it_is_the_classifier_and_its_statistics_are_of_the_clips(
     torch.testing.assert_close(model(clips).logits, alone.eval()(clips).logits)
 
 
+def test_clips_played_either_way_are_one_batch_of_the_first_layers() -> None:
+    model, clips = with_branches(tracking_weight=0.0), torch.randn(5, 3, 8, 24, 24)
+    seen = list[torch.Tensor]()
+    model._trunk[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    model.train()(clips)
+    both_ways = torch.cat([clips[[0, 2, 4]], clips[[1, 3]].flip(2)])
+    assert [len(batch) for batch in seen] == [5, 5] and torch.equal(seen[0], clips) and torch.equal(seen[1], both_ways)
+    with pytest.raises(ValueError, match="direction_weight is 0"):
+        with_branches(direction_weight=0.0).direction_logits(clips)
+
+
 def test_every_parameter_learns_and_a_weight_of_zero_leaves_its_branch_out() -> None:
     torch.manual_seed(0)
     model, clips = with_branches(), torch.randn(4, 3, 8, 24, 24)
