@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     Row = Comparison | ErrorComparison | Cost
 
 NAMES = (
-    "decode", "containers", "flow", "flow_accuracy", "loading", "train_step", "zoo", "dvc_add", "scale", "overhead",
+    "decode", "containers", "flow", "flow_accuracy", "loading", "train_step", "ray_training", "zoo", "dvc_add", "scale",
+    "overhead",
 )  # fmt: skip
 PAGE_WIDTH = 150  # columns, where the output is kept
 HEADER = ("", "times as good", "bar", "ours", "reference", "rounds")  # where rows bring none of their own

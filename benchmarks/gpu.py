@@ -3,7 +3,8 @@
 For three 3D networks: clips a second of whole training steps (forward, backward, AdamW) on clips that lie on the
 device as uint8, in plain fp32 and as training does it (bf16 autocast, channels-last-3d, `torch.compile`); the
 floating-point operations that this is, as a share of what a large bf16 matrix product reaches in the same run; how busy
-the device says it was. Beside it the same with clips that come from a video through PyAV's decoder and one copy.
+the GPU, or the CPU's threads, were. Beside it how many clips a second come from a video through PyAV's decoder and one
+copy.
 
 Needs torch, torchvision, numpy and PyAV alone. Runs on a CPU too, with small clips.
 """
@@ -53,7 +54,7 @@ PLANS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement; `share_of_bf16` is of the matrix product's rate, `utilisation` what the driver reports."""
+    """One measurement; `share_of_bf16` is of the matrix product's rate, `utilisation` as the system says."""
 
     model: str
     plan: str
@@ -188,17 +189,21 @@ def training_step(network: nn.Module, plan: Plan, pixels_BCTHW: Tensor, targets_
 
 
 def steady(step: Callable[[], None], device: torch.device, sec: float) -> tuple[float, float | None]:
-    """Median seconds of a step after warm-up, and the mean share of the time that the GPU was busy."""
+    """Median seconds of a step after warm-up, and the share of the time that the GPU or the threads were busy."""
     for _ in range(WARM_UP_STEPS if device.type == "cuda" else 1):
         step()
     times, busy = list[float](), list[float]()
-    stop = time.perf_counter() + sec
+    started, started_cpu = time.perf_counter(), time.process_time()
+    stop = started + sec
     while len(times) < LEAST_STEPS or time.perf_counter() < stop:
         times.append(timed(step, device))
         if device.type == "cuda" and len(times) % 20 == 5:
             busy.append(gpu_utilisation())
         if device.type == "cpu" and len(times) >= 2 and time.perf_counter() > stop:
             break
+    if device.type == "cpu":
+        cpu_sec = time.process_time() - started_cpu
+        busy = [cpu_sec / (time.perf_counter() - started) / torch.get_num_threads()]
     return statistics.median(times), statistics.mean(busy) if busy else None
 
 

@@ -97,3 +97,27 @@ def test_real_clips_of_people(workspace, repository, shared_data):
     mean = float(np.mean(scores))
     print(f"fused, mean of three seeds: {mean:.3f}")
     assert mean >= 0.80
+
+
+def test_bf16_trains_as_well_as_fp32(workspace, repository):
+    """Both on the same folds of the sample, with the same seeds: what differs is within what seeds differ by."""
+    scores = {"fp32": [], "bf16": []}
+    for seed in range(3):
+        for precision, found in scores.items():
+            change(
+                "sample",
+                repository,
+                seed=seed,
+                train__precision=precision,
+                streams__flow__enabled=False,
+                distill__enabled=False,
+                release__stream="rgb",
+            )
+            run(*STAGES, "train@rgb", "evaluate")
+            rgb = json.loads(paths.METRICS.read_text())["cv"]["rgb"]
+            found.append((rgb["video_top1_acc"]["mean"], rgb["video_log_loss"]["mean"]))
+            print(f"seed {seed} {precision}: top-1 {found[-1][0]:.3f}, log loss {found[-1][1]:.3f}", flush=True)
+    for fp32, bf16 in zip(np.transpose(scores["fp32"]), np.transpose(scores["bf16"]), strict=True):
+        noise = np.sqrt((fp32.var(ddof=1) + bf16.var(ddof=1)) / len(fp32))
+        print(f"fp32 {fp32.mean():.3f}, bf16 {bf16.mean():.3f}, standard error of the difference {noise:.3f}")
+        assert abs(bf16.mean() - fp32.mean()) <= max(2 * noise, 0.02)

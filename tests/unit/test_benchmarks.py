@@ -4,6 +4,10 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import av
@@ -12,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import dvc_add, loading, overhead, scale, train_step, zoo
+from benchmarks import dvc_add, loading, overhead, ray_training, scale, train_step, zoo
 from benchmarks.__main__ import NAMES, main, markdown
 from benchmarks.timing import Comparison, compare
 from kineflow.data.dataset import collate
@@ -93,6 +97,23 @@ def test_the_bare_loop_trains_the_weights_that_fit_trains() -> None:
     for name, value in bare.state_dict().items():
         torch.testing.assert_close(fitted[name], value, rtol=1e-3, atol=1e-5, msg=name)
     assert any(not torch.equal(value, fitted[name]) for name, value in before.items() if name.endswith("weight"))
+
+
+def test_epochs_by_ray_and_by_the_bare_loop_take_turns(tmp_path: Path) -> None:
+    recipe = replace(train_step.one_epoch("fp32"), epochs=3)
+    (tmp_path / "turn").write_text("ours")
+    worked: list[str] = []
+
+    def train(side: str, on_epoch: Callable[[int], None]) -> None:
+        for epoch in range(recipe.epochs):
+            worked.append(side)
+            on_epoch(epoch)
+
+    with ThreadPoolExecutor() as pool:
+        sides = ("ours", "reference")
+        takes = [pool.submit(ray_training.take_turns, s, recipe, tmp_path, partial(train, s)) for s in sides]
+    assert worked == ["ours", "reference"] * 3
+    assert [len(take.result()) for take in takes] == [3, 3]
 
 
 def test_overhead_is_what_is_outside_the_stages_and_the_tools_starts_inside_them() -> None:
