@@ -11,7 +11,9 @@ import yaml
 from kineflow.errors import ParamsError
 from kineflow.params import only, parse_params
 from kineflow.stages import make_splits, paths, train
-from kineflow.stages.fold_training import RELEASE, _negative_class, load_dataset, mean_logits
+from kineflow.stages.fold_dataset import RELEASE, load_dataset
+from kineflow.stages.fold_jobs import _negative_class
+from kineflow.stages.fold_outs import mean_logits
 from kineflow.stages.stage import StageReport
 from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, write_table
 from tests.unit.data.test_clips import events_table, videos_table

@@ -14,7 +14,8 @@ from kineflow.data.decoded_cache import DecodedCache
 from kineflow.data.readers import StreamStore
 from kineflow.params import load_params
 from kineflow.stages import paths
-from kineflow.stages.fold_training import load_dataset, stream_jobs
+from kineflow.stages.fold_dataset import load_dataset
+from kineflow.stages.fold_jobs import stream_jobs
 from kineflow.stages.stage import StageReport
 from kineflow.tables import LOGITS, read_table
 from kineflow.training.job import Job, result_store, run_job

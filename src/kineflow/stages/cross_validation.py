@@ -12,7 +12,8 @@ from kineflow.experiments.trials import FoldScores
 from kineflow.models.registry import find_model
 from kineflow.params import NetworkName, Params
 from kineflow.stages.changed_params import with_changes
-from kineflow.stages.fold_training import Dataset, load_dataset, stream_jobs
+from kineflow.stages.fold_dataset import Dataset, load_dataset
+from kineflow.stages.fold_jobs import stream_jobs
 from kineflow.stages.scored_rows import validation_rows
 from kineflow.stages.stage import StageReport
 from kineflow.training.job import Job

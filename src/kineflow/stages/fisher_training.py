@@ -1,6 +1,6 @@
 """The stream fv in the stage `train`: cells of every video, then folds and release model, and their outs.
 
-Outs as those of a network (see `fold_training`); `curves.csv` has no rows, and `teacher.parquet` holds, by fold, what
+Outs as those of a network (see `fold_outs`); `curves.csv` has no rows, and `teacher.parquet` holds, by fold, what
 machines of inner folds say of the training clips: what a student may learn from.
 """
 
@@ -22,7 +22,9 @@ from kineflow.parallel import map_tasks
 from kineflow.params import Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.fisher_job import MODEL_NAME, FisherJob, run_fisher_job
-from kineflow.stages.fold_training import CURVE_COLUMNS, RELEASE, Dataset, flow_of, mean_logits, write_history
+from kineflow.stages.fold_dataset import RELEASE, Dataset
+from kineflow.stages.fold_jobs import flow_of
+from kineflow.stages.fold_outs import CURVE_COLUMNS, mean_logits, write_history
 from kineflow.stages.stage import StageReport
 from kineflow.store import ResultStore, home
 from kineflow.tables import LOGITS, read_table, write_table

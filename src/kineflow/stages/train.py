@@ -3,7 +3,9 @@
 from kineflow.params import Params, StreamName
 from kineflow.stages import paths
 from kineflow.stages.fisher_training import train_fisher
-from kineflow.stages.fold_training import classification_of, load_dataset, stream_jobs, train_network
+from kineflow.stages.fold_dataset import load_dataset
+from kineflow.stages.fold_jobs import classification_of, stream_jobs
+from kineflow.stages.fold_training import train_network
 from kineflow.stages.stage import StageReport
 
 PARAMS = ("task", "seed", "frames", "flow", "pose", "clips", "train", "release.form", "streams.{stream}")

@@ -1,0 +1,158 @@
+"""What `train` and `distill` leave in `models/<stream>/`.
+
+`folds/<k>/` and `release/` (bundles), `oof.parquet`, `test.parquet` (logits), `curves.csv`, `history.json`,
+`summary.json`.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kineflow.data.preprocessing import Preprocessing
+from kineflow.data.probabilities import Labels, to_logits, to_probs
+from kineflow.models.describe import describe_model
+from kineflow.stages import paths
+from kineflow.stages.fold_dataset import RELEASE, Dataset
+from kineflow.stages.transfer import weights_key
+from kineflow.stages.weights_manifest import read_weights
+from kineflow.tables import LOGITS, read_table, write_table
+from kineflow.training.bundle import Bundle, Member, write_bundle
+from kineflow.training.job import Job
+
+CURVE_COLUMNS = ("epoch", "train_loss", "val_loss", "val_metric")
+
+
+def write_outs(
+    out: Path, name: str, dataset: Dataset, jobs: list[Job], release: Job | None, folders: Mapping[str, Path]
+) -> None:
+    """Write the folder afresh, from the result folder of each training by its job's key.
+
+    Args:
+        release: the refit; None where the release model is the folds' ensemble.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    oof, ensembled, curves = [], [], []
+    for job in jobs:
+        logits = read_table(folders[job.key] / "logits.parquet", LOGITS)
+        in_val = logits["clip_id"].isin([item.clip_id for item in job.val])
+        oof.append(logits[in_val])
+        ensembled.append(logits[~in_val])
+        for epoch in read_result(folders[job.key])["curves"]:
+            curves.append(
+                {"fold": job.fold, **{k: epoch[k] for k in ("epoch", "train_loss", "val_loss", "val_metric")}}
+            )
+        _bundle(out / "folds" / str(job.fold), name, dataset, [job], folders)
+    write_table(out / "oof.parquet", LOGITS, pd.concat(oof, ignore_index=True))
+    if release is not None:
+        test = read_table(folders[release.key] / "logits.parquet", LOGITS)
+    else:
+        test = mean_logits(ensembled, jobs[0].labels)
+    write_table(out / "test.parquet", LOGITS, test)
+    pd.DataFrame(curves).to_csv(out / "curves.csv", index=False)
+    _bundle(out / "release", name, dataset, [release] if release else jobs, folders)
+    summary = _summary(name, dataset, jobs, release, folders)
+    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_history(out, {job.fold: read_result(folders[job.key]) for job in (*jobs, *([release] if release else []))})
+
+
+def write_history(out: Path, results: Mapping[int, Mapping[str, Any]]) -> None:
+    """`history.json`: of each training, by its fold, how its epochs went and what the machine was busy with."""
+    kept = ("best_epoch", "seconds", "curves", "machine")
+    rows = [{"fold": fold} | {name: result[name] for name in kept} for fold, result in results.items()]
+    (out / "history.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _bundle(out: Path, name: str, dataset: Dataset, jobs: list[Job], folders: Mapping[str, Path]) -> None:
+    members = tuple(
+        Member(
+            stream=name,
+            model=replace(job.model, weights=None),
+            preprocessing=Preprocessing.from_json(
+                read_result(folders[job.key])["preprocessing"], where=folders[job.key]
+            ),
+            precision=job.recipe.precision,
+            weights=f"model_{index}.pt",
+        )
+        for index, job in enumerate(jobs)
+    )
+    videos = sorted({item.video_id for job in jobs for item in job.train})
+    bundle = Bundle(
+        root=out,
+        task=jobs[0].model.task,
+        classes=dataset.classes,
+        members=members,
+        training_videos=tuple(dataset.sha256[video] for video in videos),
+        training_groups=tuple(dataset.groups[video] for video in videos),
+        labels=jobs[0].labels,
+        window_stride_sec=dataset.window_stride_sec,
+    )
+    weights = {member.weights: folders[job.key] / "weights.pt" for member, job in zip(members, jobs, strict=True)}
+    write_bundle(bundle, weights)
+
+
+def mean_logits(tables: list[pd.DataFrame], labels: Labels) -> pd.DataFrame:
+    """The logits of the mean probability of the fold models; empty without test clips."""
+    first = tables[0].reset_index(drop=True)
+    classes = LOGITS.extra_columns([str(name) for name in first.columns])
+    probs_NK = np.mean([to_probs(table[classes].to_numpy(), labels) for table in tables], axis=0)
+    first[classes] = to_logits(probs_NK, labels)
+    return first.assign(fold=RELEASE)
+
+
+def _summary(
+    name: str, dataset: Dataset, jobs: list[Job], release: Job | None, folders: Mapping[str, Path]
+) -> dict[str, Any]:
+    job = jobs[0]
+    results = {job.fold: read_result(folders[job.key]) for job in jobs}
+    _, num_frames, height_px, width_px = job.input_CTHW
+    model, loaded = job.model.load(seed=0)
+    described = describe_model(model, num_frames=num_frames, height_px=height_px, width_px=width_px)
+    return {
+        "stream": name,
+        "model": job.model.name,
+        "classes": list(dataset.classes),
+        "task": job.model.task,
+        "labels": job.labels,
+        "num_params": described.num_parameters,
+        "macs": described.macs,
+        "input_shape": list(job.input_CTHW),
+        "precision": job.recipe.precision,
+        "device": results[job.fold]["device"],
+        "weights": None if loaded is None else {"source": _source(name), **loaded.to_json()},
+        "recipe": job.recipe.to_json(),
+        "augment": asdict(job.augment),
+        "objective": job.objective.key["kind"],
+        "preprocessing": results[job.fold]["preprocessing"],
+        "release": {
+            "form": "refit" if release else "fold_ensemble",
+            "epochs": release.recipe.epochs if release else None,
+        },
+        "folds": [
+            {
+                "fold": fold,
+                "best_epoch": result["best_epoch"],
+                "seconds": result["seconds"],
+                "val_loss": result["curves"][result["best_epoch"] - 1]["val_loss"],
+                "val_metric": result["curves"][result["best_epoch"] - 1]["val_metric"],
+            }
+            for fold, result in results.items()
+        ],
+    }
+
+
+def _source(name: str) -> str:
+    """What params say of the weights that a network started from."""
+    return read_weights(paths.WEIGHTS)[weights_key(name)].source
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What a training tells of itself: curves, best epoch, seconds, preprocessing."""
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
