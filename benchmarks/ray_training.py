@@ -158,7 +158,7 @@ def bare_epochs(recipe: Recipe, folder: Path, on_epoch: Callable[[int], None]) -
     model = train_step.make_model(MODEL, recipe.precision)
     optimizer = make_optimizer(model, recipe)
     for epoch in range(recipe.epochs):
-        batches = train_step.stacked(clips, epoch_batches([item.target for item in clips.items], recipe, epoch))
+        batches = train_step.stacked(clips, epoch_batches(clips.targets, recipe, epoch))
         train_step.bare_loop(model, batches, recipe, optimizer)
         save_tensors(folder / "bare.pt", {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
         on_epoch(epoch)

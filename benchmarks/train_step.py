@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.loading import RGB
 from benchmarks.timing import Comparison, compare
-from kineflow.data.dataset import Batch, ClipDataset, Sample, collate
+from kineflow.data.dataset import Batch, ClipDataset, ClipItem, Sample, collate
 from kineflow.data.preprocessing import ClipPixels, Preprocessing
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.registry import create_model
@@ -50,6 +50,11 @@ class PremadeClips:
     def __len__(self) -> int:
         return len(self.tensors)
 
+    @property
+    def items(self) -> list[ClipItem]:
+        """What each shows."""
+        return [ClipItem(str(number), "", 0, 0, target) for number, target in enumerate(self.targets)]
+
     def batch(self, indices: Sequence[int], *, epoch: int) -> Batch:
         """Some clips, the same in every epoch."""
         return collate([self._sample(index) for index in indices])
@@ -72,7 +77,7 @@ def compare_loops(name: str, shape_CTHW: tuple[int, ...], *, max_sec: float = 5.
     clips = premade_clips(shape_CTHW, num_clips=BATCH_SIZE * NUM_BATCHES)
     precision, _ = choose_precision("auto", torch.device("cpu"))
     recipe = one_epoch(precision)
-    batches = epoch_batches([item.target for item in clips.items], recipe, epoch=0)
+    batches = epoch_batches(clips.targets, recipe, epoch=0)
     model, bare_model = make_model(name, precision), make_model(name, precision)
 
     def ours() -> None:
