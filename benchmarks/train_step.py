@@ -196,10 +196,10 @@ def fit_premade(model: nn.Module, clips: PremadeClips, recipe: Recipe) -> dict[s
 
 
 def stacked(clips: PremadeClips, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches as any loop has to make them of clips."""
+    """The batches as any loop has to make them of clips, laid out as `fit` lays them out."""
     for batch in batches:
-        tensors_BCTHW = np.stack([clips.tensors[i] for i in batch])
-        yield torch.from_numpy(tensors_BCTHW), torch.tensor([clips.targets[i] for i in batch])
+        tensors_BCTHW = torch.from_numpy(np.stack([clips.tensors[i] for i in batch]))
+        yield tensors_BCTHW.contiguous(memory_format=torch.channels_last_3d), torch.tensor([clips.targets[i] for i in batch])
 
 
 def bare_loop(
