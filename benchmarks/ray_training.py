@@ -210,7 +210,13 @@ def compare_folds(fold_sec: float) -> list[Comparison]:
 
 def train(jobs: list[Job], home: Path) -> None:
     """As the stage `train` does."""
-    train_jobs(jobs, home, Resources(threads=1, workers=1, max_failures=0, cache_bytes=10**9), say=lambda _: None)
+    train_jobs(
+        jobs,
+        home,
+        Resources(threads=1, workers=1, max_failures=0, cache_bytes=10**9),
+        label="train",
+        say=lambda _: None,
+    )
 
 
 def make_job(root: Path, items: list[ClipItem], fold: int, *, epochs: int) -> Job:

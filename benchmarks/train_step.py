@@ -199,7 +199,10 @@ def stacked(clips: PremadeClips, batches: list[list[int]]) -> Iterator[tuple[Ten
     """The batches as any loop has to make them of clips, laid out as `fit` lays them out."""
     for batch in batches:
         tensors_BCTHW = torch.from_numpy(np.stack([clips.tensors[i] for i in batch]))
-        yield tensors_BCTHW.contiguous(memory_format=torch.channels_last_3d), torch.tensor([clips.targets[i] for i in batch])
+        yield (
+            tensors_BCTHW.contiguous(memory_format=torch.channels_last_3d),
+            torch.tensor([clips.targets[i] for i in batch]),
+        )
 
 
 def bare_loop(

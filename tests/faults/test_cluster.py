@@ -31,7 +31,7 @@ from pathlib import Path
 from kineflow.training.folds import train_jobs
 from tests.faults.test_cluster import job_of, resources_of
 root, workers = Path(sys.argv[1]), int(sys.argv[2])
-_, already = train_jobs([job_of(root)], root / "home", resources_of(workers), say=print)
+_, already = train_jobs([job_of(root)], root / "home", resources_of(workers), label="train", say=print)
 sys.exit(already)
 """
 
@@ -110,10 +110,12 @@ def test_a_cluster_trains_and_keeps_its_results_on_s3(
     names = ("files.json", "logits.parquet", "result.json", "weights.pt")
     assert found == [f"results/{job.key}/{name}" for name in names]
 
-    folders, already = train_jobs([job], tmp_path / "another_disk", resources_of(workers), say=lambda line: None)
+    folders, already = train_jobs(
+        [job], tmp_path / "another_disk", resources_of(workers), label="train", say=lambda line: None
+    )
     assert already == 1 and sum(epochs_begun(log).values()) == workers * EPOCHS
     here = Resources(threads=1, workers=1, max_failures=0, cache_bytes=0)
-    alone, _ = train_jobs([job], tmp_path / "alone", here, say=lambda line: None)
+    alone, _ = train_jobs([job], tmp_path / "alone", here, label="train", say=lambda line: None)
     assert sum(epochs_begun(log).values()) == (workers + 1) * EPOCHS
     curves = [json.loads((each[job.key] / "result.json").read_text())["curves"] for each in (folders, alone)]
     for name in ("train_loss", "val_loss"):

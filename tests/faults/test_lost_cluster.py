@@ -33,7 +33,7 @@ from tests.faults.test_lost_cluster import PAUSE_SEC, RESOURCES, jobs_of
 folds.RAY_START_SEC, parallel.HEAD_PATIENCE_SEC = -1.0, 2.0
 root = Path(sys.argv[1])
 try:
-    folds.train_jobs(jobs_of(root, pause_sec=PAUSE_SEC), root / "home", RESOURCES, say=print)
+    folds.train_jobs(jobs_of(root, pause_sec=PAUSE_SEC), root / "home", RESOURCES, label="train", say=print)
 except KineflowError as err:
     print(err, file=sys.stderr)
     sys.exit(err.exit_code)
@@ -98,7 +98,7 @@ def test_the_next_command_goes_on(
     assert alive == []
     assert jobs[1].key not in results and jobs[2].key not in results
 
-    folders, already = train_jobs(jobs, tmp_path / "home", RESOURCES, say=lambda line: None)
+    folders, already = train_jobs(jobs, tmp_path / "home", RESOURCES, label="train", say=lambda line: None)
     assert already == 1
     begun = epochs_begun(log)
     for fold, epochs in enumerate(EPOCHS):
@@ -107,7 +107,7 @@ def test_the_next_command_goes_on(
     assert sum(begun.values()) > sum(EPOCHS), "nothing was cut off"
     assert list((tmp_path / "home" / "checkpoints").iterdir()) == []
 
-    undisturbed, _ = train_jobs(jobs, tmp_path / "undisturbed", RESOURCES, say=lambda line: None)
+    undisturbed, _ = train_jobs(jobs, tmp_path / "undisturbed", RESOURCES, label="train", say=lambda line: None)
     for job in jobs:
         weights, wanted = (
             torch.load(found[job.key] / "weights.pt", weights_only=True) for found in (folders, undisturbed)

@@ -40,7 +40,7 @@ def train(job: Job, home: Path, *, patience_sec: float = 60.0) -> tuple[dict[str
     """The weights, and how many trainings were there already."""
     kept = RunStorage(RUNS, patience_sec)
     resources = Resources(threads=1, workers=1, max_failures=0, cache_bytes=0, run_storage=kept)
-    folders, already = train_jobs([job], home, resources, say=lambda line: None)
+    folders, already = train_jobs([job], home, resources, label="train", say=lambda line: None)
     return torch.load(folders[job.key] / "weights.pt", weights_only=True), already
 
 
@@ -130,7 +130,7 @@ def test_a_machine_that_comes_back_with_an_empty_disk_goes_on_from_s3(tmp_path: 
     begun = epochs_begun(log)
     assert set(begun) == {(0, epoch) for epoch in range(EPOCHS)} and sum(begun.values()) <= EPOCHS + 2
     resources = Resources(threads=1, workers=1, max_failures=0, cache_bytes=0)
-    folders, _ = train_jobs([job], tmp_path / "undisturbed", resources, say=lambda line: None)
+    folders, _ = train_jobs([job], tmp_path / "undisturbed", resources, label="train", say=lambda line: None)
     wanted = torch.load(folders[job.key] / "weights.pt", weights_only=True)
     assert all(torch.equal(resumed[name], value) for name, value in wanted.items())
 
