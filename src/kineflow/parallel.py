@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kineflow.errors import KineflowError, OutOfReachError, ServiceError
-from kineflow.progress import Progress
+from kineflow.progress.bar import Progress
 
 if TYPE_CHECKING:
     import psutil

@@ -12,7 +12,7 @@ import pytest
 from kineflow import parallel
 from kineflow.errors import DataError, DecodeError, KineflowError
 from kineflow.parallel import map_tasks, ray_session
-from kineflow.progress import Progress
+from kineflow.progress.bar import Progress
 
 WAIT_SEC = 20
 
@@ -90,7 +90,7 @@ def test_the_line_says_rate_and_time_left_by_weight() -> None:
 
 def test_the_time_left_is_told_from_the_present_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("kineflow.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("kineflow.progress.bar.time.monotonic", lambda: now)
     progress = Progress("frames", num_items=4, total_weight=10.0, unit="videos")
     progress.advance(2.0)
     now = 30.0  # a start of other workers, which says nothing about the work

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from kineflow.experiments.trials import Trial, ranked
 from kineflow.experiments.tuning import Listener
-from kineflow.progress import clock
+from kineflow.progress.bar import clock
 
 MAX_ROWS = 20
 VALUE_CHARS = 10

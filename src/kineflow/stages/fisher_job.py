@@ -20,7 +20,7 @@ from kineflow.descriptors.inputs import FisherInput, predict_probs
 from kineflow.descriptors.local import clip_descriptors
 from kineflow.descriptors.model import FisherRecipe, Fitted, fit_model, save_model
 from kineflow.descriptors.windows import Span, some_windows, window_spans, window_targets
-from kineflow.machine import MachineWatch
+from kineflow.progress.machine import MachineWatch
 from kineflow.store import ResultStore, digest, is_not_empty
 from kineflow.tables import LOGITS, write_table
 from kineflow.training.code_digest import code_digest

@@ -19,9 +19,9 @@ import torch
 
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import KineflowError, ServiceError
-from kineflow.fold_news import Teller
-from kineflow.fold_table import FoldTable, Training
 from kineflow.parallel import RAY_START_SEC, HeadWatch, cancel_tasks, num_cores, ray_session
+from kineflow.progress.fold_news import Teller
+from kineflow.progress.fold_table import FoldTable, Training
 from kineflow.storage import arrow_filesystem, is_s3
 from kineflow.training.job import Job, claimed, result_store, run_job
 from kineflow.training.loop import EpochResult, Shard

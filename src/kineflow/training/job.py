@@ -23,9 +23,9 @@ from kineflow.data.preprocessing import Preprocessing, estimate_flow_scale
 from kineflow.data.probabilities import Labels, to_logits
 from kineflow.data.readers import StreamStore
 from kineflow.data.views import Augment
-from kineflow.machine import MachineWatch
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.describe import describe_model
+from kineflow.progress.machine import MachineWatch
 from kineflow.store import ResultStore, digest, file_sha256, is_not_empty
 from kineflow.tables import LOGITS, write_table
 from kineflow.training.checkpoint import save_tensors

@@ -5,7 +5,7 @@ import time
 import psutil
 import pytest
 
-from kineflow.machine import MachineWatch
+from kineflow.progress.machine import MachineWatch
 
 
 def test_even_the_shortest_block_has_a_sample() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from kineflow.fold_news import News, read_news
-from kineflow.progress import clock
+from kineflow.progress.bar import clock
+from kineflow.progress.fold_news import News, read_news
 
 if TYPE_CHECKING:
     from rich.console import Group

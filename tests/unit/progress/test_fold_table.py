@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kineflow import fold_news, fold_table
-from kineflow.fold_news import Teller, read_news
-from kineflow.fold_table import FoldTable, Training
+from kineflow.progress import fold_news, fold_table
+from kineflow.progress.fold_news import Teller, read_news
+from kineflow.progress.fold_table import FoldTable, Training
 
 
 @pytest.fixture

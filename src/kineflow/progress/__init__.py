@@ -1,0 +1,1 @@
+"""How far long work is: a bar for items, a table for trainings, and what the machine does meanwhile."""
