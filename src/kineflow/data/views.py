@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-Crops = Literal["whole", "center", "three", "ten"]
+Crops = Literal["whole", "mirrored", "center", "three", "ten"]
 TEST_WINDOW = 0.85  # of a clip, where it is looked at in several windows
 MAX_DISTORTION = 1  # height and width of a multi-scale crop are at most this many scales apart
 QUARTERS = (0.25, 0.75)
@@ -162,8 +162,8 @@ def fixed_views(num_windows: int, crops: Crops = "whole", crop_scale: float = 1.
 
     Args:
         num_windows: one sees all of the clip, several see parts of it.
-        crops: the whole image, made to fit the tensor; its centre; `three` along its longer side; or `ten`: the four
-            corners, the centre, and these five mirrored.
+        crops: the whole image, made to fit the tensor; with `mirrored` as it is and mirrored; its centre; `three` along
+            its longer side; or `ten`: the four corners, the centre, and these five mirrored.
         crop_scale: of the crops, as a fraction of the largest rectangle of the tensor's shape in the image.
 
     Source: BERT thesis, 3.2.1 and C.2.
@@ -178,6 +178,8 @@ def fixed_views(num_windows: int, crops: Crops = "whole", crop_scale: float = 1.
 def _crops_of(view: View, crops: Crops, scale: float) -> Iterator[View]:
     if crops == "whole":
         yield view
+    elif crops == "mirrored":
+        yield from (view, replace(view, flip=True))
     elif crops == "center":
         yield replace(view, crop=FittedCrop(scale, scale))
     elif crops == "three":

@@ -62,7 +62,9 @@ class TrainParams(Section):
     early_stop: PositiveInt | None  # validations without a better one that end a fold's training; null: never
     batch_norm: Literal["batch", "frozen", "precise"]
     num_views: PositiveInt | Literal["all"]  # test-time windows in time whose probabilities are averaged
-    crops: Literal["whole", "center", "three", "ten"]  # of each window; their probabilities are averaged too
+    crops: Literal[
+        "whole", "mirrored", "center", "three", "ten"
+    ]  # of each window; their probabilities are averaged too
     crop_scale: Scale | None  # of these crops, as a fraction of the largest of the input's shape; null for whole
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     compile: bool  # by torch.compile
@@ -82,8 +84,11 @@ class TrainParams(Section):
 
     @model_validator(mode="after")
     def _crops_have_a_size(self) -> Self:
-        if (self.crops == "whole") != (self.crop_scale is None):
-            raise ValueError(f"crops: {self.crops} wants crop_scale {'null' if self.crops == 'whole' else 'given'}")
+        is_whole = self.crops in ("whole", "mirrored")
+        if is_whole != (self.crop_scale is None):
+            raise ValueError(f"crops: {self.crops} wants crop_scale {'null' if is_whole else 'given'}")
+        if self.crops == "mirrored" and not self.augment.flip:
+            raise ValueError("crops: mirrored judges mirror images, which training saw with augment.flip: true alone")
         return self
 
 

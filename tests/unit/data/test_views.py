@@ -141,6 +141,13 @@ def test_ten_crops_of_flow_negate_x_in_the_mirrored_five():
     np.testing.assert_allclose(views[5], mirrored, atol=1e-5)
 
 
+def test_the_whole_image_is_seen_as_it_is_and_mirrored():
+    codes = np.random.default_rng(0).integers(1, 256, (2, 40, 60, 2), np.uint8)
+    plain, mirrored = tensors(codes, made(stream="flow", height_px=40, width_px=60, crops="mirrored"))
+    np.testing.assert_allclose(plain, np.clip(RULE.table()[codes].transpose(3, 0, 1, 2), -6, 6), atol=1e-5)
+    np.testing.assert_allclose(mirrored, plain[..., ::-1] * np.array([-1, 1])[:, None, None, None], atol=1e-5)
+
+
 def test_views_are_windows_times_crops():
     views = list(fixed_views(3, "ten", 0.875))
     assert len(views) == 30 and len({(view.start, view.crop, view.flip) for view in views}) == 30
