@@ -14,7 +14,7 @@ from kineflow.errors import DataError, DecodeError, KineflowError
 from kineflow.parallel import map_tasks, ray_session
 from kineflow.progress.bar import Progress
 
-WAIT_SEC = 20
+WAIT_SEC = 60.0
 
 
 @pytest.fixture(scope="module")
