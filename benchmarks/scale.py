@@ -25,6 +25,7 @@ LATER_OUTS = {  # what the stages after the gates make, for DVC to look at: they
     "train@rgb": ("models/rgb/disabled",),
     "train@flow": ("models/flow/disabled",),
     "train@pose": ("models/pose/disabled",),
+    "train@fv": ("models/fv/disabled",),
     "distill": ("models/student/disabled",),
     "evaluate": (
         "metrics.json",
