@@ -29,6 +29,7 @@ LATER_OUTS = {  # what the stages after the gates make, for DVC to look at: they
     "distill": ("models/student/disabled",),
     "evaluate": (
         "metrics.json",
+        "reports/gates/predictions.json",
         "reports/report.html",
         "reports/model_card.md",
         "reports/plots/curves.csv",

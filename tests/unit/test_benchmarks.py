@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from benchmarks import dvc_add, loading, overhead, ray_training, scale, train_step, zoo
 from benchmarks.__main__ import NAMES, main, markdown
@@ -23,6 +24,8 @@ from kineflow.data.dataset import collate
 from kineflow.training.inputs import model_input
 from kineflow.training.loop import epoch_batches
 from kineflow.video.frame_store import FrameReader
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +211,18 @@ def test_ours_has_as_many_parameters_as_the_network_it_is_compared_with(library:
         models = zoo.make_model(f"{arch}.avg", "clip", shape), zoo.theirs(library, arch)
     ours, reference = (sum(parameter.numel() for parameter in model.parameters()) for model in models)
     assert ours == reference
+
+
+def test_the_outs_made_by_hand_are_those_of_the_graph() -> None:
+    graph = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    for name, files in scale.LATER_OUTS.items():
+        stage, _, key = name.partition("@")
+        described = graph[stage].get("do", graph[stage])
+        listed = [out for kind in ("outs", "metrics", "plots") for out in described.get(kind, [])]
+        wanted = {(next(iter(out)) if isinstance(out, dict) else out).replace("${key}", key) for out in listed}
+        assert {file.removesuffix("/disabled") for file in files} == wanted, name
+    later = {stage for stage in graph if stage not in scale.STAGES} - {"train"}
+    assert later | {f"train@{key}" for key in graph["train"]["foreach"]} == set(scale.LATER_OUTS)
 
 
 def test_a_spent_budget_leaves_the_forward_passes_as_we_lay_them_out() -> None:
