@@ -168,7 +168,7 @@ def test_fuse_weighs_by_name():
 
 def test_other_rows_other_classes_and_a_single_stream_are_refused():
     examples = examples_of()
-    rgb, flow, _ = streams_of(examples)
+    rgb = streams_of(examples)[0]
     fewer, others = examples_of(deals=DEALS[:1]), examples_of(classes=("x", "y"))
     with pytest.raises(DataError, match="rgb and flow have different rows"):
         fuse([rgb, streams_of(fewer)[1]], {"rgb": 0.5, "flow": 0.5})

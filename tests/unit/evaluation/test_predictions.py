@@ -6,7 +6,7 @@ import pytest
 
 from kineflow.data.probabilities import sigmoid, softmax
 from kineflow.errors import DataError
-from kineflow.evaluation.predictions import Predictions, make_examples, read_predictions
+from kineflow.evaluation.predictions import make_examples, read_predictions
 from kineflow.tables import LOGITS, write_table
 
 
