@@ -242,10 +242,10 @@ def test_equal_fusion_says_what_each_stream_is_to_it(empty, repository):
     assert of_rgb["weight"] == of_flow["weight"] == 0.5 and of_rgb["folds"] == [0.5, 0.5]
     assert of_rgb["without"] == metrics["cv"]["flow"] and of_flow["without"] == metrics["cv"]["rgb"]
     # flow errs on one clip of twelve, as the fusion does, rgb on three
-    wanted = "rgb 0.50 (without it 0.917), flow 0.50 (without it 0.750); flow carried it"
+    wanted = "rgb 0.50 (without it 0.917), flow 0.50 (without it 0.750); most is lost without flow"
     assert f"fusion (equal) by video_top1_acc: {wanted}" in report.notes
     html = paths.REPORT_HTML.read_text()
-    assert "<b>flow</b> carried most." in html and "<td>0.750</td><td>+0.167</td>" in html
+    assert "Most is lost without <b>flow</b>." in html and "<td>0.750</td><td>0.167</td>" in html
     assert "| Weights | rgb 0.50, flow 0.50 |" in paths.MODEL_CARD.read_text()
 
 

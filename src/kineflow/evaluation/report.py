@@ -16,7 +16,7 @@ from kineflow.evaluation import plots
 from kineflow.evaluation.balance import Balance, balance_of
 from kineflow.evaluation.metrics import THRESHOLD, ClassRow, class_table, confusion_matrix, metric_names
 from kineflow.evaluation.predictions import LabelsOfVideo, Predictions
-from kineflow.evaluation.summary import Evaluation, baseline_warnings, carriers, fusion_parts
+from kineflow.evaluation.summary import Evaluation, baseline_warnings, fusion_parts, missed_most
 from kineflow.video.frame_store import FrameReader
 
 NUM_MISTAKES = 12
@@ -91,7 +91,7 @@ def render_report(source: ReportInput) -> str:
     )
     environment.filters.update(
         score=shown_score,
-        signed=shown_difference,
+        difference=shown_difference,
         percent=shown_percent,
         svg=_markup,
         count=lambda number: f"{number:,}",
@@ -166,7 +166,7 @@ def _context(source: ReportInput) -> dict[str, Any]:
         "score_rows": score_rows(source),
         "fusion": source.metrics["fusion"],
         "fusion_parts": fusion_parts(source.metrics),
-        "carriers": carriers(fusion_parts(source.metrics)),
+        "missed_most": missed_most(fusion_parts(source.metrics)),
         "warnings": [*baseline_warnings(source.metrics, evaluation.release), *gate_warnings(source.gates)],
         "dot_plot": plots.dot_plot(_dot_rows(source), metric=evaluation.headline),
         "confusion_plot": _confusion(evaluation),
@@ -332,8 +332,8 @@ def shown_score(value: float | None, digits: int = 3) -> str:
 
 
 def shown_difference(value: float | None) -> str:
-    """A difference of scores as text, with its sign; a dash where there is none."""
-    return shown_score(value) if value is None or abs(value) < 0.0005 else f"{value:+.3f}".replace("-", "−")
+    """A difference of scores as text; a dash where there is none."""
+    return shown_score(value if value is None or abs(value) >= 0.0005 else 0.0).replace("-", "−")
 
 
 def shown_percent(value: float) -> str:

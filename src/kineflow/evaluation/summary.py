@@ -145,7 +145,7 @@ def fusion_parts(metrics: Mapping[str, Any]) -> list[FusionPart]:
     return parts
 
 
-def carriers(parts: Sequence[FusionPart]) -> list[str]:
+def missed_most(parts: Sequence[FusionPart]) -> list[str]:
     """The streams without which the fusion loses most; none where it loses nothing without any one."""
     largest = max((part.lost for part in parts if part.lost is not None), default=0.0)
     return [part.stream for part in parts if part.lost == largest] if largest > 0 else []
@@ -159,8 +159,9 @@ def fusion_sentence(metrics: Mapping[str, Any]) -> str:
         f"{part.stream} {part.weight:.2f} (without it {'-' if part.without is None else f'{part.without:.3f}'})"
         for part in parts
     )
-    carried = " and ".join(carriers(parts)) or "no single stream"
-    return f"fusion ({metrics['fusion']['rule']}) by {metric}: {scored}; {carried} carried it"
+    missed = " or ".join(missed_most(parts))
+    lost = f"most is lost without {missed}" if missed else "nothing is lost without any one"
+    return f"fusion ({metrics['fusion']['rule']}) by {metric}: {scored}; {lost}"
 
 
 def baseline_warnings(metrics: Mapping[str, Any], release: str) -> list[str]:

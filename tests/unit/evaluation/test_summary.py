@@ -1,6 +1,6 @@
 """The small table and the warnings are views of metrics.json."""
 
-from kineflow.evaluation.summary import baseline_warnings, carriers, fusion_parts, fusion_sentence, summary_rows
+from kineflow.evaluation.summary import baseline_warnings, fusion_parts, fusion_sentence, missed_most, summary_rows
 
 
 def metrics(model, metadata, hof, *, test=None):
@@ -57,20 +57,22 @@ def fused(**without):
     return found | {"fusion": {"rule": "validation", "streams": streams}}
 
 
-def test_the_stream_whose_absence_costs_most_carried():
+def test_the_stream_whose_absence_costs_most_is_named():
     found = fused(rgb=0.95, flow=0.85, fv=0.9)
     rgb, flow, _ = fusion_parts(found)
     assert (flow.weight, flow.least, flow.most, flow.alone, flow.without) == (0.5, 0.1, 0.3, 0.9, 0.85)
     assert (rgb.lost, round(flow.lost, 6)) == (0.0, 0.1)
-    assert carriers(fusion_parts(found)) == ["flow"]
+    assert missed_most(fusion_parts(found)) == ["flow"]
     assert fusion_sentence(found) == (
         "fusion (validation) by video_top1_acc: rgb 0.25 (without it 0.950), flow 0.50 (without it 0.850), "
-        "fv 0.75 (without it 0.900); flow carried it"
+        "fv 0.75 (without it 0.900); most is lost without flow"
     )
 
 
-def test_no_stream_carries_what_loses_nothing_and_equals_share():
-    assert carriers(fusion_parts(fused(rgb=0.95, flow=0.96))) == []
-    assert fusion_sentence(fused(rgb=0.95, flow=None)).endswith("flow 0.50 (without it -); no single stream carried it")
-    assert carriers(fusion_parts(fused(rgb=0.9, flow=0.9))) == ["rgb", "flow"]
+def test_no_stream_is_missed_where_nothing_is_lost_and_equals_share():
+    assert missed_most(fusion_parts(fused(rgb=0.95, flow=0.96))) == []
+    assert fusion_sentence(fused(rgb=0.95, flow=None)).endswith(
+        "flow 0.50 (without it -); nothing is lost without any one"
+    )
+    assert missed_most(fusion_parts(fused(rgb=0.9, flow=0.9))) == ["rgb", "flow"]
     assert fusion_parts(metrics(0.9, 0.5, 0.7) | {"fusion": None}) == []
