@@ -17,7 +17,7 @@ def print_table(result: "Result | None", began: float) -> None:
     from rich.table import Table
 
     from kineflow.evaluation.metrics import metric_names
-    from kineflow.evaluation.summary import summary_rows
+    from kineflow.evaluation.summary import fusion_sentence, summary_rows
 
     console = Console()
     fresh = result is not None or (paths.METRICS.is_file() and paths.METRICS.stat().st_mtime >= began)
@@ -32,6 +32,8 @@ def print_table(result: "Result | None", began: float) -> None:
                 drawn_line = True
             table.add_row(*row.cells)
         console.print(table)
+        if metrics["fusion"]:
+            console.print(fusion_sentence(metrics), soft_wrap=True, highlight=False, markup=False)
     if result is None:
         return
     for label, value in _facts(result, time.time() - began).items():

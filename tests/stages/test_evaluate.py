@@ -38,6 +38,7 @@ class Setup:
     student: bool = False
     flow: bool = True
     release: str = "fusion"
+    fusion: str = "equal"
 
 
 def params_of(setup, repository):
@@ -51,6 +52,7 @@ def params_of(setup, repository):
     values["streams"]["flow"]["enabled"] = setup.flow
     values["distill"]["enabled"] = setup.student
     values["release"]["stream"] = setup.release
+    values["evaluate"]["fusion"] = setup.fusion
     values["data"]["name"] = "three <motions>"
     return only(parse_params(values, where="test"), evaluate.PARAMS)
 
@@ -215,7 +217,7 @@ def test_clip_task_by_hand(empty, repository):
     setup = Setup(student=True)
     clip_workspace(setup)
     metrics, report = run(setup, repository)
-    assert list(metrics) == ["task", "labels", "classes", "cv", "test", "baselines"]
+    assert list(metrics) == ["task", "labels", "classes", "cv", "test", "fusion", "baselines"]
     assert metrics["classes"] == list(CLASSES)
     assert list(metrics["cv"]) == list(metrics["test"]) == ["rgb", "flow", "fusion", "student"]
     rgb = metrics["cv"]["rgb"]["video_top1_acc"]
@@ -230,6 +232,51 @@ def test_clip_task_by_hand(empty, repository):
     assert metrics["test"]["rgb"]["video_top1_acc"] == pytest.approx(5 / 6, abs=1e-6)
     assert metrics["test"]["fusion"]["video_top1_acc"] == 1.0
     assert report.items == 18
+
+
+def test_equal_fusion_says_what_each_stream_is_to_it(empty, repository):
+    clip_workspace(Setup())
+    metrics, report = run(Setup(), repository)
+    assert metrics["fusion"]["rule"] == "equal"
+    of_rgb, of_flow = (metrics["fusion"]["streams"][name] for name in ("rgb", "flow"))
+    assert of_rgb["weight"] == of_flow["weight"] == 0.5 and of_rgb["folds"] == [0.5, 0.5]
+    assert of_rgb["without"] == metrics["cv"]["flow"] and of_flow["without"] == metrics["cv"]["rgb"]
+    # flow errs on one clip of twelve, as the fusion does, rgb on three
+    wanted = "rgb 0.50 (without it 0.917), flow 0.50 (without it 0.750); most is lost without flow"
+    assert f"fusion (equal) by video_top1_acc: {wanted}" in report.notes
+    html = paths.REPORT_HTML.read_text()
+    assert "Most is lost without <b>flow</b>." in html and "<td>0.750</td><td>0.167</td>" in html
+    assert "| Weights | rgb 0.50, flow 0.50 |" in paths.MODEL_CARD.read_text()
+
+
+def test_fusion_by_validation_weighs_folds_apart_and_test_by_all(empty, repository):
+    setup = Setup(fusion="validation")
+    clip_workspace(setup)
+    metrics, _ = run(setup, repository)
+    of_flow = metrics["fusion"]["streams"]["flow"]
+    right, wrong = (np.exp([3.0, 0.0]) / (np.exp(3) + 2)).tolist()
+    rgb_right, rgb_wrong = (np.exp([2.0, 0.0]) / (np.exp(2) + 2)).tolist()
+    # what rgb and flow give to the truth of each fold's six clips: see WRONG
+    told = [
+        [(rgb_wrong, wrong), (rgb_wrong, right), *[(rgb_right, right)] * 4],
+        [(rgb_wrong, right), *[(rgb_right, right)] * 5],
+    ]
+
+    def best(rows):
+        grid = np.linspace(0.0005, 0.9995, 1000)
+        rgb, flow = np.array(rows).T
+        fused = (1 - grid)[:, None] * rgb + grid[:, None] * flow
+        return grid[(-np.log(fused).sum(axis=1) - 5 * np.log(grid * (1 - grid))).argmin()]
+
+    assert of_flow["folds"] == pytest.approx([best(told[1]), best(told[0])], abs=2e-3)  # each by the other
+    weight = best(told[0] + told[1])
+    assert of_flow["weight"] == pytest.approx(weight, abs=2e-3)
+    # test: of six clips rgb tells one wrongly
+    fused = [(1 - weight) * rgb_right + weight * right] * 5 + [(1 - weight) * rgb_wrong + weight * right]
+    found = metrics["test"]["fusion"]["video_log_loss"]
+    assert found == pytest.approx(-np.log(fused).mean(), abs=2e-3)
+    html = paths.REPORT_HTML.read_text()
+    assert "weights of other groups’ clips alone" in html and "over the folds" in html
 
 
 def test_clip_baselines(empty, repository):

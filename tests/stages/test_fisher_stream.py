@@ -80,10 +80,14 @@ def parity(bundle: Path, logits: Path) -> None:
 
 def test_it_is_fused_registered_and_teaches(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teaches = {"distill__teacher": "fv", "distill__feature_weight": 0.0, "distill__prob_weight": 1.0}
-    change_params(project, streams__fv__enabled=True, splits__num_folds=3, release__form="fold_ensemble", **teaches)
+    weighed = {"evaluate__fusion": "validation", "release__form": "fold_ensemble"}
+    change_params(project, streams__fv__enabled=True, splits__num_folds=3, **weighed, **teaches)
     run_stages(monkeypatch, AFTER_FRAMES)
     assert list(metrics()["cv"]) == ["rgb", "flow", "fv", "fusion", "student"]
-    members = json.loads((home() / "release" / "bundle" / "bundle.json").read_text())["members"]
+    made = json.loads((home() / "release" / "bundle" / "bundle.json").read_text())
+    members, weights = made["members"], made["stream_weights"]
+    assert list(weights) == ["rgb", "flow", "fv"] and sum(weights.values()) == pytest.approx(1, abs=2e-6)
+    assert weights == {name: part["weight"] for name, part in metrics()["fusion"]["streams"].items()}
     assert [(member["stream"], member["kind"]) for member in members] == [
         *[("rgb", "network")] * 3,
         *[("flow", "network")] * 3,

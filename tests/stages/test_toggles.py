@@ -19,6 +19,7 @@ from kineflow.params import STREAM_NAMES, load_params
 from kineflow.registry.compare import read_test_data, score_on_test
 from kineflow.stages import STAGES, paths
 from kineflow.store import home
+from kineflow.training.bundle import read_bundle
 from tests.conftest import Built
 from tests.graph import change_params, copy_workspace, dvc, run_stages
 
@@ -261,11 +262,15 @@ def test_clips_with_several_labels_with_both_streams_and_student(
 def test_frames_of_one_class_with_both_streams_and_student(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rgb = {"streams__rgb__model": "resnet10_tiny.lstm", "streams__rgb__options": {"hidden_dim": 16, "num_layers": 1}}
     exclusive = {"clips__frame_labels": "exclusive", "clips__stride_sec": 0.8, "train__class_weights": "balanced"}
-    change_params(project, **LONG_VIDEOS, **rgb, **exclusive, release__form="fold_ensemble")
+    exclusive |= {"release__form": "fold_ensemble", "evaluate__fusion": "validation"}
+    change_params(project, **LONG_VIDEOS, **rgb, **exclusive)
     run_stages(monkeypatch)
     metrics = check_outs(streams=["rgb", "flow", "fusion", "student"], task="frame", labels="exclusive")
+    weights = {stream: part["weight"] for stream, part in metrics["fusion"]["streams"].items()}
+    assert weights["rgb"] != weights["flow"]
+    assert read_bundle(home() / "release" / "bundle").stream_weights == weights
     assert metrics["classes"] == sorted(set(metrics["classes"]), key=lambda name: (name != "background", name))
-    score = score_of_promotion("frame_log_loss")  # of windows that overlap, by an ensemble of both streams
+    score = score_of_promotion("frame_log_loss")  # of windows that overlap, by a weighed ensemble of both streams
     assert score == pytest.approx(metrics["test"]["fusion"]["frame_log_loss"], abs=1e-5)
 
 

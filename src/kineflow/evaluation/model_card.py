@@ -12,7 +12,7 @@ from kineflow.evaluation.report import (
     released_class_table,
     shown_score,
 )
-from kineflow.evaluation.summary import baseline_warnings, summary_rows
+from kineflow.evaluation.summary import baseline_warnings, fusion_parts, summary_rows
 
 FEW_POSITIVES = 20
 WEAK_F1 = 0.5
@@ -78,6 +78,7 @@ def _context(source: ReportInput) -> dict[str, Any]:
         "form": source.form.replace("_", " "),
         "splits": source.splits.replace("_", " "),
         "models": source.models,
+        "fusion_parts": fusion_parts(source.metrics),
         "num_videos": len(ok),
         "minutes": f"{ok['duration_sec'].sum() / 60:.1f}",
         "num_clips": source.folds["clip_id"].nunique(),

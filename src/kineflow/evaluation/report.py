@@ -16,7 +16,7 @@ from kineflow.evaluation import plots
 from kineflow.evaluation.balance import Balance, balance_of
 from kineflow.evaluation.metrics import THRESHOLD, ClassRow, class_table, confusion_matrix, metric_names
 from kineflow.evaluation.predictions import LabelsOfVideo, Predictions
-from kineflow.evaluation.summary import Evaluation, baseline_warnings
+from kineflow.evaluation.summary import Evaluation, baseline_warnings, fusion_parts, missed_most
 from kineflow.video.frame_store import FrameReader
 
 NUM_MISTAKES = 12
@@ -90,7 +90,11 @@ def render_report(source: ReportInput) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        score=shown_score, percent=shown_percent, svg=_markup, count=lambda number: f"{number:,}"
+        score=shown_score,
+        difference=shown_difference,
+        percent=shown_percent,
+        svg=_markup,
+        count=lambda number: f"{number:,}",
     )
     return environment.get_template("report.html.j2").render(**_context(source))
 
@@ -160,6 +164,9 @@ def _context(source: ReportInput) -> dict[str, Any]:
         "num_repeats": len(evaluation.val.rows) // len(evaluation.val.rows.drop_duplicates(["clip_id", "frame"])),
         "facts": _facts(source),
         "score_rows": score_rows(source),
+        "fusion": source.metrics["fusion"],
+        "fusion_parts": fusion_parts(source.metrics),
+        "missed_most": missed_most(fusion_parts(source.metrics)),
         "warnings": [*baseline_warnings(source.metrics, evaluation.release), *gate_warnings(source.gates)],
         "dot_plot": plots.dot_plot(_dot_rows(source), metric=evaluation.headline),
         "confusion_plot": _confusion(evaluation),
@@ -322,6 +329,11 @@ def _ethogram(source: ReportInput, released: Predictions, fold: int, video_id: s
 def shown_score(value: float | None, digits: int = 3) -> str:
     """A score as text; a dash where there is none."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def shown_difference(value: float | None) -> str:
+    """A difference of scores as text; a dash where there is none."""
+    return shown_score(value if value is None or abs(value) >= 0.0005 else 0.0).replace("-", "−")
 
 
 def shown_percent(value: float) -> str:

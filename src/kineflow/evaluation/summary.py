@@ -1,11 +1,12 @@
 """Everything that was scored, as one value; `metrics.json` and the small table are views of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kineflow.data.probabilities import Labels
 from kineflow.evaluation.baselines import BaselineScores
+from kineflow.evaluation.fusion import Fusion
 from kineflow.evaluation.metrics import LOWER_IS_BETTER, FoldSummary, metric_names, over_folds
 from kineflow.evaluation.predictions import Examples, Predictions
 
@@ -23,6 +24,7 @@ class Evaluation:
         on_test: the release models' predictions of the test rows, by stream; empty without a test set.
         baselines: on the same rows.
         release: the stream that is released.
+        fusion: how the streams are fused; None if there is one.
     """
 
     task: str
@@ -33,6 +35,7 @@ class Evaluation:
     on_test: Mapping[str, Predictions]
     baselines: tuple[BaselineScores, ...]
     release: str
+    fusion: Fusion | None
 
     @property
     def headline(self) -> str:
@@ -51,8 +54,8 @@ class Evaluation:
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json.
 
-        Keys task, labels, classes, cv, test (null without a test set), baselines. A baseline's metric has the key
-        `test` beside mean, std and folds where there is a test set.
+        Keys task, labels, classes, cv, test (null without a test set), fusion (null of one stream), baselines. A
+        baseline's metric has the key `test` beside mean, std and folds where there is a test set.
         """
         cv = {stream: _as_json(self.cv_summary(stream)) for stream in self.cv}
         test = {stream: _rounded(predicted.fold_scores()[0]) for stream, predicted in self.on_test.items()}
@@ -68,6 +71,7 @@ class Evaluation:
             "classes": list(self.classes),
             "cv": cv,
             "test": test if self.test is not None else None,
+            "fusion": None if self.fusion is None else _fusion_json(self.fusion),
             "baselines": baselines,
         }
 
@@ -108,6 +112,58 @@ def summary_rows(metrics: Mapping[str, Any], metric: str | None = None) -> list[
     return rows
 
 
+@dataclass(frozen=True)
+class FusionPart:
+    """What one stream is to the fusion, in the cross-validated headline metric.
+
+    Args:
+        weight: of test and release.
+        least, most: the weight over the folds.
+        alone: the score of the stream by itself.
+        without: what the other streams score, fused by the same rule.
+        lost: what the fusion scores more than `without`.
+    """
+
+    stream: str
+    weight: float
+    least: float
+    most: float
+    alone: float | None
+    without: float | None
+    lost: float | None
+
+
+def fusion_parts(metrics: Mapping[str, Any]) -> list[FusionPart]:
+    """One for each stream that is fused, in their order; none where there is no fusion."""
+    metric = metric_names(metrics["task"], metrics["labels"])[0]
+    parts = []
+    for stream, values in (metrics["fusion"] or {"streams": {}})["streams"].items():
+        fused, without = metrics["cv"]["fusion"][metric]["mean"], values["without"][metric]["mean"]
+        lost = None if fused is None or without is None else fused - without
+        weights = values["weight"], min(values["folds"]), max(values["folds"])
+        parts.append(FusionPart(stream, *weights, metrics["cv"][stream][metric]["mean"], without, lost))
+    return parts
+
+
+def missed_most(parts: Sequence[FusionPart]) -> list[str]:
+    """The streams without which the fusion loses most; none where it loses nothing without any one."""
+    largest = max((part.lost for part in parts if part.lost is not None), default=0.0)
+    return [part.stream for part in parts if part.lost == largest] if largest > 0 else []
+
+
+def fusion_sentence(metrics: Mapping[str, Any]) -> str:
+    """The streams' weights and what the fusion scores without each, on one line."""
+    parts = fusion_parts(metrics)
+    metric = metric_names(metrics["task"], metrics["labels"])[0]
+    scored = ", ".join(
+        f"{part.stream} {part.weight:.2f} (without it {'-' if part.without is None else f'{part.without:.3f}'})"
+        for part in parts
+    )
+    missed = " or ".join(missed_most(parts))
+    lost = f"most is lost without {missed}" if missed else "nothing is lost without any one"
+    return f"fusion ({metrics['fusion']['rule']}) by {metric}: {scored}; {lost}"
+
+
 def baseline_warnings(metrics: Mapping[str, Any], release: str) -> list[str]:
     """What the baselines say against the data or the model, by the cross-validated headline metric.
 
@@ -140,6 +196,18 @@ def baseline_warnings(metrics: Mapping[str, Any], release: str) -> list[str]:
 
 def _as_json(summaries: Mapping[str, FoldSummary]) -> dict[str, dict[str, Any]]:
     return {name: summary.as_json() for name, summary in summaries.items()}
+
+
+def _fusion_json(fusion: Fusion) -> dict[str, Any]:
+    streams = {
+        stream: {
+            "weight": weight,
+            "folds": [weights[stream] for weights in fusion.of_folds.values()],
+            "without": _as_json(over_folds(fusion.without[stream].fold_scores())),
+        }
+        for stream, weight in fusion.weights.items()
+    }
+    return {"rule": fusion.rule, "streams": streams}
 
 
 def _rounded(scores: Mapping[str, float]) -> dict[str, float | None]:

@@ -88,10 +88,11 @@ def score_clips(bundle_dir: Path, clips: Sequence[TimedClip], videos: Sequence[V
     for member in bundle.members:
         items, probs = _member_probs(bundle, member, clips, files)
         by_stream.setdefault(member.stream, []).append(probs)
+    weights = [bundle.weight_of(stream) for stream in by_stream]
     tables = []
     for position, item in enumerate(items):
         of_streams = [np.mean([probs[position] for probs in members], axis=0) for members in by_stream.values()]
-        rows_NK = np.atleast_2d(np.mean(of_streams, axis=0))
+        rows_NK = np.atleast_2d(np.average(of_streams, axis=0, weights=weights))
         table = pd.DataFrame(rows_NK, columns=list(bundle.classes))
         if bundle.task == "frame":
             table.insert(0, "frame", np.arange(item.start, item.start + len(rows_NK)))

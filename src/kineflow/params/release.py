@@ -11,7 +11,7 @@ class EvaluateParams(Section):
     """What models are compared with, and how they are fused."""
 
     baselines: list[Literal["majority", "metadata", "hof"]]
-    fusion: Literal["equal"]
+    fusion: Literal["equal", "validation"]
 
 
 class ReleaseParams(Section):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from kineflow import tables
 from kineflow.errors import DataError
@@ -15,7 +16,7 @@ from kineflow.evaluation.metrics import confusion_matrix
 from kineflow.evaluation.model_card import write_model_card
 from kineflow.evaluation.predictions import Examples, LabelsOfVideo, Predictions, make_examples
 from kineflow.evaluation.report import ReportInput, write_report
-from kineflow.evaluation.summary import Evaluation, baseline_warnings, summary_rows
+from kineflow.evaluation.summary import Evaluation, baseline_warnings, fusion_sentence, summary_rows
 from kineflow.evaluation.test_looks import log_test_look
 from kineflow.params import Params
 from kineflow.stages import paths
@@ -80,6 +81,8 @@ def run(params: Params, report: StageReport) -> None:
     for row in summary_rows(metrics):
         name, spread, test = row.cells
         report.note(f"{name:<10} {evaluation.headline} {spread}   test {test}")
+    if metrics["fusion"]:
+        report.note(fusion_sentence(metrics))
     for sentence in baseline_warnings(metrics, params.release.stream):
         report.note(f"warning: {sentence}")
 
@@ -99,13 +102,28 @@ def _evaluate(
     test = make_examples(task, clips, folds, role="test", classes=classes, labels=labels, labels_of=labels_of)
     if val is None:
         raise DataError(f"{paths.FOLDS}: no clip has the role val, so nothing can be cross-validated")
-    examples = {"oof": val} if test is None else {"oof": val, "test": test}
-    read = read_checked_predictions(params, report, names, examples)
+    groups_N = _groups(clips, val)
+    checked = read_checked_predictions(params, report, names, val=val, test=test, groups_N=groups_N)
     if test is not None:
         log_test_look(home(), by="evaluate", models=names, clip_ids=test.rows["clip_id"])
     report.items = len(val.rows) + (0 if test is None else len(test.rows))
     scored = _baselines(params, report, videos, clips, folds, classes, labels_of)
-    return Evaluation(task, classes, val, test, read["oof"], read.get("test", {}), tuple(scored), params.release.stream)
+    return Evaluation(
+        task=task,
+        classes=classes,
+        val=val,
+        test=test,
+        cv=checked.cv,
+        on_test=checked.on_test,
+        baselines=tuple(scored),
+        release=params.release.stream,
+        fusion=checked.fusion,
+    )
+
+
+def _groups(clips: pd.DataFrame, examples: Examples) -> NDArray[np.object_]:
+    """The group of each row."""
+    return clips.set_index("clip_id")["group"].reindex(examples.rows["clip_id"]).to_numpy(dtype=object)
 
 
 def _baselines(
@@ -151,8 +169,7 @@ def _baseline(
     features_of = baselines.hof_features(
         rows, clips, lambda video_id: paths.FLOW / f"{video_id}.zip", store, frames_per_sec=rate
     )
-    groups_N = clips.set_index("clip_id")["group"].reindex(rows.rows["clip_id"]).to_numpy(dtype=object)
-    return baselines.hof_grid(rows, splits, features_of, groups_N)
+    return baselines.hof_grid(rows, splits, features_of, _groups(clips, rows))
 
 
 def _model_summary(name: str) -> dict[str, Any]:

@@ -25,8 +25,14 @@ PARAMS = (
 def run(params: Params, report: StageReport) -> None:
     """Write registration.json: name, version, digest, run_id, alias, tracking_uri (without credentials)."""
     stream = params.release.stream
-    names = params.streams.enabled if stream == "fusion" else (stream,)
-    bundle = assemble_bundle([paths.MODELS / name / "release" for name in names], home() / "release" / "bundle")
+    metrics = json.loads(paths.METRICS.read_text())
+    names: tuple[str, ...] = (stream,)
+    weights = None
+    if stream == "fusion":
+        names = params.streams.enabled
+        weights = {name: part["weight"] for name, part in metrics["fusion"]["streams"].items()}
+    parts = [paths.MODELS / name / "release" for name in names]
+    bundle = assemble_bundle(parts, home() / "release" / "bundle", stream_weights=weights)
     made_of = lineage.collect(
         Path(),
         release_stream=stream,
@@ -39,7 +45,7 @@ def run(params: Params, report: StageReport) -> None:
     registration = register_bundle(
         bundle.root,
         model_name=params.register_.model_name,
-        metrics=json.loads(paths.METRICS.read_text()),
+        metrics=metrics,
         lineage=made_of,
         documents=(paths.REPORT_HTML, paths.MODEL_CARD),
         tags={key: text for name in names for key, text in _weights_tags(name).items()},

@@ -1,7 +1,7 @@
 """A release model on disk: one folder with its weights and everything that is needed to use them.
 
-`bundle.json` holds the task, the classes and the members. The probability of a class is the mean over the streams
-of the mean over each stream's members: one refit, or the models of all folds.
+`bundle.json` holds the task, the classes and the members. The probability of a class is the weighted mean over the
+streams of the mean over each stream's members: one refit, or the models of all folds.
 """
 
 import json
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from kineflow.training.recipe import Precision
 
-SCHEMA = FileSchema(  # 1 knew neither labels nor window_stride_sec, 2 knew networks only
-    "bundle", version=3, oldest=1, remedy="train it again, or load it with the Kineflow that made it"
+SCHEMA = FileSchema(  # 1 knew neither labels nor window_stride_sec, 2 networks only, 3 weighed all streams alike
+    "bundle", version=4, oldest=1, remedy="train it again, or load it with the Kineflow that made it"
 )
 BUNDLE_JSON = "bundle.json"
 
@@ -73,6 +73,7 @@ class Bundle:
         labels: whether the classes exclude each other.
         window_stride_sec: task frame: from one window to the next where a whole video is labelled; a frame that
             several hold gets their mean. None: windows tile the video.
+        stream_weights: of the streams' probabilities, relative to one another. None: all the same.
         training_videos: sha256 of each video that any member was trained on.
         training_groups: the groups of those videos.
     """
@@ -85,6 +86,11 @@ class Bundle:
     training_groups: tuple[str, ...]
     labels: Labels
     window_stride_sec: float | None = None
+    stream_weights: Mapping[str, float] | None = None
+
+    def weight_of(self, stream: str) -> float:
+        """How much the probabilities of `stream` count, relative to the others."""
+        return 1.0 if self.stream_weights is None else self.stream_weights[stream]
 
     def load_model(self, member: Member, device: "torch.device") -> "nn.Module":
         """The network of `member` with its weights, in eval mode.
@@ -119,6 +125,7 @@ def write_bundle(bundle: Bundle, weights: Mapping[str, Path]) -> None:
         "labels": bundle.labels,
         "window_stride_sec": bundle.window_stride_sec,
         "classes": list(bundle.classes),
+        "stream_weights": None if bundle.stream_weights is None else dict(bundle.stream_weights),
         "members": [_member_json(member) for member in bundle.members],
         "training_videos": sorted(set(bundle.training_videos)),
         "training_groups": sorted(set(bundle.training_groups)),
@@ -138,8 +145,11 @@ def read_bundle(root: Path) -> Bundle:
         values: dict[str, Any] = json.loads((root / BUNDLE_JSON).read_text())
     except FileNotFoundError as err:
         raise DataError(f"{root}: holds no {BUNDLE_JSON}, so it is no release model") from err
-    if SCHEMA.check(root, values.get("schema_version")) == 1:
+    version = SCHEMA.check(root, values.get("schema_version"))
+    if version == 1:
         values |= {"labels": "independent" if values["task"] == "frame" else "exclusive", "window_stride_sec": None}
+    if version < 4:
+        values["stream_weights"] = None
     return Bundle(
         root=root,
         task=values["task"],
@@ -149,14 +159,18 @@ def read_bundle(root: Path) -> Bundle:
         training_groups=tuple(values["training_groups"]),
         labels=values["labels"],
         window_stride_sec=values["window_stride_sec"],
+        stream_weights=values["stream_weights"],
     )
 
 
-def assemble_bundle(parts: Sequence[Path], out: Path) -> Bundle:
+def assemble_bundle(parts: Sequence[Path], out: Path, *, stream_weights: Mapping[str, float] | None = None) -> Bundle:
     """Join the bundles of several streams into one at `out`.
 
+    Args:
+        stream_weights: of each stream; all the same if None.
+
     Raises:
-        DataError: they answer different questions.
+        DataError: they answer different questions, or the weights are of other streams.
     """
     bundles = [read_bundle(part) for part in parts]
     first = bundles[0]
@@ -168,6 +182,11 @@ def assemble_bundle(parts: Sequence[Path], out: Path) -> Bundle:
         for bundle in bundles
         for member in bundle.members
     )
+    streams = sorted({member.stream for member in members})
+    if stream_weights is not None and streams != sorted(stream_weights):
+        raise DataError(
+            f"{out}: joins {', '.join(streams)}, but the weights are of {', '.join(sorted(stream_weights))}"
+        )
     sources = {
         f"{member.stream}/{Path(member.weights).name}": bundle.root / member.weights
         for bundle in bundles
@@ -179,6 +198,7 @@ def assemble_bundle(parts: Sequence[Path], out: Path) -> Bundle:
         members=members,
         training_videos=tuple(v for bundle in bundles for v in bundle.training_videos),
         training_groups=tuple(g for bundle in bundles for g in bundle.training_groups),
+        stream_weights=stream_weights,
     )
     write_bundle(joined, sources)
     return joined

@@ -6,8 +6,7 @@ import pytest
 
 from kineflow.data.probabilities import sigmoid, softmax
 from kineflow.errors import DataError
-from kineflow.evaluation.fusion import fuse_equal
-from kineflow.evaluation.predictions import Predictions, make_examples, read_predictions
+from kineflow.evaluation.predictions import make_examples, read_predictions
 from kineflow.tables import LOGITS, write_table
 
 
@@ -144,21 +143,3 @@ def test_softmax_and_sigmoid_are_stable():
     assert softmax(np.array([[1000.0, 1000.0], [-2000.0, 0.0]])).tolist() == [[0.5, 0.5], [0.0, 1.0]]
     assert sigmoid(np.array([[-1000.0, 0.0, 1000.0]])).tolist() == [[0.0, 0.5, 1.0]]
     assert sigmoid(np.array([0.7])) == pytest.approx(1 / (1 + np.exp(-0.7)))
-
-
-def test_fusion_is_the_mean_of_probabilities():
-    examples = clip_examples()
-    rgb = Predictions("rgb", examples, np.array([[0.9, 0.1], [0.6, 0.4]]))
-    flow = Predictions("flow", clip_examples(), np.array([[0.5, 0.5], [0.0, 1.0]]))
-    assert fuse_equal([rgb, flow]).probs_NK == pytest.approx(np.array([[0.7, 0.3], [0.3, 0.7]]))
-
-
-def test_fusion_refuses_other_rows_classes_and_a_single_stream():
-    val, test = clip_examples(), clip_examples("test")
-    rgb = Predictions("rgb", val, np.full((2, 2), 0.5))
-    with pytest.raises(DataError, match="rgb and flow have different rows"):
-        fuse_equal([rgb, Predictions("flow", test, np.full((1, 2), 0.5))])
-    with pytest.raises(DataError, match="different classes"):
-        fuse_equal([rgb, Predictions("flow", clip_examples(classes=("a", "b", "c")), np.full((2, 3), 1 / 3))])
-    with pytest.raises(DataError, match="needs two streams"):
-        fuse_equal([rgb])
