@@ -24,11 +24,11 @@ from kineflow.stages import paths
 from kineflow.stages.fisher_job import MODEL_NAME, FisherJob, run_fisher_job
 from kineflow.stages.fold_dataset import RELEASE, Dataset
 from kineflow.stages.fold_jobs import flow_of
-from kineflow.stages.fold_outs import CURVE_COLUMNS, mean_logits, write_history
+from kineflow.stages.fold_outs import CURVE_COLUMNS, bundle_of, mean_logits, write_history
 from kineflow.stages.stage import StageReport
 from kineflow.store import ResultStore, home
 from kineflow.tables import LOGITS, read_table, write_table
-from kineflow.training.bundle import Bundle, FisherMember, write_bundle
+from kineflow.training.bundle import FisherMember, write_bundle
 from kineflow.video.result_index import read_index
 
 NAME = "fv"
@@ -198,17 +198,8 @@ def _write_outs(out: Path, dataset: Dataset, jobs: Sequence[FisherJob]) -> None:
 
 def _bundle(out: Path, dataset: Dataset, jobs: Sequence[FisherJob]) -> None:
     members = tuple(FisherMember(NAME, job.described, f"model_{index}.safetensors") for index, job in enumerate(jobs))
-    videos = sorted({item.video_id for job in jobs for item in job.train})
-    bundle = Bundle(
-        root=out,
-        task=jobs[0].described.task,
-        classes=dataset.classes,
-        members=members,
-        training_videos=tuple(dataset.sha256[video] for video in videos),
-        training_groups=tuple(dataset.groups[video] for video in videos),
-        labels=jobs[0].labels,
-        window_stride_sec=dataset.window_stride_sec,
-    )
+    items = [item for job in jobs for item in job.train]
+    bundle = bundle_of(out, members, dataset, items, task=jobs[0].described.task, labels=jobs[0].labels)
     write_bundle(bundle, {m.weights: job.folder / WEIGHTS for m, job in zip(members, jobs, strict=True)})
 
 

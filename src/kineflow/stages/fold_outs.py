@@ -6,7 +6,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kineflow.data.dataset import ClipItem
 from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import Labels, to_logits, to_probs
 from kineflow.models.describe import describe_model
@@ -22,7 +23,7 @@ from kineflow.stages.fold_dataset import RELEASE, Dataset
 from kineflow.stages.transfer import weights_key
 from kineflow.stages.weights_manifest import read_weights
 from kineflow.tables import LOGITS, read_table, write_table
-from kineflow.training.bundle import Bundle, Member, write_bundle
+from kineflow.training.bundle import AnyMember, Bundle, Member, write_bundle
 from kineflow.training.job import Job
 
 CURVE_COLUMNS = ("epoch", "train_loss", "val_loss", "val_metric")
@@ -45,9 +46,7 @@ def write_outs(
         oof.append(logits[in_val])
         ensembled.append(logits[~in_val])
         for epoch in read_result(folders[job.key])["curves"]:
-            curves.append(
-                {"fold": job.fold, **{k: epoch[k] for k in ("epoch", "train_loss", "val_loss", "val_metric")}}
-            )
+            curves.append({"fold": job.fold, **{k: epoch[k] for k in CURVE_COLUMNS}})
         _bundle(out / "folds" / str(job.fold), name, dataset, [job], folders)
     write_table(out / "oof.parquet", LOGITS, pd.concat(oof, ignore_index=True))
     if release is not None:
@@ -82,19 +81,27 @@ def _bundle(out: Path, name: str, dataset: Dataset, jobs: list[Job], folders: Ma
         )
         for index, job in enumerate(jobs)
     )
-    videos = sorted({item.video_id for job in jobs for item in job.train})
-    bundle = Bundle(
+    items = [item for job in jobs for item in job.train]
+    bundle = bundle_of(out, members, dataset, items, task=jobs[0].model.task, labels=jobs[0].labels)
+    weights = {member.weights: folders[job.key] / "weights.pt" for member, job in zip(members, jobs, strict=True)}
+    write_bundle(bundle, weights)
+
+
+def bundle_of(
+    out: Path, members: tuple[AnyMember, ...], dataset: Dataset, items: Sequence[ClipItem], *, task: str, labels: Labels
+) -> Bundle:
+    """The bundle of models that were trained on `items`."""
+    videos = sorted({item.video_id for item in items})
+    return Bundle(
         root=out,
-        task=jobs[0].model.task,
+        task=task,
         classes=dataset.classes,
         members=members,
         training_videos=tuple(dataset.sha256[video] for video in videos),
         training_groups=tuple(dataset.groups[video] for video in videos),
-        labels=jobs[0].labels,
+        labels=labels,
         window_stride_sec=dataset.window_stride_sec,
     )
-    weights = {member.weights: folders[job.key] / "weights.pt" for member, job in zip(members, jobs, strict=True)}
-    write_bundle(bundle, weights)
 
 
 def mean_logits(tables: list[pd.DataFrame], labels: Labels) -> pd.DataFrame:
