@@ -47,36 +47,59 @@ def resources_of(workers: int) -> Resources:
 
 @contextmanager
 def ray_cluster() -> Iterator[dict[str, str]]:
-    """`ray start --head` on loopback, and the environment for who uses it.
+    """`ray start --head` on loopback, and the environment for who uses it."""
+    folder = Path(tempfile.mkdtemp(prefix="kf-", dir="/tmp"))  # its sockets need a short path
+    environ = os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}", "OMP_NUM_THREADS": "1"}
+    environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    try:
+        with _head(folder, environ) as address:
+            yield environ | {"RAY_ADDRESS": address}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _head(folder: Path, environ: dict[str, str]) -> Iterator[str]:
+    """The address of a head. A free port may be taken before Ray binds it, so a head that dies has two successors.
 
     It ends by its own pid: `ray stop` would end every Ray there is.
     """
-    folder = Path(tempfile.mkdtemp(prefix="kf-", dir="/tmp"))  # its sockets need a short path
-    ports = {name: free_port() for name in ("port", "ray-client-server-port", "dashboard-agent-listen-port")}
-    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2"]
-    command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
-    command += [f"--object-store-memory={100 * 2**20}", f"--temp-dir={folder}"]
-    command += [f"--{name}={port}" for name, port in ports.items()]
-    environ = os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}", "OMP_NUM_THREADS": "1"}
-    environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    log = (folder / "log").open("wb")
-    head = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
-    family: list[psutil.Process] = []
-    try:
-        deadline = time.monotonic() + 90
-        while "Ray runtime started" not in (folder / "log").read_text():
-            assert head.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.1)
-        yield environ | {"RAY_ADDRESS": f"127.0.0.1:{ports['port']}"}
-    finally:
-        family = psutil.Process(head.pid).children(recursive=True)
+    told = ""
+    for attempt in range(3):
+        ports = {name: free_port() for name in ("port", "ray-client-server-port", "dashboard-agent-listen-port")}
+        command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2"]
+        command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
+        command += [f"--object-store-memory={100 * 2**20}", f"--temp-dir={folder / str(attempt)}"]
+        command += [f"--{name}={port}" for name, port in ports.items()]
+        log = folder / f"{attempt}.log"
+        with log.open("wb") as output:
+            head = psutil.Popen(command, env=environ, stdout=output, stderr=output, start_new_session=True)
+        try:
+            if _is_up(head, log):
+                yield f"127.0.0.1:{ports['port']}"
+                return
+            told += log.read_text()
+        finally:
+            _end(head)
+    pytest.fail(f"no head came up:\n{told}")
+
+
+def _is_up(head: psutil.Popen, log: Path) -> bool:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and head.poll() is None:
+        if "Ray runtime started" in log.read_text():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _end(head: psutil.Popen) -> None:
+    family = head.children(recursive=True) if head.is_running() else []
+    if head.is_running():
         head.terminate()
-        _, alive = psutil.wait_procs(family, timeout=10)
-        for process in alive:
-            process.kill()
-        head.wait(10)
-        log.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    _, alive = psutil.wait_procs([*family, head], timeout=10)
+    for process in alive:
+        process.kill()
 
 
 @pytest.fixture(scope="module")
