@@ -31,7 +31,7 @@ from flows.api import prefect_api
 with prefect_api():
     flow(lambda: None, name="empty")()
 """,
-    "Ray": "from kineflow.parallel import ray_session\nwith ray_session(): pass",
+    "Ray": "from kineflow.parallel.session import ray_session\nwith ray_session(): pass",
     "Great Expectations": "import great_expectations as gx\ngx.get_context(mode='ephemeral')",
     "MLflow": "from kineflow.registry import tracking\ntracking.client()",
 }

@@ -34,7 +34,7 @@ STAGES = (
 RUN_STAGE = """
 import sys
 from contextlib import nullcontext
-from kineflow.parallel import ray_session
+from kineflow.parallel.session import ray_session
 from kineflow.stages import stage
 with ray_session() if "--ray" in sys.argv else nullcontext():
     code = stage.main(sys.argv[1])

@@ -26,11 +26,11 @@ RESOURCES = Resources(threads=1, workers=1, max_failures=2, cache_bytes=0)
 COMMAND = """
 import sys
 from pathlib import Path
-from kineflow import parallel
 from kineflow.errors import KineflowError
+from kineflow.parallel import session
 from kineflow.training import folds
 from tests.faults.test_lost_cluster import PAUSE_SEC, RESOURCES, jobs_of
-folds.RAY_START_SEC, parallel.HEAD_PATIENCE_SEC = -1.0, 2.0
+folds.RAY_START_SEC, session.HEAD_PATIENCE_SEC = -1.0, 2.0
 root = Path(sys.argv[1])
 try:
     folds.train_jobs(jobs_of(root, pause_sec=PAUSE_SEC), root / "home", RESOURCES, label="train", say=print)

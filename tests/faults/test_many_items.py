@@ -11,7 +11,8 @@ import psutil
 import pytest
 import simplejpeg
 
-from kineflow.parallel import map_tasks, num_cores, ray_session
+from kineflow.parallel.session import num_cores, ray_session
+from kineflow.parallel.tasks import map_tasks
 from kineflow.video.frame_store import writing_frames
 
 NUM_ITEMS = 10_000

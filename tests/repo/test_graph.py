@@ -16,7 +16,6 @@ SOURCE = REPOSITORY / "src"
 PLUMBING = {
     "kineflow/__init__.py",
     "kineflow/errors.py",
-    "kineflow/parallel.py",
     "kineflow/schema.py",
     "kineflow/storage.py",
     "kineflow/store.py",
@@ -24,6 +23,7 @@ PLUMBING = {
     "kineflow/stages/paths.py",
     "kineflow/stages/stage.py",
 }
+PLUMBING_PACKAGES = ("kineflow/params/", "kineflow/parallel/", "kineflow/progress/")
 
 
 def graph() -> dict[str, dict]:
@@ -69,7 +69,7 @@ def test_every_imported_file_is_a_dependency(stage):
     deps = [Path(dep) for dep in graph()[stage]["deps"]]
     files = imported_files(SOURCE / "kineflow" / "stages" / f"{stage}.py", set())
     relative = {file.relative_to(SOURCE).as_posix() for file in files} - PLUMBING
-    relative = {name for name in relative if not name.startswith(("kineflow/params/", "kineflow/progress/"))}
+    relative = {name for name in relative if not name.startswith(PLUMBING_PACKAGES)}
     missing = sorted(name for name in relative if not any((Path("src") / name).is_relative_to(dep) for dep in deps))
     assert not missing, f"add to the deps of {stage} in dvc.yaml: {missing}"
 

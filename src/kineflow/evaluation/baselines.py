@@ -4,15 +4,17 @@
 - `metadata`: the video's duration, size and rate, and the clip's length or the frame's place in the video, in a forest
   of extremely randomised trees. Where it does well, the data leak: labels can be told without looking.
 - `hof`: a histogram of optical flow on a grid (see `hof.py`) in a linear SVM.
+- `embedding` (task frame): the cached features of a frame by itself, in a logistic regression: what a still tells.
+
+What they look at is in `baseline_features.py`.
 
 Of exclusive classes they give the label, no probabilities, so they have no log loss. Of independent ones they give
-scores in [0, 1]: a frequency, a fraction of trees, a sigmoid of the SVM's margin. That ranks clips or frames (average
-precision) and has its threshold where the method has it, but it is not calibrated.
+scores in [0, 1]: a frequency, a fraction of trees, a sigmoid of the SVM's margin or of the logits. That ranks clips or
+frames (average precision) and has its threshold where the method has it, but it is not calibrated.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,20 +23,15 @@ from numpy.typing import NDArray
 from kineflow.data.probabilities import Floats, sigmoid
 from kineflow.errors import DataError
 from kineflow.evaluation import hof
+from kineflow.evaluation.baseline_features import Features, FeaturesOf, Rows
 from kineflow.evaluation.metrics import scores
 from kineflow.evaluation.predictions import TEST_FOLD, Examples
-from kineflow.store import ResultStore
 
 SVM_C = 10.0
+LOGISTIC_C = 0.01  # hundreds of features, many of them alike
 NUM_TREES = 100
 MAX_TRAIN_FRAMES = 3000  # task frame: rows that a method is trained on
 ROWS_AT_ONCE = 2048  # task frame: rows whose features are in memory at once, beside the training rows
-HOF_WINDOW_SEC = 1.0  # task frame: the flows round a frame that describe it
-METADATA = ("duration_sec", "width", "height")
-
-Rows = NDArray[np.int64]
-Features = NDArray[np.float32]
-FeaturesOf = Callable[[Rows], Features]  # of some rows of the examples
 
 
 @dataclass(frozen=True)
@@ -122,67 +119,9 @@ def hof_grid(
     return _scored("hof", examples, splits, predict)
 
 
-def metadata_features(
-    examples: Examples, videos: pd.DataFrame, clips: pd.DataFrame, *, frames_per_sec: float
-) -> FeaturesOf:
-    """What is known without looking: duration, width, height, rate; clip seconds or the frame's place (0 to 1)."""
-    by_video = videos.set_index("video_id")
-    ids = examples.rows["video_id"]
-    columns = [by_video[name].reindex(ids).to_numpy(dtype=np.float32) for name in METADATA]
-    columns.append((by_video["num_frames"] / by_video["duration_sec"]).reindex(ids).to_numpy(dtype=np.float32))
-    if examples.task == "clip":
-        by_clip = clips.set_index("clip_id")
-        length = by_clip["stop_frame"] - by_clip["start_frame"]
-        columns.append(length.reindex(examples.rows["clip_id"]).to_numpy(dtype=np.float32) / frames_per_sec)
-    else:
-        columns.append(examples.rows["frame"].to_numpy(dtype=np.float32) / (columns[0] * frames_per_sec))
-    features_ND = np.stack(columns, axis=1).astype(np.float32)
-    return lambda rows: features_ND[rows]
-
-
-def hof_features(
-    examples: Examples,
-    clips: pd.DataFrame,
-    flow_of: Callable[[str], Path],
-    store: ResultStore,
-    *,
-    frames_per_sec: float,
-) -> FeaturesOf:
-    """Descriptors of clips or of frames from the flow store.
-
-    Args:
-        flow_of: the flow file of a video.
-        store: where the histograms of a video are kept between runs.
-    """
-    if examples.task == "clip":
-        features_ND = _clip_descriptors(examples, clips, flow_of, store)
-        return lambda rows: features_ND[rows]
-    histograms = {str(name): hof.video_histograms(flow_of(name), store) for name in examples.rows["video_id"].unique()}
-    window_flows = max(hof.NUM_TIMES, round(HOF_WINDOW_SEC * frames_per_sec))
-
-    def features_of(rows: Rows) -> Features:
-        size = hof.NUM_TIMES * hof.NUM_ROWS * hof.NUM_COLUMNS * hof.NUM_BINS
-        features_ND = np.empty((len(rows), size), dtype=np.float32)
-        wanted = examples.rows.iloc[rows].reset_index(drop=True)
-        for video_id, index in wanted.groupby("video_id", sort=True).indices.items():
-            frames_N = wanted["frame"].to_numpy()[index]
-            features_ND[index] = hof.frame_descriptors(histograms[str(video_id)], frames_N, window_flows=window_flows)
-        return features_ND
-
-    return features_of
-
-
-def _clip_descriptors(
-    examples: Examples, clips: pd.DataFrame, flow_of: Callable[[str], Path], store: ResultStore
-) -> Features:
-    spans = clips.set_index("clip_id")[["start_frame", "stop_frame"]].reindex(examples.rows["clip_id"])
-    descriptors: list[Features] = [np.empty(0, dtype=np.float32)] * len(spans)
-    for video_id, index in examples.rows.groupby("video_id", sort=True).indices.items():
-        histograms = hof.video_histograms(flow_of(str(video_id)), store)
-        for row in index:
-            start, stop = (int(value) for value in spans.iloc[row])
-            descriptors[row] = hof.clip_descriptor(histograms[start : stop - 1])  # N frames have N - 1 flows
-    return np.stack(descriptors)
+def embedding(examples: Examples, splits: Sequence[Split], features_of: FeaturesOf) -> BaselineScores:
+    """A logistic regression on `embedding_features`."""
+    return _scored("embedding", examples, splits, lambda split: _learn(examples, split, features_of, _logistic))
 
 
 def _scored(
@@ -295,6 +234,17 @@ def _svm(features_ND: Features, target_N: NDArray[np.int64]) -> Callable[[Featur
         return scores if scores.ndim == 2 else np.stack([1 - scores, scores], axis=1)
 
     return predict
+
+
+def _logistic(features_ND: Features, target_N: NDArray[np.int64]) -> Callable[[Features], Floats]:
+    """Probabilities of the classes in order, by one linear layer on standardised features."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=LOGISTIC_C, max_iter=2000))
+    model.fit(features_ND, target_N)
+    return lambda rows_ND: np.asarray(model.predict_proba(rows_ND))
 
 
 def _svm_classes(train_ND: Features, truth_N: NDArray[np.int64], rows_ND: Features, num_classes: int) -> Floats:

@@ -177,6 +177,7 @@ def baseline_warnings(metrics: Mapping[str, Any], release: str) -> list[str]:
         "majority": "the model has learnt nothing that the class counts do not say",
         "metadata": "labels can be told from duration and size without looking, so the data leak or the model fails",
         "hof": "a histogram of motion does at least as well, so the model is not worth its cost yet",
+        "embedding": "a linear layer on single frames does at least as well, so the model makes nothing of time",
     }
     means = {name: row.get(metric, {}).get("mean") for name, row in metrics["baselines"].items()}
     found = [

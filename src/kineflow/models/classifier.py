@@ -29,7 +29,8 @@ class VideoClassifier(nn.Module):
     Args:
         name: `backbone.pooling`, as the registry knows it.
         task: `clip` for one answer a clip, `frame` for one a frame.
-        backbone: clips_BCTHW -> maps_BDTHW; has `first_layer`, one name, several or None.
+        backbone: clips_BCTHW -> maps_BDTHW; has `first_layer`, one name, several or None. With an attribute
+            `reads_lengths` that is true, it takes `num_frames_B` too, and leaves padding out itself.
         pooling: features_BTD -> features_BD (clip) or features_BTD (frame); has `feature_dim`. With an attribute
             `reads_maps` that is true, it reads the maps themselves, and else their spatial average.
         head: features -> logits.
@@ -94,6 +95,7 @@ class VideoClassifier(nn.Module):
         if isinstance(self.pooling, MiddleFrame):
             clips_BCTHW = self.pooling.choose_frames(clips_BCTHW, num_frames_B)
             num_frames_B = None
-        maps = self.flatten(self.backbone(clips_BCTHW))
+        told = num_frames_B is not None and getattr(self.backbone, "reads_lengths", False)
+        maps = self.flatten(self.backbone(clips_BCTHW, num_frames_B) if told else self.backbone(clips_BCTHW))
         features = self.pooling(maps) if num_frames_B is None else self.pooling(maps, num_frames_B)
         return Prediction(logits=self.head(features), features=features)

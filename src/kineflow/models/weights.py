@@ -83,7 +83,7 @@ def load_weights(model: VideoClassifier, source: str, *, path: Path | None = Non
         path: its file, where that was found before.
 
     Raises:
-        DataError: the file cannot be read safely, or nothing in it fits.
+        DataError: the file cannot be read safely, nothing in it fits, or what fits is not finite.
         ParamsError, ServiceError: as `find_checkpoint`.
     """
     path = path or find_checkpoint(source, backbone=model.name.partition(".")[0])
@@ -94,6 +94,12 @@ def load_weights(model: VideoClassifier, source: str, *, path: Path | None = Non
         raise DataError(
             f"{path}: none of its {len(found)} tensors (such as {example}) fits {model.name}: choose the "
             f"checkpoint of the same backbone"
+        )
+    broken = [name for name, tensor in fitted.filled.items() if not tensor.isfinite().all()]
+    if broken:
+        raise DataError(
+            f"{path}: {len(broken)} of its tensors hold numbers that are not finite, the first fills {broken[0]}: "
+            f"the training that wrote it broke down; choose an earlier checkpoint"
         )
     model.load_state_dict(fitted.filled, strict=False)
     return WeightsReport(

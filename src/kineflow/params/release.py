@@ -10,7 +10,7 @@ from kineflow.params.section import Section, StreamName
 class EvaluateParams(Section):
     """What models are compared with, and how they are fused."""
 
-    baselines: list[Literal["majority", "metadata", "hof"]]
+    baselines: list[Literal["majority", "metadata", "hof", "embedding"]]
     fusion: Literal["equal", "validation"]
 
 

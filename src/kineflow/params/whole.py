@@ -104,6 +104,8 @@ class Params(Section):
         uses_embeddings = self.streams.rgb.enabled and self.streams.rgb.model.startswith("embedding.")
         if uses_embeddings and not self.embed.enabled:
             raise ValueError("streams.rgb.model: embedding.* needs embed.enabled")
+        if "embedding" in self.evaluate.baselines and not self.embed.enabled:
+            raise ValueError("evaluate.baselines: embedding needs embed.enabled")
         finetune = self.streams.rgb.finetune
         if self.distill.enabled and finetune is not None and finetune.head_epochs >= self.distill.epochs:
             raise ValueError("streams.rgb.finetune.head_epochs must be fewer than distill.epochs too")

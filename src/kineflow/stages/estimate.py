@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kineflow.errors import DataError, StorageFullError
-from kineflow.parallel import RAY_START_SEC, map_tasks, num_workers
+from kineflow.parallel.session import RAY_START_SEC
+from kineflow.parallel.tasks import map_tasks, num_workers
 from kineflow.params import Params
 from kineflow.stages import paths
 from kineflow.stages.compute_flow import plan_flow

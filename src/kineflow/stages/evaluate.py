@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kineflow import tables
 from kineflow.errors import DataError
-from kineflow.evaluation import baselines
+from kineflow.evaluation import baseline_features, baselines
 from kineflow.evaluation.metrics import confusion_matrix
 from kineflow.evaluation.model_card import write_model_card
 from kineflow.evaluation.predictions import Examples, LabelsOfVideo, Predictions, make_examples
@@ -163,10 +163,13 @@ def _baseline(
     if name == "majority":
         return baselines.majority(rows, splits)
     if name == "metadata":
-        features_of = baselines.metadata_features(rows, videos, clips, frames_per_sec=rate)
+        features_of = baseline_features.metadata_features(rows, videos, clips, frames_per_sec=rate)
         return baselines.metadata(rows, splits, features_of)
+    if name == "embedding":
+        features_of = baseline_features.embedding_features(rows, lambda video_id: paths.EMBEDDINGS / f"{video_id}.npy")
+        return baselines.embedding(rows, splits, features_of)
     store = ResultStore(home() / "store" / "hof", is_whole=is_npy)
-    features_of = baselines.hof_features(
+    features_of = baseline_features.hof_features(
         rows, clips, lambda video_id: paths.FLOW / f"{video_id}.zip", store, frames_per_sec=rate
     )
     return baselines.hof_grid(rows, splits, features_of, _groups(clips, rows))

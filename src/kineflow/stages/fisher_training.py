@@ -18,7 +18,7 @@ from kineflow.data.readers import StreamStore
 from kineflow.descriptors.cells import CellRule, Scale, cells_key, video_cells
 from kineflow.descriptors.inputs import FisherInput
 from kineflow.descriptors.model import FisherRecipe
-from kineflow.parallel import map_tasks
+from kineflow.parallel.tasks import map_tasks
 from kineflow.params import Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.fisher_job import MODEL_NAME, FisherJob, run_fisher_job

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from kineflow.errors import DataError, KineflowError, StorageFullError
-from kineflow.parallel import map_tasks
+from kineflow.parallel.tasks import map_tasks
 from kineflow.stages.stage import StageReport
 from kineflow.store import ResultStore, existing_part, free_bytes, in_bytes
 from kineflow.video.result_index import VideoResult, write_index

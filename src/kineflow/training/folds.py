@@ -19,7 +19,8 @@ import torch
 
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import KineflowError, ServiceError
-from kineflow.parallel import RAY_START_SEC, HeadWatch, cancel_tasks, num_cores, ray_session
+from kineflow.parallel.session import RAY_START_SEC, HeadWatch, num_cores, ray_session
+from kineflow.parallel.slots import cancel_tasks
 from kineflow.progress.fold_news import Teller
 from kineflow.progress.fold_table import FoldTable, Training
 from kineflow.storage import arrow_filesystem, is_s3

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kineflow.errors import KineflowError
-from kineflow.parallel import map_tasks
+from kineflow.parallel.tasks import map_tasks
 from kineflow.store import ResultStore, digest
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kineflow import storage
 from kineflow.errors import DataError, DecodeError
-from kineflow.parallel import map_tasks
+from kineflow.parallel.tasks import map_tasks
 from kineflow.store import ResultStore, digest
 from kineflow.video.fingerprint import Moments, find_moments
 from kineflow.video.probe import probe

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kineflow.errors import DataError
-from kineflow.evaluation import baselines
+from kineflow.evaluation import baseline_features, baselines
 from kineflow.evaluation.baselines import Split
 from kineflow.evaluation.predictions import Examples
 
@@ -99,6 +99,19 @@ def test_hof_of_frames_finds_the_behaviour():
         frame_examples(truth), halves(80), lambda rows: features[rows], np.zeros(80, dtype=object)
     )
     assert [scores["frame_macro_f1"] for scores in found.folds] == [1.0, 1.0]
+
+
+def test_one_linear_layer_on_embeddings_finds_what_a_single_frame_tells(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, (400, 2)).astype(np.float64)
+    embeddings_ND = rng.normal(size=(400, 16)).astype(np.float16)
+    embeddings_ND[:, 3] += 4 * truth[:, 0]  # of a alone; b is not seen
+    np.save(tmp_path / "v.npy", embeddings_ND)
+    examples = frame_examples(truth)
+    features_of = baseline_features.embedding_features(examples, lambda video_id: tmp_path / f"{video_id}.npy")
+    np.testing.assert_array_equal(features_of(np.array([7, 2])), embeddings_ND[[7, 2]].astype(np.float32))
+    for scores in baselines.embedding(examples, halves(400), features_of).folds:
+        assert 0.67 < scores["frame_mAP"] < 0.83  # of a 0.99, of b the share of positives
 
 
 def test_training_frames_are_sampled_with_the_rare_behaviour(monkeypatch):

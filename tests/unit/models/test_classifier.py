@@ -54,6 +54,18 @@ def test_frame_models_differ_between_frames() -> None:
         assert (logits_TK[1:] - logits_TK[:-1]).abs().amax(dim=1).min() > 1e-6, name
 
 
+@pytest.mark.parametrize("name", ["resnet10_tiny.avg", "vgg13.avg"])
+def test_batch_norm_of_a_frame_backbone_never_sees_padding(name: str) -> None:
+    padded, apart = (create_model(name, num_classes=3, in_channels=3, task="clip") for _ in range(2))
+    apart.load_state_dict(padded.state_dict())
+    clips = torch.randn(2, 3, 4, 32, 32)
+    clips[0, :, 1:] = 1000.0  # behind its only frame
+    padded(clips, torch.tensor([1, 4]))
+    apart(torch.cat((clips[:1, :, :1], clips[1:]), dim=2))  # the five frames as one clip
+    for name_of, buffer in padded.named_buffers():
+        torch.testing.assert_close(buffer, apart.get_buffer(name_of), msg=lambda text, at=name_of: f"{at}: {text}")
+
+
 def moving_bars(num_clips: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Clips of a bar that wraps round a 16 px frame to the left (0) or right (1); each frame alone says nothing."""
     generator = torch.Generator().manual_seed(seed)

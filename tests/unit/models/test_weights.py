@@ -191,3 +191,12 @@ def test_digests_follow_content_not_layout(tmp_path: Path) -> None:
         {"c": kernel, "b": state["b"]},
     ):
         assert state_dict_sha256(state) != state_dict_sha256(other)
+
+
+def test_a_checkpoint_of_a_training_that_broke_down_is_refused(tmp_path: Path) -> None:
+    model, state = tiny(seed=2), tiny(seed=1).state_dict()
+    before = state_dict_sha256(model.state_dict())
+    state["head.classifier.bias"] = torch.tensor([0.0, float("nan"), 0.0, 0.0])
+    with pytest.raises(DataError, match=r"1 of its tensors hold numbers that are not finite, the first fills head"):
+        load_weights(model, saved(tmp_path / "broken.pt", state))
+    assert state_dict_sha256(model.state_dict()) == before

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from kineflow.models.specs import FRAME_POOLINGS, BackboneSpec, Options, Task
@@ -20,6 +21,8 @@ class FrameByFrame(nn.Module):
         first_layer: name of the convolution that reads the input, as in `network.state_dict()`.
     """
 
+    reads_lengths = True
+
     def __init__(self, network: nn.Module, *, feature_dim: int, first_layer: str) -> None:
         super().__init__()
         self.network = network
@@ -30,11 +33,21 @@ class FrameByFrame(nn.Module):
         """Return an empty string: each frame is seen by itself."""
         return ""
 
-    def forward(self, clips_BCTHW: Tensor) -> Tensor:
-        """Return maps_BDTHW; frames do not see each other (but in the statistics of batch norm)."""
+    def forward(self, clips_BCTHW: Tensor, num_frames_B: Tensor | None = None) -> Tensor:
+        """Return maps_BDTHW; frames do not see each other (but in the statistics of batch norm).
+
+        Frames behind the first `num_frames_B` of a clip are not looked at: their maps are zeros.
+        """
         batch_size, _, num_frames = clips_BCTHW.shape[:3]
         frames_NCHW = clips_BCTHW.transpose(1, 2).flatten(0, 1)
-        maps_NDHW: Tensor = self.network(frames_NCHW)
+        if num_frames_B is None:
+            maps_NDHW: Tensor = self.network(frames_NCHW)
+        else:
+            steps_T = torch.arange(num_frames, device=clips_BCTHW.device)
+            real_N = (steps_T < num_frames_B.to(clips_BCTHW.device)[:, None]).flatten()
+            real_maps: Tensor = self.network(frames_NCHW[real_N])
+            maps_NDHW = real_maps.new_zeros(len(real_N), *real_maps.shape[1:])
+            maps_NDHW[real_N] = real_maps
         return maps_NDHW.unflatten(0, (batch_size, num_frames)).transpose(1, 2)
 
 

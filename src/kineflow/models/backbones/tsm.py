@@ -76,14 +76,16 @@ class TemporalShift(nn.Module):
 
 
 class ShiftedFrames(FrameByFrame):
-    """A 2D network with temporal shifts, which need to know the number of frames."""
+    """A 2D network with temporal shifts, which need to know the number of frames, and all of them."""
+
+    reads_lengths = False
 
     def why_no_stream(self) -> str:
         """Return why the backbone cannot go on where a clip ended, or an empty string."""
         shifts = [module for module in self.modules() if isinstance(module, TemporalShift)]
         return "its shift brings features back from the next frame" if shifts[0].both_ways else ""
 
-    def forward(self, clips_BCTHW: Tensor) -> Tensor:
+    def forward(self, clips_BCTHW: Tensor, num_frames_B: Tensor | None = None) -> Tensor:
         """Return maps_BDTHW; each shift lets a frame see one more on each side, or one more before it."""
         for module in self.modules():
             if isinstance(module, TemporalShift):

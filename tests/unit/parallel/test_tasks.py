@@ -1,20 +1,17 @@
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from kineflow import parallel
 from kineflow.errors import DataError, DecodeError, KineflowError
-from kineflow.parallel import map_tasks, ray_session
-from kineflow.progress.bar import Progress
-
-WAIT_SEC = 60.0
+from kineflow.parallel import tasks
+from kineflow.parallel.session import num_cores, ray_session
+from kineflow.parallel.tasks import map_tasks
+from kineflow.parallel.threads import ONE_THREAD
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +24,6 @@ def tens(item: int) -> int:
     return item * 10
 
 
-def ray_children(process: psutil.Process) -> list[psutil.Process]:
-    return [child for child in process.children(recursive=True) if "ray" in " ".join(child.cmdline()).lower()]
-
-
 def test_few_items_stay_in_this_process() -> None:
     def pid(_: int) -> int:
         return os.getpid()
@@ -41,14 +34,14 @@ def test_few_items_stay_in_this_process() -> None:
 
 def test_ray_starts_only_when_the_rest_is_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(parallel, "_ray_is_on", lambda: False)
+    monkeypatch.setattr(tasks, "ray_is_on", lambda: False)
     # By hand: 2 s for weight 1, weight 9 left = 18 s, on two slots 9 s would be saved; the start costs 6.
-    assert parallel._pays([1.0] * 10, 1, 2.0, 2)
-    assert not parallel._pays([1.0] * 10, 1, 1.0, 2)  # 4.5 s
-    assert not parallel._pays([1.0] * 10, 1, 2.0, 1)  # one slot saves nothing
-    assert not parallel._pays([1.0] * 10, 0, 0.0, 2)  # nothing known yet
-    assert not parallel._pays([1.0] * 10, 8, 1000.0, 2)  # two items left
-    assert parallel._pays([1.0, 99.0, 1.0, 1.0], 1, 0.2, 2)  # 20.2 s left by weight
+    assert tasks._pays([1.0] * 10, 1, 2.0, 2)
+    assert not tasks._pays([1.0] * 10, 1, 1.0, 2)  # 4.5 s
+    assert not tasks._pays([1.0] * 10, 1, 2.0, 1)  # one slot saves nothing
+    assert not tasks._pays([1.0] * 10, 0, 0.0, 2)  # nothing known yet
+    assert not tasks._pays([1.0] * 10, 8, 1000.0, 2)  # two items left
+    assert tasks._pays([1.0, 99.0, 1.0, 1.0], 1, 0.2, 2)  # 20.2 s left by weight
 
 
 def test_the_lightest_items_come_first_here_and_the_heaviest_on_ray(session: None) -> None:
@@ -56,7 +49,7 @@ def test_the_lightest_items_come_first_here_and_the_heaviest_on_ray(session: Non
         time.sleep(0.05)
         return time.monotonic()
 
-    num_slots = parallel.num_workers()
+    num_slots = tasks.num_workers()
     items = list(range(6 * num_slots))
     found = dict(map_tasks(begun, items, label="begun", weights=[1.0 + item for item in items]))
     by_start = sorted(found, key=found.__getitem__)
@@ -81,25 +74,6 @@ def test_an_error_is_raised_or_comes_back_as_a_value() -> None:
         list(map_tasks(fail, [0, 1], label="fail", weights=[1.0]))
 
 
-def test_the_line_says_rate_and_time_left_by_weight() -> None:
-    progress = Progress("frames", num_items=4, total_weight=10.0, unit="videos")
-    progress.advance(2.0)
-    # By hand: 2 of 10 in 30 s, so 120 s for the other 8.
-    assert progress.line(30.0) == "frames: 1 of 4 videos, 0.0333/s, 0:02:00 left"
-
-
-def test_the_time_left_is_told_from_the_present_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("kineflow.progress.bar.time.monotonic", lambda: now)
-    progress = Progress("frames", num_items=4, total_weight=10.0, unit="videos")
-    progress.advance(2.0)
-    now = 30.0  # a start of other workers, which says nothing about the work
-    progress.change_pace()
-    progress.advance(4.0)
-    # By hand: 4 of 10 in 2 s, so 2 s for the last 4.
-    assert progress.line(32.0) == "frames: 2 of 4 videos, 0.5/s, 0:00:02 left"
-
-
 def test_all_items_come_back_with_their_index_from_worker_processes(session: None) -> None:
     def square(item: int) -> tuple[int, int]:
         return item * item, os.getpid()
@@ -113,9 +87,6 @@ def test_workers_use_one_library_thread_whatever_this_process_uses(session: None
     def threads(_: int) -> tuple[int, str | None]:
         import cv2
 
-        from kineflow.parallel import _set_library_threads
-
-        _set_library_threads(1, 1)
         return cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS")
 
     assert {value for _, value in map_tasks(threads, [0, 1, 2], label="threads")} == {(1, "1")}
@@ -123,7 +94,7 @@ def test_workers_use_one_library_thread_whatever_this_process_uses(session: None
 
 IMPORTS_IN_ITS_TASK = """
 import os, sys
-from kineflow.parallel import map_tasks
+from kineflow.parallel.tasks import map_tasks
 def threads(_):
     import cv2, torch
     return torch.get_num_threads(), cv2.getNumThreads()
@@ -134,12 +105,12 @@ print([value for _, value in found], torch.get_num_threads(), cv2.getNumThreads(
 """
 
 
-@pytest.mark.skipif(parallel.num_cores() < 2, reason="one core has one thread anyway")
+@pytest.mark.skipif(num_cores() < 2, reason="one core has one thread anyway")
 def test_a_library_that_a_task_imports_has_one_thread_from_the_first_item_on() -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in parallel.ONE_THREAD}
+    environment = {name: value for name, value in os.environ.items() if name not in ONE_THREAD}
     command = [sys.executable, "-c", IMPORTS_IN_ITS_TASK]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    cores = parallel.num_cores()
+    cores = num_cores()
     assert done.stdout.splitlines()[-1] == f"[(1, 1), (1, 1)] {cores} {cores}"
 
 
@@ -179,14 +150,6 @@ def test_a_task_that_kills_every_worker_is_an_error(session: None) -> None:
     assert outcome == {0: 0, 2: 2}
 
 
-def test_a_session_ends_no_process_that_it_did_not_start() -> None:
-    program = "from kineflow.parallel import ray_session\nimport subprocess, sys, time\n"
-    program += "own = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)\n"
-    program += "with ray_session(): pass\ntime.sleep(1)\nprint(own.poll())\nown.communicate(b'.')"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.strip() == "None", done.stdout + done.stderr
-
-
 def test_leaving_early_cancels_what_runs(session: None, tmp_path: Path) -> None:
     def slow(item: int) -> int:
         if item == 0:
@@ -201,30 +164,3 @@ def test_leaving_early_cancels_what_runs(session: None, tmp_path: Path) -> None:
     assert time.monotonic() - started < 4
     time.sleep(6)
     assert list(tmp_path.iterdir()) == []
-
-
-SLEEPING_DRIVER = """
-import time
-from kineflow.parallel import map_tasks, ray_session
-def sleep(item):
-    time.sleep(0.1 if item < 2 else 300)
-with ray_session():
-    for index, _ in map_tasks(sleep, list(range(6)), label="sleep"):
-        print(index, flush=True)
-"""
-
-
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
-def test_an_ended_driver_leaves_no_process(ending: signal.Signals) -> None:
-    driver = subprocess.Popen(
-        [sys.executable, "-c", SLEEPING_DRIVER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert driver.stdout is not None
-    assert driver.stdout.readline().strip() in {"0", "1"}
-    children = ray_children(psutil.Process(driver.pid))
-    assert children
-    driver.send_signal(ending)
-    driver.wait(timeout=WAIT_SEC)
-    driver.stdout.close()
-    _, alive = psutil.wait_procs(children, timeout=WAIT_SEC)
-    assert alive == []

@@ -14,7 +14,8 @@ import pytest
 import ray
 
 from kineflow.errors import KineflowError
-from kineflow.parallel import map_tasks, ray_session
+from kineflow.parallel.session import ray_session
+from kineflow.parallel.tasks import map_tasks
 from kineflow.params import EmbedParams
 from kineflow.stages import embed
 from kineflow.store import ResultStore
