@@ -109,9 +109,9 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("AWS_ENDPOINT_URL", endpoint)
         patch.setenv("AWS_ACCESS_KEY_ID", KEY)
         patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        storage._client_for.cache_clear()
+        storage.s3._client_for.cache_clear()
         yield root / "bucket"
-    storage._client_for.cache_clear()
+    storage.s3._client_for.cache_clear()
 
 
 @pytest.fixture(scope="module")

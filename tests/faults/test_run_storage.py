@@ -32,7 +32,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    storage._client_for.cache_clear()
+    storage.s3._client_for.cache_clear()
     return port
 
 

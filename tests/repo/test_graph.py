@@ -17,13 +17,12 @@ PLUMBING = {
     "kineflow/__init__.py",
     "kineflow/errors.py",
     "kineflow/schema.py",
-    "kineflow/storage.py",
     "kineflow/store.py",
     "kineflow/stages/__init__.py",
     "kineflow/stages/paths.py",
     "kineflow/stages/stage.py",
 }
-PLUMBING_PACKAGES = ("kineflow/params/", "kineflow/parallel/", "kineflow/progress/")
+PLUMBING_PACKAGES = ("kineflow/params/", "kineflow/parallel/", "kineflow/progress/", "kineflow/storage/")
 
 
 def graph() -> dict[str, dict]:

@@ -462,7 +462,7 @@ def counted_downloads() -> Iterator[list[str]]:
     def note(params: dict[str, Any], **_: Any) -> None:
         fetched.append(params["Key"])
 
-    events = storage._client().meta.events
+    events = storage.s3.client().meta.events
     events.register("before-parameter-build.s3.GetObject", note)
     try:
         yield fetched
@@ -493,7 +493,7 @@ def test_videos_and_annotations_on_s3(project: Path, repository: Path, monkeypat
             assert sorted(fetched) == ["lab/jump/a.mp4", "lab/sit/c.mp4"]  # the new one and the changed one
             fetched.clear()
             storage.put_file(Path("videos/jump/a.mp4"), "s3://bucket/lab/jump/a.mp4")
-            storage._client().delete_object(Bucket="bucket", Key="lab/sit/c.mp4")
+            storage.s3.client().delete_object(Bucket="bucket", Key="lab/sit/c.mp4")
             assert run_sync(params).skipped == 3
             assert fetched in ([], ["lab/jump/a.mp4"])  # a server may give equal bytes the ETag of before
         remote = paths.SOURCES.read_bytes()

@@ -30,7 +30,7 @@ def _use(monkeypatch: pytest.MonkeyPatch, endpoint: str, secret: str = SECRET) -
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    storage._client_for.cache_clear()
+    storage.s3._client_for.cache_clear()
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -142,7 +142,7 @@ def test_no_credentials(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    storage._client_for.cache_clear()
+    storage.s3._client_for.cache_clear()
     with pytest.raises(ServiceError, match="no S3 credentials"):
         storage.list_files("s3://bucket/x")
 
@@ -160,9 +160,9 @@ def test_local_put_and_local_file(tmp_path: Path) -> None:
 def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
     """The real client with answers given beforehand, for what the embedded server does not do."""
     _use(monkeypatch, "http://127.0.0.1:9")
-    with Stubber(storage._client()) as stubber:
+    with Stubber(storage.s3.client()) as stubber:
         yield stubber
-    storage._client_for.cache_clear()
+    storage.s3._client_for.cache_clear()
 
 
 def body_of(data: bytes, etag: str) -> dict[str, object]:

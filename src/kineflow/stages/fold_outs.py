@@ -26,6 +26,7 @@ from kineflow.tables import LOGITS, read_table, write_table
 from kineflow.training.bundle import AnyMember, Bundle, Member, write_bundle
 from kineflow.training.job import Job
 
+Results = Mapping[str, Mapping[str, Any]]  # of each training by its job's key: `read_result`
 CURVE_COLUMNS = ("epoch", "train_loss", "val_loss", "val_metric")
 
 
@@ -39,15 +40,17 @@ def write_outs(
     """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
+    every = [*jobs, *([release] if release else [])]
+    results = {job.key: read_result(folders[job.key]) for job in every}
     oof, ensembled, curves = [], [], []
     for job in jobs:
         logits = read_table(folders[job.key] / "logits.parquet", LOGITS)
         in_val = logits["clip_id"].isin([item.clip_id for item in job.val])
         oof.append(logits[in_val])
         ensembled.append(logits[~in_val])
-        for epoch in read_result(folders[job.key])["curves"]:
+        for epoch in results[job.key]["curves"]:
             curves.append({"fold": job.fold, **{k: epoch[k] for k in CURVE_COLUMNS}})
-        _bundle(out / "folds" / str(job.fold), name, dataset, [job], folders)
+        _bundle(out / "folds" / str(job.fold), name, dataset, [job], folders, results)
     write_table(out / "oof.parquet", LOGITS, pd.concat(oof, ignore_index=True))
     if release is not None:
         test = read_table(folders[release.key] / "logits.parquet", LOGITS)
@@ -55,10 +58,10 @@ def write_outs(
         test = mean_logits(ensembled, jobs[0].labels)
     write_table(out / "test.parquet", LOGITS, test)
     pd.DataFrame(curves).to_csv(out / "curves.csv", index=False)
-    _bundle(out / "release", name, dataset, [release] if release else jobs, folders)
-    summary = _summary(name, dataset, jobs, release, folders)
+    _bundle(out / "release", name, dataset, [release] if release else jobs, folders, results)
+    summary = _summary(name, dataset, jobs, release, results)
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    write_history(out, {job.fold: read_result(folders[job.key]) for job in (*jobs, *([release] if release else []))})
+    write_history(out, {job.fold: results[job.key] for job in every})
 
 
 def write_history(out: Path, results: Mapping[int, Mapping[str, Any]]) -> None:
@@ -68,14 +71,14 @@ def write_history(out: Path, results: Mapping[int, Mapping[str, Any]]) -> None:
     (out / "history.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def _bundle(out: Path, name: str, dataset: Dataset, jobs: list[Job], folders: Mapping[str, Path]) -> None:
+def _bundle(
+    out: Path, name: str, dataset: Dataset, jobs: list[Job], folders: Mapping[str, Path], results: Results
+) -> None:
     members = tuple(
         Member(
             stream=name,
             model=replace(job.model, weights=None),
-            preprocessing=Preprocessing.from_json(
-                read_result(folders[job.key])["preprocessing"], where=folders[job.key]
-            ),
+            preprocessing=Preprocessing.from_json(results[job.key]["preprocessing"], where=folders[job.key]),
             precision=job.recipe.precision,
             weights=f"model_{index}.pt",
         )
@@ -113,11 +116,8 @@ def mean_logits(tables: list[pd.DataFrame], labels: Labels) -> pd.DataFrame:
     return first.assign(fold=RELEASE)
 
 
-def _summary(
-    name: str, dataset: Dataset, jobs: list[Job], release: Job | None, folders: Mapping[str, Path]
-) -> dict[str, Any]:
+def _summary(name: str, dataset: Dataset, jobs: list[Job], release: Job | None, results: Results) -> dict[str, Any]:
     job = jobs[0]
-    results = {job.fold: read_result(folders[job.key]) for job in jobs}
     _, num_frames, height_px, width_px = job.input_CTHW
     model, loaded = job.model.load(seed=0)
     described = describe_model(model, num_frames=num_frames, height_px=height_px, width_px=width_px)
@@ -131,26 +131,24 @@ def _summary(
         "macs": described.macs,
         "input_shape": list(job.input_CTHW),
         "precision": job.recipe.precision,
-        "device": results[job.fold]["device"],
+        "device": results[job.key]["device"],
         "weights": None if loaded is None else {"source": _source(name), **loaded.to_json()},
         "recipe": job.recipe.to_json(),
         "augment": asdict(job.augment),
         "objective": job.objective.key["kind"],
-        "preprocessing": results[job.fold]["preprocessing"],
+        "preprocessing": results[job.key]["preprocessing"],
         "release": {
             "form": "refit" if release else "fold_ensemble",
             "epochs": release.recipe.epochs if release else None,
         },
-        "folds": [
-            {
-                "fold": fold,
-                "best_epoch": result["best_epoch"],
-                "seconds": result["seconds"],
-                "val_loss": result["curves"][result["best_epoch"] - 1]["val_loss"],
-                "val_metric": result["curves"][result["best_epoch"] - 1]["val_metric"],
-            }
-            for fold, result in results.items()
-        ],
+        "folds": [{"fold": job.fold, **_of_best_epoch(results[job.key])} for job in jobs],
+    }
+
+
+def _of_best_epoch(result: Mapping[str, Any]) -> dict[str, Any]:
+    best = result["curves"][result["best_epoch"] - 1]
+    return {name: result[name] for name in ("best_epoch", "seconds")} | {
+        name: best[name] for name in ("val_loss", "val_metric")
     }
 
 
