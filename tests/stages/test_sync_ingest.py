@@ -21,6 +21,7 @@ from kineflow.params import Params, only, parse_params
 from kineflow.stages import ingest, paths, sync
 from kineflow.stages.source_manifest import read_sources
 from kineflow.stages.stage import StageReport
+from kineflow.stages.starting_weights import find_starting_weights
 from kineflow.tables import EVENTS, FRAME_LABELS, NEAR_COPIES, VIDEOS, read_table
 from tests.s3_server import KEY, SECRET, serve_bucket
 
@@ -515,3 +516,23 @@ def test_sync_imports_nothing_heavy() -> None:
     code = "import sys, kineflow.stages.sync; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"pandas", "pyarrow", "torch", "cv2", "av", "boto3", "ray"} & set(loaded)
+
+
+def test_weights_are_looked_for_where_their_stream_is_on(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "start.pt").write_bytes(b"weights")
+    values = yaml.safe_load((repository / "params" / "tiny.yaml").read_text())
+    values["distill"]["enabled"] = False
+    values["release"]["stream"] = "rgb"
+    values["streams"]["rgb"]["weights"] = "start.pt"
+    values["streams"]["flow"] |= {"enabled": False, "weights": "nowhere.pt"}
+    values["embed"]["weights"] = "nowhere.pt"
+    found = find_starting_weights(only(parse_params(values, where="test"), sync.PARAMS))
+    assert {key: (source, path.name) for key, (source, path) in found.items()} == {
+        "streams.rgb.weights": ("start.pt", "start.pt")
+    }
+    values["streams"]["flow"]["enabled"] = True
+    with pytest.raises(ParamsError, match=r"nowhere\.pt"):
+        find_starting_weights(only(parse_params(values, where="test"), sync.PARAMS))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kineflow.errors import ParamsError
-from kineflow.params import NETWORK_NAMES, NetworkName, Params
+from kineflow.params import NetworkName, Params
 
 if TYPE_CHECKING:
     from kineflow.training.bundle import Member
@@ -14,25 +14,24 @@ _VERSION = re.compile(r"registry:(?P<name>[^@]+?)(?:/(?P<number>\d+)|@(?P<alias>
 
 
 def find_starting_weights(params: Params) -> dict[str, tuple[str, Path]]:
-    """What params say and the file that it names, by the key of params that names one.
+    """What params say and the file that it names, by the key of params that names one; what is off needs none.
 
     Raises:
         ParamsError: a checkpoint, or a version of the registry, is not there.
         DataError: a file is not what was published or registered.
         ServiceError: S3, the registry or the publisher is out of reach.
     """
-    named: dict[str, tuple[str | None, str | None, NetworkName | None]] = {
-        "embed.weights": (params.embed.weights, params.embed.backbone, None),
-        "pose.weights": (params.pose.weights, None, None),
-    }
-    for stream in NETWORK_NAMES:
+    found = {}
+    if params.embed.enabled and params.embed.weights is not None:
+        found["embed.weights"] = (params.embed.weights, _find(params.embed.weights, params.embed.backbone, None))
+    if params.streams.pose.enabled and params.pose.weights is not None:
+        found["pose.weights"] = (params.pose.weights, _find(params.pose.weights, None, None))
+    for stream in params.streams.networks:
         config = params.streams[stream]
-        named[f"streams.{stream}.weights"] = (config.weights, config.model.partition(".")[0], stream)
-    return {
-        key: (source, _find(source, backbone, stream))
-        for key, (source, backbone, stream) in named.items()
-        if source is not None
-    }
+        if config.weights is not None:
+            file = _find(config.weights, config.model.partition(".")[0], stream)
+            found[f"streams.{stream}.weights"] = (config.weights, file)
+    return found
 
 
 def _find(source: str, backbone: str | None, stream: NetworkName | None) -> Path:

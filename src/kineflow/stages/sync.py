@@ -33,10 +33,8 @@ PARAMS = (
     "sample",
     "frames.roi",
     "pose",
-    "embed.backbone",
-    "embed.weights",
-    *(f"streams.{name}.{key}" for name in NETWORK_NAMES for key in ("model", "weights")),
-    "streams.pose.enabled",
+    *(f"embed.{key}" for key in ("enabled", "backbone", "weights")),
+    *(f"streams.{name}.{key}" for name in NETWORK_NAMES for key in ("enabled", "model", "weights")),
 )
 # A file may change again within one tick of a coarse clock, with its size and time unchanged.
 SETTLED_NS = 2_000_000_000
