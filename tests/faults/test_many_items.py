@@ -36,11 +36,11 @@ EMBED = """
 import json, sys
 from pathlib import Path
 import torch
-from kineflow.params import EmbedParams
+from kineflow.models.frame_features import Embedder
 from kineflow.stages.embed import EmbedTask, embed_into_store
 torch.set_num_threads(1)
-params = EmbedParams(enabled=True, backbone="resnet18", weights=None, height_px=64, width_px=64, precision="fp32")
-found = embed_into_store(EmbedTask(Path(sys.argv[1]), "key", Path(sys.argv[2]), params, 0))
+embedder = Embedder("resnet18", 64, 64, "fp32")
+found = embed_into_store(EmbedTask(Path(sys.argv[1]), "key", Path(sys.argv[2]), embedder, 0))
 print(json.dumps([found, int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024]))
 """
 

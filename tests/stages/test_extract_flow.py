@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from kineflow.errors import DataError, DecodeError, ParamsError
+from kineflow.models.frame_features import BACKBONE_FILE, Embedder, embed_frames
 from kineflow.params import Params, only, parse_params
 from kineflow.stages import compute_flow, compute_pose, embed, extract_frames, paths
 from kineflow.stages.source_manifest import write_sources
@@ -238,8 +239,13 @@ def test_embeddings_are_the_features_of_each_frame_by_itself(project: Path, repo
     assert features_ND.dtype == np.float32
     assert len(features_ND) == 9
     frames = FrameReader(paths.FRAMES / "a.mp4.zip").read([4])
-    model = embed._model("resnet10_tiny", None, params.seed)
-    np.testing.assert_allclose(embed.embed_frames(model, frames, size=(48, 48))[0], features_ND[4], atol=1e-5)
+    embedder = Embedder.read(paths.EMBEDDINGS)
+    assert embedder == Embedder("resnet10_tiny", 48, 48, "fp32")
+    for backbone in (
+        embedder.make_backbone(None, seed=params.seed),
+        embedder.load_backbone(paths.EMBEDDINGS / BACKBONE_FILE),
+    ):
+        np.testing.assert_allclose(embed_frames(backbone, frames, size=(48, 48))[0], features_ND[4], atol=1e-5)
     before = contents(paths.EMBEDDINGS)
     assert run(embed, params).skipped == 3
     assert contents(paths.EMBEDDINGS) == before
@@ -254,13 +260,13 @@ def test_embeddings_begin_from_the_weights_that_sync_found(project: Path, reposi
     run(extract_frames, params)
     with pytest.raises(DataError, match=r"embed\.weights: start\.pt is not in data/weights\.tsv; run .*sync"):
         run(embed, params)
-    teacher = embed._model("resnet10_tiny", None, 7)
+    teacher = Embedder("resnet10_tiny", 48, 48, "fp32").make_backbone(None, seed=7)
     torch.save(teacher.state_dict(), "start.pt")
     write_weights(paths.WEIGHTS, {"embed.weights": ("start.pt", Path("start.pt"))})
     run(embed, params)
     frames = FrameReader(paths.FRAMES / "a.mp4.zip").read([4])
     features_ND = np.load(paths.EMBEDDINGS / "a.mp4.npy")
-    np.testing.assert_allclose(embed.embed_frames(teacher, frames, size=(48, 48))[0], features_ND[4], atol=1e-5)
+    np.testing.assert_allclose(embed_frames(teacher, frames, size=(48, 48))[0], features_ND[4], atol=1e-5)
 
 
 def test_embed_is_disabled_or_refuses_what_it_does_not_know(project: Path, repository: Path) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from kineflow.errors import DataError
 from kineflow.evaluation.metrics import METRICS
+from kineflow.inference.predict import label_videos
 from kineflow.models.registry import create_model
 from kineflow.params import STREAM_NAMES, load_params
 from kineflow.registry.compare import read_test_data, score_on_test
@@ -181,15 +183,23 @@ def test_frame_task_with_both_streams_and_student(project: Path, monkeypatch: py
 def test_frame_task_on_frozen_embeddings(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change_params(
         project,
-        **LONG_VIDEOS,
+        **LONG_VIDEOS | {"promotion__metric": "frame_mAP"},
         embed__enabled=True,
         distill__enabled=False,
         streams__rgb__model="embedding.lstm",
         streams__rgb__options={"hidden_dim": 16, "num_layers": 1},
+        evaluate__baselines=["majority", "embedding"],
     )
     run_stages(monkeypatch)
-    check_outs(streams=["rgb", "flow", "fusion"], task="frame")
+    metrics = check_outs(streams=["rgb", "flow", "fusion"], task="frame")
     assert len(list(paths.EMBEDDINGS.glob("*.npy"))) == 4
+    assert (
+        metrics["baselines"]["embedding"]["frame_mAP"]["mean"] > metrics["baselines"]["majority"]["frame_mAP"]["mean"]
+    )
+    # from the video file on, by the backbone that the bundle holds
+    assert score_of_promotion("frame_mAP") == pytest.approx(metrics["test"]["fusion"]["frame_mAP"], abs=1e-5)
+    with pytest.raises(DataError, match="saved without its backbone, so it cannot label new videos"):
+        label_videos(paths.MODELS / "rgb" / "folds" / "0", [next(Path("data/sample/videos").glob("*.mp4"))])
 
 
 def test_frame_task_without_flow(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

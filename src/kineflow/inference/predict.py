@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,18 +13,20 @@ from threadpoolctl import threadpool_limits
 from kineflow.data.clips import num_window_frames, slide, tile
 from kineflow.data.dataset import ClipDataset, ClipItem
 from kineflow.data.open_videos import OpenVideos
-from kineflow.data.preprocessing import Preprocessing
+from kineflow.data.preprocessing import Images, Preprocessing
 from kineflow.data.probabilities import mean_by_row
-from kineflow.data.readers import StoreReader, stored_images
+from kineflow.data.readers import DecodedImages, StoreReader, stored_images
 from kineflow.descriptors import inputs as fisher
 from kineflow.descriptors.cells import VideoCells, cells_key, video_cells
 from kineflow.descriptors.model import load_model
 from kineflow.errors import DataError, DecodeError
 from kineflow.inference.keypoints import find_keypoints
 from kineflow.models.flow import compute_flow
+from kineflow.models.frame_features import CODE_VERSION as FEATURES_CODE_VERSION
+from kineflow.models.frame_features import Embedder, write_features
 from kineflow.models.pose import CODE_VERSION as POSE_CODE_VERSION
 from kineflow.models.pose import compute_pose
-from kineflow.store import ResultStore, digest, file_sha256, home
+from kineflow.store import ResultStore, digest, file_sha256, home, is_npy
 from kineflow.training.bundle import AnyMember, Bundle, FisherMember, Member, read_bundle
 from kineflow.training.precision import choose_device
 from kineflow.training.scoring import predict_probs
@@ -35,6 +38,9 @@ from kineflow.video.frame_store import FrameReader
 from kineflow.video.pack import is_pack
 from kineflow.video.pose_store import PoseReader, PoseRule
 from kineflow.video.region_files import find_regions
+
+if TYPE_CHECKING:
+    from kineflow.models.classifier import VideoClassifier
 
 WHOLE = {"kind": "full"}  # bundles made before regions of interest say nothing of them
 BATCH_SIZE = 8
@@ -110,10 +116,39 @@ def prepare(video: VideoFile, preprocessing: Preprocessing) -> StoreReader:
         return FrameReader(store.path(frames_key))
     if preprocessing.stream == "pose":
         return _prepare_pose(video, preprocessing, frames_key, store)
-    if preprocessing.stream == "embedding" or preprocessing.flow is None:
-        raise DataError(f"{video.video_id}: models on embeddings cannot label new videos yet; train one on frames")
+    assert preprocessing.flow is not None
     flow_key = _prepare_flow(preprocessing.flow, frames_key, store)
     return _checked(FlowReader(store.path(flow_key)), video)
+
+
+def open_images(video: VideoFile, bundle: Bundle, member: Member) -> Images:
+    """The images of `video`, or the features of its frames, as `member` wants them; what is missing is made.
+
+    Raises:
+        DataError: the bundle lacks the backbone that frames are to be embedded by.
+    """
+    if member.preprocessing.stream != "embedding":
+        return stored_images(prepare(video, member.preprocessing), member.preprocessing)
+    if member.needs_backbone:
+        raise DataError(
+            f"{bundle.root}: this model on embeddings was saved without its backbone, so it cannot label new videos; "
+            f"take the release model, and train it again if it is of an older Kineflow"
+        )
+    assert member.embedder is not None
+    store, weights = _store(), bundle.root / member.backbone_weights
+    frames_key = _prepare_frames(video, member.preprocessing.frames, store)
+    features = ResultStore(home() / "store" / "predict_embeddings", is_whole=is_npy)
+    described = {"embedder": asdict(member.embedder), "weights": file_sha256(weights)}
+    key = digest(frames=frames_key, code=FEATURES_CODE_VERSION, **described)
+    if key not in features:
+        with features.writing(key) as target:
+            write_features(store.path(frames_key), target, member.embedder, _backbone(member.embedder, weights))
+    return DecodedImages(np.load(features.path(key), mmap_mode="r")[:, None, None, :])
+
+
+@lru_cache(maxsize=1)  # one for all videos
+def _backbone(embedder: Embedder, weights: Path) -> "VideoClassifier":
+    return embedder.load_backbone(weights)
 
 
 def prepare_cells(video: VideoFile, described: fisher.FisherInput) -> VideoCells:
@@ -212,10 +247,10 @@ def _network_probs(
     device = choose_device(1.0)
     preprocessing = member.preprocessing
     wanted = dict.fromkeys(clip.video_id for clip in clips)
-    opened = {video_id: prepare(files[video_id], preprocessing) for video_id in wanted}
-    num_frames = {v: len(reader) + (preprocessing.stream == "flow") for v, reader in opened.items()}
+    opened = {video_id: open_images(files[video_id], bundle, member) for video_id in wanted}
+    num_frames = {v: len(images) + (preprocessing.stream == "flow") for v, images in opened.items()}
     items = [_as_item(clip, preprocessing.fps, num_frames[clip.video_id]) for clip in clips]
-    dataset = ClipDataset(items, OpenVideos(lambda v: stored_images(opened[v], preprocessing)), preprocessing)
+    dataset = ClipDataset(items, OpenVideos(opened.__getitem__), preprocessing)
     model = bundle.load_model(member, device)
     return items, predict_probs(
         model, dataset, labels=bundle.labels, batch_size=BATCH_SIZE, device=device, precision=member.precision
@@ -268,10 +303,8 @@ def label_videos(bundle_dir: Path, paths: Sequence[Path]) -> pd.DataFrame:
 def _windows(bundle: Bundle, video: VideoFile) -> list[TimedClip]:
     preprocessing = bundle.members[0].preprocessing
     fps, length = preprocessing.fps, preprocessing.num_frames
-    if isinstance(preprocessing, Preprocessing):
-        num_frames = len(prepare(video, preprocessing)) + (preprocessing.stream == "flow")
-    else:
-        num_frames = prepare_cells(video, preprocessing).num_flows + 1
+    store = _store()
+    num_frames = len(FrameReader(store.path(_prepare_frames(video, preprocessing.frames, store))))
     if bundle.window_stride_sec is None:
         spans = tile(num_frames, length)
     else:  # training may leave frames between windows out, an answer may not

@@ -18,7 +18,7 @@ from kineflow.evaluation.predictions import Examples, make_examples
 from kineflow.evaluation.test_looks import log_test_look
 from kineflow.inference.predict import TimedClip, VideoFile, score_clips
 from kineflow.store import home
-from kineflow.training.bundle import Bundle, read_bundle
+from kineflow.training.bundle import Bundle, Member, read_bundle
 from kineflow.video.frame_store import FrameReader
 
 
@@ -96,8 +96,8 @@ def _score(data: TestData, bundle: Bundle, clips: pd.DataFrame, metric: str) -> 
             return TestScore(None, len(clips), "it knows other behaviours")
         if any(member.preprocessing.fps != data.frames_per_sec for member in bundle.members):
             return TestScore(None, len(clips), f"it does not see {data.frames_per_sec:g} frames per second")
-    if any(member.preprocessing.stream == "embedding" for member in bundle.members):
-        return TestScore(None, len(clips), "models on embeddings cannot label videos from the file on yet")
+    if any(isinstance(member, Member) and member.needs_backbone for member in bundle.members):
+        return TestScore(None, len(clips), "it is on embeddings, and was saved without their backbone")
     folds = pd.DataFrame({"clip_id": clips["clip_id"], "role": "test", "fold": -1})
     examples = make_examples(
         data.task,

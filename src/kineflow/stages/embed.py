@@ -1,16 +1,16 @@
-"""Frames to the features of a frozen 2D backbone: one `.npy` (N, D) for each video; only what changed is computed."""
+"""Frames to the features of a frozen 2D backbone: one `.npy` (N, D) for each video, and the backbone itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kineflow.errors import ParamsError
-from kineflow.params import EmbedParams, Params, as_json
+from kineflow.models.frame_features import CODE_VERSION, Embedder, embed_frames, write_features
+from kineflow.params import Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
 from kineflow.stages.video_results import VideoPlan, VideoTask, compute_missing, link_results
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 PARAMS = ("embed", "seed")
 
-# Rises whenever the same frames, weights and params would give other features.
-CODE_VERSION = 3
-
-BATCH_FRAMES = 32
-
 
 @dataclass(frozen=True)
 class EmbedTask:
@@ -36,7 +31,7 @@ class EmbedTask:
     frames: Path
     key: str
     store_root: Path
-    params: EmbedParams
+    embedder: Embedder
     seed: int
     weights: Path | None = None
 
@@ -57,6 +52,8 @@ def run(params: Params, report: StageReport) -> None:
     plan = plan_embeddings(params, read_index(paths.FRAMES))
     compute_missing(plan, report, out=paths.EMBEDDINGS)
     link_results(paths.EMBEDDINGS, plan.results, store=plan.store, suffix="npy")
+    embedder, weights, seed = _embedder(params)
+    embedder.save(paths.EMBEDDINGS, embedder.make_backbone(weights, seed=seed))
 
 
 def plan_embeddings(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[EmbedTask]:
@@ -65,8 +62,7 @@ def plan_embeddings(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[
     Raises:
         DataError: the weights are not those that sync found.
     """
-    weights = weights_file(paths.WEIGHTS, "embed.weights", params.embed.weights)
-    seed = params.seed if weights is None else 0  # weights from a file leave nothing to chance
+    embedder, weights, seed = _embedder(params)
     store = ResultStore(home() / "store" / "embeddings", is_whole=is_npy)
     described = as_json(params.embed) | {"weights": weights and file_sha256(weights), "seed": seed}
     tasks = []
@@ -74,9 +70,17 @@ def plan_embeddings(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[
         key = digest(kind="embeddings", code=CODE_VERSION, frames=video.key, params=described)
         result = VideoResult(video.video_id, key, video.num_frames)
         source = (paths.FRAMES / f"{video.video_id}.zip").absolute()
-        task = EmbedTask(source, key, store.root.absolute(), params.embed, seed, weights and weights.absolute())
+        task = EmbedTask(source, key, store.root.absolute(), embedder, seed, weights and weights.absolute())
         tasks.append(VideoTask(result, task, float(video.num_frames)))
-    return VideoPlan(embed_into_store, tasks, store, partial(_feature_bytes, params.embed, weights, seed), num_gpus=1.0)
+    return VideoPlan(embed_into_store, tasks, store, partial(_feature_bytes, embedder, weights, seed), num_gpus=1.0)
+
+
+def _embedder(params: Params) -> tuple[Embedder, Path | None, int]:
+    """How frames are embedded, from which file of weights, and by which seed where there is none."""
+    given = params.embed
+    weights = weights_file(paths.WEIGHTS, "embed.weights", given.weights)
+    embedder = Embedder(given.backbone, given.height_px, given.width_px, given.precision)
+    return embedder, weights, params.seed if weights is None else 0  # a file leaves nothing to chance
 
 
 def check_sees_single_frames(backbone: str) -> None:
@@ -98,83 +102,19 @@ def check_sees_single_frames(backbone: str) -> None:
 
 
 def embed_into_store(task: EmbedTask) -> int:
-    """Embed the frames of one video, a batch at a time, and return their number."""
-    from kineflow.video.frame_store import FrameReader
-
-    model = _model(task.params.backbone, task.weights, task.seed)
-    size = (task.params.height_px, task.params.width_px)
-    with FrameReader(task.frames) as reader, ResultStore(task.store_root).writing(task.key) as target:
-        with target.open("wb") as file:
-            for start in range(0, reader.num_frames, BATCH_FRAMES):
-                batch = np.arange(start, min(start + BATCH_FRAMES, reader.num_frames))
-                features_TD = embed_frames(model, reader.read(batch), size=size).astype(_dtype(task.params))
-                if start == 0:
-                    _write_header(file, features_TD, num_frames=reader.num_frames)
-                file.write(features_TD.tobytes())
-        return reader.num_frames
+    """Embed the frames of one video, and return their number."""
+    backbone = _backbone(task.embedder, task.weights, task.seed)
+    with ResultStore(task.store_root).writing(task.key) as target:
+        return write_features(task.frames, target, task.embedder, backbone)
 
 
-def _write_header(file: BinaryIO, features_TD: NDArray[Any], *, num_frames: int) -> None:
-    """Begin a `.npy` file that rows are appended to, as `np.save` would begin it."""
-    header = np.lib.format.header_data_from_array_1_0(features_TD)
-    as_rows = {"shape": (num_frames, features_TD.shape[1]), "fortran_order": False}  # torch may lay out columns first
-    np.lib.format.write_array_header_1_0(file, header | as_rows)
-
-
-def _feature_bytes(params: EmbedParams, weights: Path | None, seed: int) -> float:
-    frame_THWC = np.zeros((1, params.height_px, params.width_px, 3), np.uint8)
-    model = _model(params.backbone, weights, seed)
-    features_TD = embed_frames(model, frame_THWC, size=(params.height_px, params.width_px))
-    return float(features_TD.shape[1] * _dtype(params)().itemsize)
-
-
-def _dtype(params: EmbedParams) -> type[np.float16] | type[np.float32]:
-    return np.float16 if params.precision == "fp16" else np.float32
-
-
-def embed_frames(
-    model: "VideoClassifier", frames_THWC: NDArray[np.uint8], *, size: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Features of frames, each by itself.
-
-    Args:
-        model: of a 2D backbone with pooling `none`, in evaluation mode.
-        frames_THWC: uint8 (T, H, W, 3), RGB.
-        size: (height, width) in pixels that the model sees.
-
-    Returns:
-        float32 (T, D).
-    """
-    import cv2
-    import torch
-
-    from kineflow.models.checkpoints import IMAGENET_MEAN, IMAGENET_STD
-
-    height, width = size
-    resized = [
-        frame if frame.shape[:2] == size else cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-        for frame in frames_THWC
-    ]
-    device = next(model.parameters()).device
-    scaled_THWC = torch.from_numpy(np.stack(resized)).to(device).float() / 255
-    mean, std = torch.tensor(IMAGENET_MEAN, device=device), torch.tensor(IMAGENET_STD, device=device)
-    normal_THWC = (scaled_THWC - mean) / std
-    with torch.inference_mode():
-        features_BTD = model(normal_THWC.permute(3, 0, 1, 2)[None]).features
-    features_TD: NDArray[np.float32] = features_BTD[0].cpu().numpy()
-    return features_TD
+def _feature_bytes(embedder: Embedder, weights: Path | None, seed: int) -> float:
+    frame_THWC = np.zeros((1, embedder.height_px, embedder.width_px, 3), np.uint8)
+    backbone = _backbone(embedder, weights, seed)
+    features_TD = embed_frames(backbone, frame_THWC, size=(embedder.height_px, embedder.width_px))
+    return float(features_TD.shape[1] * embedder.dtype().itemsize)
 
 
 @lru_cache(maxsize=1)  # one for all videos of a worker
-def _model(backbone: str, weights: Path | None, seed: int) -> "VideoClassifier":
-    import torch
-
-    from kineflow.models.registry import create_model
-    from kineflow.models.weights import load_weights
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = create_model(f"{backbone}.none", num_classes=1, in_channels=3, task="frame")
-    if weights is not None:
-        load_weights(model, str(weights))
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+def _backbone(embedder: Embedder, weights: Path | None, seed: int) -> "VideoClassifier":
+    return embedder.make_backbone(weights, seed=seed)

@@ -18,6 +18,7 @@ from kineflow.data.dataset import ClipItem
 from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import Labels, to_logits, to_probs
 from kineflow.models.describe import describe_model
+from kineflow.models.frame_features import BACKBONE_FILE, Embedder
 from kineflow.stages import paths
 from kineflow.stages.fold_dataset import RELEASE, Dataset
 from kineflow.stages.transfer import weights_key
@@ -58,7 +59,8 @@ def write_outs(
         test = mean_logits(ensembled, jobs[0].labels)
     write_table(out / "test.parquet", LOGITS, test)
     pd.DataFrame(curves).to_csv(out / "curves.csv", index=False)
-    _bundle(out / "release", name, dataset, [release] if release else jobs, folders, results)
+    embedder = Embedder.read(paths.EMBEDDINGS) if jobs[0].store.stream == "embedding" else None
+    _bundle(out / "release", name, dataset, [release] if release else jobs, folders, results, embedder)
     summary = _summary(name, dataset, jobs, release, results)
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     write_history(out, {job.fold: results[job.key] for job in every})
@@ -72,7 +74,13 @@ def write_history(out: Path, results: Mapping[int, Mapping[str, Any]]) -> None:
 
 
 def _bundle(
-    out: Path, name: str, dataset: Dataset, jobs: list[Job], folders: Mapping[str, Path], results: Results
+    out: Path,
+    name: str,
+    dataset: Dataset,
+    jobs: list[Job],
+    folders: Mapping[str, Path],
+    results: Results,
+    embedder: Embedder | None = None,
 ) -> None:
     members = tuple(
         Member(
@@ -81,12 +89,15 @@ def _bundle(
             preprocessing=Preprocessing.from_json(results[job.key]["preprocessing"], where=folders[job.key]),
             precision=job.recipe.precision,
             weights=f"model_{index}.pt",
+            embedder=embedder,
         )
         for index, job in enumerate(jobs)
     )
     items = [item for job in jobs for item in job.train]
     bundle = bundle_of(out, members, dataset, items, task=jobs[0].model.task, labels=jobs[0].labels)
     weights = {member.weights: folders[job.key] / "weights.pt" for member, job in zip(members, jobs, strict=True)}
+    if embedder is not None:
+        weights[members[0].backbone_weights] = paths.EMBEDDINGS / BACKBONE_FILE
     write_bundle(bundle, weights)
 
 

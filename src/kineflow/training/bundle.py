@@ -15,6 +15,7 @@ from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import Labels
 from kineflow.descriptors.inputs import FisherInput
 from kineflow.errors import DataError
+from kineflow.models.frame_features import BACKBONE_FILE, Embedder
 from kineflow.schema import FileSchema
 from kineflow.training.model_config import ModelConfig
 
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
 
     from kineflow.training.recipe import Precision
 
-SCHEMA = FileSchema(  # 1 knew neither labels nor window_stride_sec, 2 networks only, 3 weighed all streams alike
-    "bundle", version=4, oldest=1, remedy="train it again, or load it with the Kineflow that made it"
-)
+# 1 knew neither labels nor window_stride_sec, 2 networks only, 3 weighed all streams alike, 4 had no embedder.
+SCHEMA = FileSchema("bundle", version=5, oldest=1, remedy="train it again, or load it with the Kineflow that made it")
 BUNDLE_JSON = "bundle.json"
 
 
@@ -37,6 +37,8 @@ class Member:
     Args:
         stream: rgb, flow, pose or student; members of one stream are averaged first.
         weights: file of its state dict, relative to the bundle.
+        embedder: of a model on embeddings: what frames are embedded by; its backbone's weights lie beside `weights`.
+            None: it can only be scored on features that are there.
     """
 
     stream: str
@@ -44,6 +46,17 @@ class Member:
     preprocessing: Preprocessing
     precision: "Precision"
     weights: str
+    embedder: Embedder | None = None
+
+    @property
+    def needs_backbone(self) -> bool:
+        """Whether it lacks what embeds the frames that it reads."""
+        return self.preprocessing.stream == "embedding" and self.embedder is None
+
+    @property
+    def backbone_weights(self) -> str:
+        """File of the embedder's backbone, relative to the bundle."""
+        return str(Path(self.weights).with_name(BACKBONE_FILE))
 
 
 @dataclass(frozen=True)
@@ -112,7 +125,7 @@ class Bundle:
 
 
 def write_bundle(bundle: Bundle, weights: Mapping[str, Path]) -> None:
-    """Write the folder `bundle.root`, whole or not at all; `weights` says where each member's file is now."""
+    """Write the folder `bundle.root`, whole or not at all; `weights` says where each member's files are now."""
     partial = bundle.root.with_name(bundle.root.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -188,9 +201,10 @@ def assemble_bundle(parts: Sequence[Path], out: Path, *, stream_weights: Mapping
             f"{out}: joins {', '.join(streams)}, but the weights are of {', '.join(sorted(stream_weights))}"
         )
     sources = {
-        f"{member.stream}/{Path(member.weights).name}": bundle.root / member.weights
+        f"{member.stream}/{Path(name).name}": bundle.root / name
         for bundle in bundles
         for member in bundle.members
+        for name in _files(member)
     }
     joined = replace(
         first,
@@ -202,6 +216,12 @@ def assemble_bundle(parts: Sequence[Path], out: Path, *, stream_weights: Mapping
     )
     write_bundle(joined, sources)
     return joined
+
+
+def _files(member: AnyMember) -> tuple[str, ...]:
+    if isinstance(member, Member) and member.embedder is not None:
+        return member.weights, member.backbone_weights
+    return (member.weights,)
 
 
 def _member_json(member: AnyMember) -> dict[str, Any]:
@@ -223,4 +243,5 @@ def _member_from_json(values: dict[str, Any], root: Path) -> AnyMember:
         preprocessing=preprocessing,
         precision=values["precision"],
         weights=values["weights"],
+        embedder=None if values.get("embedder") is None else Embedder(**values["embedder"]),
     )

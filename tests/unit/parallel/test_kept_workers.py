@@ -14,15 +14,15 @@ import pytest
 import ray
 
 from kineflow.errors import KineflowError
+from kineflow.models.frame_features import Embedder
 from kineflow.parallel.session import ray_session
 from kineflow.parallel.tasks import map_tasks
-from kineflow.params import EmbedParams
 from kineflow.stages import embed
 from kineflow.store import ResultStore
 from kineflow.video.frame_store import writing_frames
 
 NUM_VIDEOS = 8
-PARAMS = EmbedParams(enabled=True, backbone="resnet10_tiny", weights=None, height_px=48, width_px=48, precision="fp32")
+EMBEDDER = Embedder("resnet10_tiny", 48, 48, "fp32")
 
 
 @pytest.fixture(scope="module", params=["cores", "gpus"])
@@ -58,7 +58,7 @@ def make_task(root: Path, number: int) -> embed.EmbedTask:
         for index in range(40):
             jpeg = simplejpeg.encode_jpeg(noise.integers(0, 256, (48, 48, 3), np.uint8), quality=95)
             writer.append(jpeg, source_frame=index, timestamp_sec=index / 10)
-    return embed.EmbedTask(path, f"{number:02d}key", root / "store", PARAMS, 0)
+    return embed.EmbedTask(path, f"{number:02d}key", root / "store", EMBEDDER, 0)
 
 
 def results(tasks: list[embed.EmbedTask]) -> list[np.ndarray]:
@@ -82,7 +82,7 @@ def test_a_model_is_loaded_once_for_each_worker_not_for_each_video(session: str,
         from kineflow.stages import embed
 
         num_frames = embed.embed_into_store(task)
-        return num_frames, os.getpid(), embed._model.cache_info().misses
+        return num_frames, os.getpid(), embed._backbone.cache_info().misses
 
     found = dict(map_tasks(embed_and_count, tasks, label="embed", num_gpus=1.0))
     assert {num_frames for num_frames, _, _ in found.values()} == {40}
