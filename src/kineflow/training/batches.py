@@ -34,7 +34,12 @@ def epoch_batches(targets: Targets, recipe: Recipe, epoch: int) -> list[list[int
     else:
         weights_N = sampling_weights(targets, power=1.0 if recipe.sampler == "balanced" else 0.5)
         order = generator.choice(len(targets), size=len(targets), p=weights_N).tolist()
-    batches = [order[first : first + recipe.batch_size] for first in range(0, len(order), recipe.batch_size)]
+    return cut_into_batches(order, recipe.batch_size)
+
+
+def cut_into_batches(order: list[int], batch_size: int) -> list[list[int]]:
+    """The positions in their order, so many at a time; a last batch of one joins another."""
+    batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm needs two
         batches[-2:] = [batches[-2] + batches[-1]]
     return batches

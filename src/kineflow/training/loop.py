@@ -110,7 +110,7 @@ def fit(
         scores = (math.nan, math.nan)
         looks = last or (epoch + 1) % recipe.eval_every == 0
         if recipe.batch_norm == "precise" and looks:
-            measure_batch_norm(run.averaged, train_set, recipe, device)
+            measure_batch_norm(run.averaged, train_set, recipe, device, kept=run.frozen_names)
         if val_set is not None and looks:
             scores = _validate(run.averaged, val_set, objective.labels, recipe, device)
         result = EpochResult(epoch, run.lr, train_loss, *scores)
@@ -159,6 +159,11 @@ class _Run:
             module.requires_grad_(False)
         self.optimizer = make_optimizer(self.model, self.recipe, epoch=epoch)
         return True
+
+    @property
+    def frozen_names(self) -> list[str]:
+        """The modules that this phase leaves as they are, by their names."""
+        return [name for name, module in self.model.named_modules() if module in self.frozen]
 
     @property
     def watched(self) -> list[float]:
@@ -227,7 +232,7 @@ class _Run:
         self.plateau = plateau_scale(self.watched, self.recipe)
         judged = self.watched[-1]
         better = judged < self.best_loss
-        if better or not self.select_best or not self.best_state:
+        if better or not self.select_best or math.isinf(self.best_loss):  # until one was judged, the latest
             self.best_loss = judged if better else self.best_loss
             self.best_epoch = self.next_epoch
             self.best_state = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}

@@ -152,6 +152,16 @@ def test_training_ends_where_nothing_gets_better() -> None:
     assert len(fit(model(), CROSS_ENTROPY, clips, clips, given, device=CPU).curves) == 2
 
 
+def test_without_any_score_the_last_weights_are_kept() -> None:
+    clips = moving_left_or_right(8)
+    of_one_class = replace(clips, items=[item for item in clips.items if item.target == 0])
+    given = recipe(select="best", watch="average_precision", watch_classes=(1,))
+    fitted = fit(model(), CROSS_ENTROPY, clips, of_one_class, given, device=CPU)
+    assert all(math.isnan(epoch.val_metric) for epoch in fitted.curves) and fitted.best_epoch == 3
+    last = fit(model(), CROSS_ENTROPY, clips, None, recipe(), device=CPU)
+    assert equal(fitted.state, last.state, 0.0)
+
+
 def test_drawn_clips_show_every_class_alike() -> None:
     targets = [0] * 90 + [1] * 9 + [2]
     assert sampling_weights(targets, power=1.0)[[0, 90, 99]] == pytest.approx([1 / 270, 1 / 27, 1 / 3])
@@ -220,6 +230,12 @@ def test_precise_statistics_are_those_of_all_training_clips() -> None:
     assert norm.momentum == 0.1 and network.training
 
 
+def test_precise_statistics_need_no_batch_of_one() -> None:
+    network = create_model("r3d_mini.tcn", num_classes=2, in_channels=2, task="clip")  # one step is left of four frames
+    measure_batch_norm(network, moving_left_or_right(5, augment=None), recipe(batch_size=4), CPU)
+    assert all(norm.num_batches_tracked == 1 for norm in batch_norms(network))
+
+
 def test_frozen_statistics_stay_as_they_were() -> None:
     clips, network = moving_left_or_right(8), model()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -248,6 +264,11 @@ def test_the_focal_loss_is_its_formula() -> None:
     expected = -((1 - of_both) ** 2 * of_both.log()).mean()
     torch.testing.assert_close(masked_binary_cross_entropy(logits, one_hot, focal_gamma=2.0), expected)
     assert torch.equal(focal(probs, probs, 0.0), probs)
+    certain = torch.tensor([[40.0, -40.0]], requires_grad=True)  # a probability of one in float32
+    truth = torch.tensor([[1.0, 0.0]])
+    for loss in (masked_cross_entropy, masked_binary_cross_entropy):
+        (slope,) = torch.autograd.grad(loss(certain[None], truth[None], focal_gamma=0.5), certain)
+        assert slope.abs().max() < 1e-6  # the root's own slope is infinite there
     # of two clips whose class has 3/4 and 1/4: (1/4)^2 ln(4/3) and (3/4)^2 ln 4, the second weighing 3
     batch = collate([moving_left_or_right(2).sample(index, epoch=0) for index in range(2)])
     of_clips = Prediction(torch.tensor([[math.log(3.0), 0.0]] * 2), torch.zeros(2, 1))

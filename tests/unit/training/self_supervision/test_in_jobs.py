@@ -6,6 +6,7 @@ import torch
 
 from kineflow.models.registry import create_model
 from kineflow.training.loop import fit
+from kineflow.training.recompute import recompute_activations
 from kineflow.training.self_supervision.branches import ClassifierWithBranches
 from kineflow.training.self_supervision.config import SelfSupervision
 from kineflow.training.self_supervision.contrastive import pretrain
@@ -62,6 +63,18 @@ def test_killed_and_resumed_branches_end_with_the_same_weights(tmp_path) -> None
     assert all(torch.equal(whole.state[name], resumed.state[name]) for name in whole.state)
     plain = fit(classifier(), CROSS_ENTROPY, clips, clips, given, device=CPU)
     assert whole.curves[0].train_loss != plain.curves[0].train_loss  # the branches' losses are in it
+
+
+def test_recomputed_activations_leave_the_statistics_to_the_clips() -> None:
+    def statistics(*, recompute: bool) -> list[torch.Tensor]:
+        model = with_branches()
+        if recompute:
+            recompute_activations(model.classifier)
+        state = fit(model, CROSS_ENTROPY, moving_left_or_right(8), None, recipe(lr=1e-9), device=CPU).state
+        return [value for name, value in state.items() if name.startswith("classifier.") and "running" in name]
+
+    for plain, lean in zip(statistics(recompute=False), statistics(recompute=True), strict=True):
+        torch.testing.assert_close(lean, plain)
 
 
 def test_pretraining_changes_all_but_the_last_layer_and_is_done_once(tmp_path) -> None:
