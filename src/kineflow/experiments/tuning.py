@@ -357,7 +357,8 @@ def run_fold(job: Job, work: Work) -> FoldScores:
     if key not in results:
         cache = DecodedCache(work.home / "decoded", work.cache_bytes)
         run_job(job, key, results, work.home / "checkpoints", cache)
-        (work.home / "checkpoints" / f"{key}.pt").unlink(missing_ok=True)
+        for name in (f"{key}.pt", f"{key}.pretrain.pt"):
+            (work.home / "checkpoints" / name).unlink(missing_ok=True)
     return work.score(job, results.path(key))
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def run_search(params: Params, *, name: str, out: Path | None = None) -> Outcome
     validation = cross_validation(params, spec.stream)
     work = _work(params, validation)
     key = digest(data=params.data.name, stream=spec.stream, algorithm=spec.algorithm, space=spec.space)
-    memory = _Memory(home() / "search" / f"{key[:16]}.jsonl", as_json(spec)["prune"])
+    memory = _Memory(home() / "search" / f"{key[:16]}.jsonl", strategy)
     folder = out or REPORTS / name
     experiment = f"{params.register_.model_name}-search"
     run_key = digest(search=key, params=as_json(params) | {"search": None})
@@ -147,13 +147,14 @@ class _Memory(Listener):
     """What this search has tried and pruned, on disk: the values that a sampler which learns has to be told.
 
     Args:
-        prune: the rule, as params have it; what another rule pruned is open again.
+        strategy: what another rule pruned, or the same by another metric, is open again.
     """
 
-    def __init__(self, path: Path, prune: Any) -> None:
-        self._path, self._prune = path, prune
+    def __init__(self, path: Path, strategy: Strategy) -> None:
+        self._path = path
+        self._prune = strategy.halving and {**asdict(strategy.halving), "metric": strategy.metric}
         lines = path.read_text().splitlines() if path.is_file() else []
-        self._rows = [json.loads(line) for line in lines if line.endswith("}")]  # a killed run may leave half a line
+        self._rows = [row for row in map(_whole_row, lines) if row is not None]
 
     @property
     def tried(self) -> list[Tried]:
@@ -175,7 +176,16 @@ class _Memory(Listener):
             self._rows.append(row)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write("\n" + json.dumps(row))  # so that half a line of a killed run ends before this one
+
+
+def _whole_row(line: str) -> dict[str, Any] | None:
+    """A line of the memory; None for half of one, which a killed run may leave."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return row
 
 
 def _write(

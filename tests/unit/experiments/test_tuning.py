@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,19 @@ from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from kineflow.experiments.space import make_space
-from kineflow.experiments.tuning import Halving, Listener, Strategy, _scheduler, _teller, first_draws, max_num_trials
+from kineflow.experiments.tuning import (
+    Halving,
+    Listener,
+    Strategy,
+    Work,
+    _scheduler,
+    _teller,
+    first_draws,
+    max_num_trials,
+    run_fold,
+)
+from kineflow.training.self_supervision.config import SelfSupervision
+from tests.jobs import make_job
 from tests.unit.experiments.samples import trial
 
 SPACE = make_space({"lr": {"uniform": [0.0, 1.0]}})
@@ -66,3 +79,12 @@ def test_how_many_trials_there_will_be() -> None:
     assert max_num_trials(replace(strategy("pbt"), num_generations=3)) == 8 + 2 * 2  # a quarter, twice
     grid = make_space({"a": {"grid": [1, 2, 3]}, "lr": {"uniform": [0.0, 1.0]}})
     assert max_num_trials(replace(strategy(), space=grid)) == 24
+
+
+def test_a_fold_leaves_nothing_but_its_result(tmp_path: Path) -> None:
+    first = SelfSupervision(0.0, 0.0, patch_fraction=0.5, num_past=1, gap=1, branch_after="", pretrain_epochs=1)
+    job = replace(make_job(tmp_path, epochs=1), self_supervision=first)
+    done = trial([0.5]).folds[0]
+    work = Work(lambda changes: [job], lambda job, folder: done, tmp_path / "home", tmp_path, 1, 1, 0.0, 0, 0)
+    assert run_fold(job, work) is done
+    assert list((tmp_path / "home" / "checkpoints").iterdir()) == []
