@@ -131,6 +131,9 @@ def test_spaces_have_the_sizes_of_the_theses() -> None:
 
     assert trials("sequence_length") == 4  # 7, 15, 23 and 29 frames
     assert trials("fish_rcnn") == 20 * 4  # figure 5.4: twenty candidates at four lengths
+    fish = space_values(str(REPOSITORY / "params" / "search" / "fish_rcnn.yaml"))["space"]  # table 4.4
+    assert fish["train.optimizer"] == {"choice": ["sgd", "adam"]}
+    assert fish["train.negative_ratio"] == {"choice": [1, 2, 3, 5]}
     assert trials("mouse_lstm") == 3 * 3 * 3  # layers, units, batch sizes; each at one of three lengths
 
 
