@@ -90,7 +90,7 @@ class Taught:
     def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
         """The mean loss of `batch`; of clips that are mixed the teacher's probabilities are mixed as they are."""
         logits_BK = prediction.logits.float()
-        taught_BK = self.probs_NK[torch.as_tensor(batch.positions)].to(logits_BK.device)
+        taught_BK = self.probs_NK[torch.as_tensor(batch.positions % len(self.probs_NK))].to(logits_BK.device)
         if batch.mixing is not None:
             taught_BK = torch.lerp(taught_BK.roll(1, dims=0), taught_BK, batch.mixing.share)
         if self.labels == "exclusive":

@@ -17,7 +17,8 @@ def epoch_batches(targets: Targets, recipe: Recipe, epoch: int) -> list[list[int
     """The positions of each batch of an epoch, by seed and epoch; a last batch of one joins another.
 
     A permutation; of all positives and some of the negatives, where the recipe has a ratio; or, where its sampler
-    balances, as many draws as there are clips, with replacement.
+    balances, as many draws as there are clips, with replacement. Each time that a clip comes again its position is
+    higher by the number of clips, so that its view is another.
 
     Args:
         targets: of the clips, see `sampling_weights`.
@@ -34,6 +35,10 @@ def epoch_batches(targets: Targets, recipe: Recipe, epoch: int) -> list[list[int
     else:
         weights_N = sampling_weights(targets, power=1.0 if recipe.sampler == "balanced" else 0.5)
         order = generator.choice(len(targets), size=len(targets), p=weights_N).tolist()
+    before: Counter[int] = Counter()
+    for place, position in enumerate(order):
+        order[place] = position + len(targets) * before[position]
+        before[position] += 1
     return cut_into_batches(order, recipe.batch_size)
 
 

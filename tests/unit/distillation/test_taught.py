@@ -31,10 +31,10 @@ def prediction(logits: list[list[float]]) -> Prediction:
 
 
 def test_exclusive_classes_by_hand() -> None:
-    """Clips in another order than the table's; a logit of log 3 is a probability of 3/4."""
+    """Clips in another order than the table's, one drawn again; a logit of log 3 is a probability of 3/4."""
     teacher = torch.tensor([[0.5, 0.5], [0.9, 0.1]])
     objective = Taught(Classification("exclusive"), teacher, prob_weight=2.0)
-    loss = objective(prediction([[math.log(3), 0.0], [0.0, 0.0]]), batch(np.array([0, 1]), [1, 0]), epoch=0)
+    loss = objective(prediction([[math.log(3), 0.0], [0.0, 0.0]]), batch(np.array([0, 1]), [1, 2]), epoch=0)
     labels = (-math.log(0.75) - math.log(0.5)) / 2
     taught = (-0.9 * math.log(0.75) - 0.1 * math.log(0.25) - math.log(0.5)) / 2
     assert float(loss) == pytest.approx(labels + 2 * taught, abs=1e-6)

@@ -172,8 +172,10 @@ def test_drawn_clips_show_every_class_alike() -> None:
     assert sampling_weights(several, power=1.0) == pytest.approx([0.2, 0.4, 0.4])  # class 0 twice, 1 once, none once
     balanced = recipe(sampler="balanced", batch_size=100)
     drawn = epoch_batches(targets, balanced, 0)
-    shown = np.bincount([targets[position] for position in drawn[0]], minlength=3)
+    shown = np.bincount([targets[position % 100] for position in drawn[0]], minlength=3)
     assert len(drawn[0]) == 100 and shown.min() > 15
+    times = shown[2]  # of the one clip of its class, each time another position
+    assert {position for position in drawn[0] if position % 100 == 99} == {99 + 100 * time for time in range(times)}
     assert drawn == epoch_batches(targets, balanced, 0)
     assert drawn != epoch_batches(targets, balanced, 1)
 
@@ -181,7 +183,7 @@ def test_drawn_clips_show_every_class_alike() -> None:
 def drawn_by(targets: list[int | np.ndarray | None], ratio: float, *, epoch: int = 0, **changes: int) -> Counter[int]:
     """How often an epoch draws each clip."""
     given = recipe(negative_ratio=ratio, batch_size=4, **changes)
-    return Counter(position for batch in epoch_batches(targets, given, epoch) for position in batch)
+    return Counter(position % len(targets) for batch in epoch_batches(targets, given, epoch) for position in batch)
 
 
 def test_an_epoch_draws_so_many_negatives_for_each_positive() -> None:

@@ -218,6 +218,14 @@ def test_mixtures_differ_between_batches_and_epochs():
     assert again == mixings[3, 5]
 
 
+def test_a_clip_that_an_epoch_shows_again_is_seen_in_another_view():
+    data = moving_left_or_right(4)
+    first, again = (data.sample(index, epoch=0) for index in (1, 1 + 4))
+    assert first.target == again.target and [first.position, again.position] == [1, 5]
+    assert not np.array_equal(first.clip.pixels_THWC, again.clip.pixels_THWC)
+    assert np.array_equal(again.clip.pixels_THWC, data.sample(5, epoch=0).clip.pixels_THWC)
+
+
 def test_learns_from_mixed_and_moved_clips():
     train_set, val_set = moving_left_or_right(16, augment=EVERYTHING), moving_left_or_right(8, augment=None)
     result = fit(small_model(), CROSS_ENTROPY, train_set, val_set, recipe(epochs=12), device=CPU)
