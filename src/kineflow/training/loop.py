@@ -112,7 +112,7 @@ def fit(
         if recipe.batch_norm == "precise" and looks:
             measure_batch_norm(run.averaged, train_set, recipe, device, kept=run.frozen_names)
         if val_set is not None and looks:
-            scores = _validate(run.averaged, val_set, objective.labels, recipe, device)
+            scores = _validate(run.averaged, val_set, objective.labels, recipe, device, shard)
         result = EpochResult(epoch, run.lr, train_loss, *scores)
         run.finish(result)
         if shard.rank == 0:
@@ -349,14 +349,23 @@ def _backward(
 
 
 def _validate(
-    model: nn.Module, val_set: ClipDataset, labels: Labels, recipe: Recipe, device: torch.device
+    model: nn.Module, val_set: ClipDataset, labels: Labels, recipe: Recipe, device: torch.device, shard: Shard
 ) -> tuple[float, float]:
+    """Loss and metric: in every process those of the first, so that all stop, and lower their rate, at once.
+
+    Each has statistics of batch norm of its own, and so would find other ones.
+    """
     fixed = without_augmentation(val_set)
     probs = predict_probs(
         model, fixed, labels=labels, batch_size=recipe.batch_size, device=device, precision=recipe.precision
     )
     metric = None if recipe.watch == "loss" else recipe.watch
-    return validation_scores(probs, fixed, labels=labels, metric=metric, classes=recipe.watch_classes)
+    scores = validation_scores(probs, fixed, labels=labels, metric=metric, classes=recipe.watch_classes)
+    if shard.world_size == 1:
+        return scores
+    of_first = torch.tensor(scores, dtype=torch.float64, device=device)
+    torch.distributed.broadcast(of_first, src=0)
+    return float(of_first[0]), float(of_first[1])
 
 
 def _loader_threads(device: torch.device) -> int:

@@ -17,7 +17,7 @@ from kineflow.models.registry import create_model
 from kineflow.training.batch_norm import batch_norms, measure_batch_norm
 from kineflow.training.batches import epoch_batches, sampling_weights
 from kineflow.training.inputs import model_input
-from kineflow.training.loop import fit
+from kineflow.training.loop import Shard, fit
 from kineflow.training.objectives import Classification, focal, masked_binary_cross_entropy, masked_cross_entropy
 from kineflow.training.recipe import is_stopped_early, learning_rate, plateau_scale
 from kineflow.training.recompute import recompute_activations
@@ -150,6 +150,17 @@ def test_training_ends_where_nothing_gets_better() -> None:
     clips = moving_left_or_right(8)
     given = recipe(epochs=9, early_stop=1, lr=1e-9, watch="accuracy", select="best")
     assert len(fit(model(), CROSS_ENTROPY, clips, clips, given, device=CPU).curves) == 2
+
+
+def test_every_process_goes_by_the_scores_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_first = [(0.5, 0.1), (0.4, 0.2), (0.6, 0.3), (0.7, 0.4), (0.8, 0.5)]  # no better after two epochs
+    left = iter(of_first)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: None)
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda scores, src: scores.copy_(torch.tensor(next(left))))
+    clips, given = moving_left_or_right(8), recipe(epochs=5, early_stop=1, select="best")
+    second = fit(model(), CROSS_ENTROPY, clips, clips, given, device=CPU, shard=Shard(rank=1, world_size=2))
+    seen = [(epoch.val_loss, epoch.val_metric) for epoch in second.curves]
+    np.testing.assert_allclose(seen, of_first[:3], rtol=1e-6)
 
 
 def test_without_any_score_the_last_weights_are_kept() -> None:
