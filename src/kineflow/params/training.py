@@ -6,6 +6,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from kineflow.params.section import Fraction, NonNegativeFloat, NonNegativeInt, Scale, Section
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class AugmentParams(Section):
     """Random changes of a training clip; each is constant over the clip."""
@@ -42,7 +44,9 @@ class TrainParams(Section):
     accumulation: PositiveInt  # batches of a step; the last step of an epoch may have fewer
     lr_batch_size: PositiveInt | None  # the streams' lr are for steps of so many clips, and scale; null: as they stand
     optimizer: Literal["sgd", "adam", "adamw", "swats"]
-    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)]  # of Adam and what is made of it
+    betas: Annotated[
+        list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)
+    ]  # of Adam and what is made of it
     weight_decay: NonNegativeFloat
     schedule: Literal["constant", "linear", "cosine", "plateau"]
     plateau_patience: PositiveInt  # validations without a better one before the rate falls; schedule: plateau
@@ -80,6 +84,12 @@ class TrainParams(Section):
     def _one_way_to_draw(self) -> Self:
         if self.negative_ratio is not None and self.sampler != "each_once":
             raise ValueError(f"negative_ratio and sampler: {self.sampler} both say what is drawn; write each_once")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_of_a_mean(self) -> Self:
+        if self.watch_classes is not None and self.watch not in ("macro_f1", "average_precision"):
+            raise ValueError(f"watch_classes is for means over classes, not for watch: {self.watch}; write null")
         return self
 
     @model_validator(mode="after")
