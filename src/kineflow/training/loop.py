@@ -246,6 +246,7 @@ class _Run:
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "scaler": self.scaler.state_dict(),
             "step": self.step,
+            "num_pieces": self.num_pieces,
             "curves": [asdict(result) for result in self.curves],
             "best": {"loss": self.best_loss, "epoch": self.best_epoch, "state": self.best_state},
         }
@@ -262,7 +263,7 @@ class _Run:
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
-        self.step = state["step"]
+        self.step, self.num_pieces = state["step"], state["num_pieces"]
         self.curves = [EpochResult(**values) for values in state["curves"]]
         self.scaler.load_state_dict(state["scaler"])
         self.next_epoch = len(self.curves)

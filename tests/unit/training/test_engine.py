@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_two_batches_of_a_step_are_one_of_twice_the_size_and_the_last_part_is_ke
     assert whole.curves[0].lr == pytest.approx(halves.curves[0].lr)  # as many steps
 
 
-def test_a_batch_that_memory_has_no_room_for_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_memory_has_no_room_for_comes_in_pieces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clips, asked = moving_left_or_right(8), list[int]()
     short_of_memory = without_norms()
     forward = short_of_memory.forward
@@ -74,8 +75,11 @@ def test_a_batch_that_memory_has_no_room_for_comes_in_pieces(monkeypatch: pytest
 
     monkeypatch.setattr(short_of_memory, "forward", refuse_large)
     given = recipe(batch_size=8, epochs=2, optimizer="sgd")
-    pieces = fit(short_of_memory, CROSS_ENTROPY, clips, None, given, device=CPU)
+    path = tmp_path / "state.pt"
+    pieces = fit(short_of_memory, CROSS_ENTROPY, clips, None, given, device=CPU, checkpoint=path)
     assert asked == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]  # halved until it fits, and so from then on
+    fit(short_of_memory, CROSS_ENTROPY, clips, None, replace(given, epochs=3), device=CPU, checkpoint=path)
+    assert asked[10:] == [2, 2, 2, 2]  # also where it goes on
     assert equal(pieces.state, fit(without_norms(), CROSS_ENTROPY, clips, None, given, device=CPU).state, 1e-6)
 
     def refuse_all(*inputs: object) -> object:
