@@ -314,7 +314,7 @@ def _teller(strategy: Strategy, work: Work, listener: Listener, trials: dict[str
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             found = trial_of(trial.config)
-            if found.state == "running":
+            if found.state in ("running", "pruned"):  # the same values may have been drawn, and pruned, before
                 found.state = "done" if len(found.folds) == work.num_folds else "pruned"
             elif strategy.algorithm == "pbt":
                 return

@@ -1,7 +1,7 @@
 """When trials are pruned, also by a search that goes on; trials themselves are tested on a real workspace."""
 
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +72,20 @@ def test_a_listener_that_holds_a_terminal_need_not_be_pickled() -> None:
 
     teller = _teller(strategy(), None, Holding(), {})  # type: ignore[arg-type]
     assert isinstance(cloudpickle.loads(cloudpickle.dumps(teller)), Callback)
+
+
+def test_values_that_were_pruned_and_come_again_may_see_every_fold(tmp_path: Path) -> None:
+    work = Work(lambda changes: [], lambda job, folder: done.folds[0], tmp_path, tmp_path, 2, 1, 0.0, 0, 0)
+    done = trial([0.5, 0.7], lr=0.25)
+    known: dict[str, Any] = {}
+    teller = _teller(strategy("tpe"), work, Listener(), known)
+    states = []
+    for folds in (done.folds[:1], done.folds):
+        for fold in folds:
+            teller.on_trial_result(0, [], None, {"config": {"lr": 0.25}, "fold": asdict(fold)})
+        teller.on_trial_complete(0, [], SimpleNamespace(config={"lr": 0.25}))
+        states += [one.state for one in known.values()]
+    assert states == ["pruned", "done"] and len(known[done.key].folds) == 2
 
 
 def test_how_many_trials_there_will_be() -> None:
