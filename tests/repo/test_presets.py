@@ -250,6 +250,7 @@ def test_differences_are_of_rgb_frames_that_keep_their_background():
             {"watch": "loss", "watch_classes": ["rest"]},
             "train: watch_classes is for means over classes, not",
         ),
+        ({"watch": "macro_f1", "watch_classes": []}, r"train.watch_classes.*list should have at least 1 item"),
         ({"betas": [0.9, 1.0]}, r"train.betas.1.*input should be less than 1"),
     ],
 )

@@ -75,6 +75,8 @@ def test_what_is_no_search_is_refused(change: dict[str, Any], message: str) -> N
         ({"space": {"train.cache_gb": {"grid": [1.0]}}}, "train.cache_gb says how trainings are run"),
         ({"space": {"train.optimizer": {"grid": ["sgd", "adamm"]}}}, "train.optimizer: adamm: train.optimizer: input"),
         ({"space": {"streams.rgb.lr": {"grid": [0.1, -1]}}}, "streams.rgb.lr: -1: streams.rgb.lr: input should be gr"),
+        ({"space": {"streams.rgb.options.a.b": {"grid": [1]}}}, "there is no key 'streams.rgb.options.a.b'"),
+        ({"space": {"streams.rgb.model": {"grid": ["r3d_mini.avg", "r3d_mni.avg"]}}}, "unknown model 'r3d_mni.avg'"),
         ({"metric": "video_top5_acc"}, "search.metric: 'video_top5_acc' is none of video_top1_acc, video_macro_f1"),
         ({"stream": "pose"}, "search.stream: pose is not enabled under streams"),
     ],

@@ -62,7 +62,7 @@ class TrainParams(Section):
     eval_every: PositiveInt  # epochs
     select: Literal["best", "last"]  # which epoch's weights a fold keeps, by what is watched
     watch: Literal["loss", "accuracy", "macro_f1", "average_precision", "top1_top3"]  # on the validation clips
-    watch_classes: list[str] | None  # that F1 and average precision are the mean of; null: all
+    watch_classes: Annotated[list[str], Field(min_length=1)] | None  # of F1 and average precision; null: all
     early_stop: PositiveInt | None  # validations without a better one that end a fold's training; null: never
     batch_norm: Literal["batch", "frozen", "precise"]
     num_views: PositiveInt | Literal["all"]  # test-time windows in time whose probabilities are averaged

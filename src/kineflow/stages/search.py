@@ -14,6 +14,7 @@ from kineflow.experiments.search_report import SearchReport, write_search_report
 from kineflow.experiments.space import make_space, trial_key
 from kineflow.experiments.trials import Trial, ranked, trials_table
 from kineflow.experiments.tuning import Halving, Listener, Strategy, Tried, Work, max_num_trials, search
+from kineflow.models.registry import find_model
 from kineflow.params import Params, SearchParams, as_json, parse_params
 from kineflow.stages.changed_params import check_keys, with_changes, write_patch
 from kineflow.stages.cross_validation import CrossValidation, cross_validation
@@ -93,7 +94,8 @@ def check_search(params: Params, spec: SearchParams) -> None:
     check_keys(params, spec.space, stream=spec.stream, where=where)
     for key, tried in spec.space.items():
         for value in next(iter(tried.values()))[: 2 if "int_range" in tried else None]:
-            with_changes(params, {key: value}, where=f"{where}: {key}: {value}")
+            changed = with_changes(params, {key: value}, where=f"{where}: {key}: {value}")
+            find_model(changed.streams[spec.stream].model)
 
 
 def with_space(params: Params, values: Mapping[str, Any], *, where: str) -> Params:
