@@ -11,7 +11,7 @@ from kineflow.models.blocks import backbone_blocks
 from kineflow.training.batch_norm import batch_norms
 
 
-def recompute_activations(model: nn.Module) -> None:
+def recompute_activations(model: nn.Module, *, is_compiled: bool = False) -> None:
     """Let every block of the backbone keep only its input in training, in place.
 
     A block is run twice for each step, and its batch norms meet each batch twice. Their momentum is lowered so that
@@ -19,13 +19,16 @@ def recompute_activations(model: nn.Module) -> None:
     of a run without, to rounding. Where a branch keeps statistics as they are (momentum 0) nothing is run twice: by the
     time of the second run they would be learned again.
 
+    Args:
+        is_compiled: `torch.compile` will run the model, which computes again what gradients need, but no statistics.
+
     Source: Chen et al., Training deep nets with sublinear memory cost, 2016.
     """
     backbone = model.get_submodule("backbone")
     modules = [backbone.get_submodule(name) for block in backbone_blocks(backbone) for name in block]
     for module in modules:
         norms = batch_norms(module)
-        for norm in norms:
+        for norm in norms if not is_compiled else ():
             norm.momentum = 1 - (1 - norm.momentum) ** 0.5  # type: ignore[operator]
         module.forward = partial(_checkpointed, module, norms, module.forward)
 

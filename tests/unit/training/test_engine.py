@@ -271,6 +271,18 @@ def test_recomputed_activations_change_nothing() -> None:
     assert equal({name: plain.state[name] for name in kept}, found.state, 1e-5)
 
 
+def test_compiled_blocks_learn_their_statistics_once() -> None:
+    plain, lean = model(), model()
+    recompute_activations(lean, is_compiled=True)
+    clips = torch.randn(2, 2, 4, 12, 12, generator=torch.Generator().manual_seed(0))
+    for network in (plain.train(), torch.compile(lean.train(), backend="aot_eager")):
+        network(clips).logits.square().sum().backward()
+    for (name, kept), found in zip(plain.named_buffers(), lean.buffers(), strict=True):
+        torch.testing.assert_close(found, kept, msg=name)
+    for one, other in zip(plain.parameters(), lean.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad)
+
+
 def test_the_focal_loss_is_its_formula() -> None:
     logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.5, 0.0]])
     probs = logits.softmax(dim=1)[[0, 1], [0, 2]]
