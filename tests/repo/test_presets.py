@@ -246,6 +246,12 @@ def test_differences_are_of_rgb_frames_that_keep_their_background():
     [
         ({"schedule": "plateau"}, "train.schedule: plateau watches validation clips, which a refit has none of"),
         ({"early_stop": 5, "select": "last"}, "train.early_stop needs train.select: best"),
+        (
+            {"watch": "loss", "watch_classes": ["rest"]},
+            "train: watch_classes is for means over classes, not",
+        ),
+        ({"watch": "macro_f1", "watch_classes": []}, r"train.watch_classes.*list should have at least 1 item"),
+        ({"betas": [0.9, 1.0]}, r"train.betas.1.*input should be less than 1"),
     ],
 )
 def test_what_watches_validation_clips_needs_them(change, message):
@@ -254,6 +260,16 @@ def test_what_watches_validation_clips_needs_them(change, message):
     values["train"] |= change
     with pytest.raises(ParamsError, match=message):
         parse_params(values, where="params.yaml")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "top1_top3"])
+def test_the_best_of_several_labels_is_not_watched(metric):
+    values = yaml.safe_load((REPOSITORY / "params" / "sample_frames.yaml").read_text())
+    values["train"]["watch"] = metric
+    with pytest.raises(ParamsError, match=rf"train\.watch: {metric} is for classes that exclude each other"):
+        parse_params(values, where="params.yaml")
+    values["clips"]["frame_labels"] = "exclusive"
+    assert parse_params(values, where="params.yaml").train.watch == metric
 
 
 def test_flow_is_needed_by_fisher_vectors_alone():

@@ -75,6 +75,8 @@ def test_what_is_no_search_is_refused(change: dict[str, Any], message: str) -> N
         ({"space": {"train.cache_gb": {"grid": [1.0]}}}, "train.cache_gb says how trainings are run"),
         ({"space": {"train.optimizer": {"grid": ["sgd", "adamm"]}}}, "train.optimizer: adamm: train.optimizer: input"),
         ({"space": {"streams.rgb.lr": {"grid": [0.1, -1]}}}, "streams.rgb.lr: -1: streams.rgb.lr: input should be gr"),
+        ({"space": {"streams.rgb.options.a.b": {"grid": [1]}}}, "there is no key 'streams.rgb.options.a.b'"),
+        ({"space": {"streams.rgb.model": {"grid": ["r3d_mini.avg", "r3d_mni.avg"]}}}, "unknown model 'r3d_mni.avg'"),
         ({"metric": "video_top5_acc"}, "search.metric: 'video_top5_acc' is none of video_top1_acc, video_macro_f1"),
         ({"stream": "pose"}, "search.stream: pose is not enabled under streams"),
     ],
@@ -131,6 +133,9 @@ def test_spaces_have_the_sizes_of_the_theses() -> None:
 
     assert trials("sequence_length") == 4  # 7, 15, 23 and 29 frames
     assert trials("fish_rcnn") == 20 * 4  # figure 5.4: twenty candidates at four lengths
+    fish = space_values(str(REPOSITORY / "params" / "search" / "fish_rcnn.yaml"))["space"]  # table 4.4
+    assert fish["train.optimizer"] == {"choice": ["sgd", "adam"]}
+    assert fish["train.negative_ratio"] == {"choice": [1, 2, 3, 5]}
     assert trials("mouse_lstm") == 3 * 3 * 3  # layers, units, batch sizes; each at one of three lengths
 
 

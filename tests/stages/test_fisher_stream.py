@@ -7,14 +7,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
+from kineflow.descriptors.cells import CellRule, Scale
 from kineflow.inference.predict import label_videos
 from kineflow.stages import STAGES, paths
-from kineflow.store import home
+from kineflow.stages.fisher_job import MAX_OPEN_VIDEOS, _cells_of
+from kineflow.store import ResultStore, home
 from kineflow.tables import CLIPS, LOGITS, read_table
 from tests.conftest import Built
 from tests.graph import change_params, contents, copy_workspace, report_of, run_stage, run_stages
@@ -28,6 +32,20 @@ ONLY_FV = {
     "release__stream": "fv",
     "evaluate__baselines": ["majority"],
 }
+
+
+def test_thousands_of_videos_do_not_use_up_file_descriptors(tmp_path: Path) -> None:
+    keys = {f"v{video}": f"{video:04d}" for video in range(2 * MAX_OPEN_VIDEOS)}
+    store = ResultStore(tmp_path)
+    for key in keys.values():
+        with store.writing(key) as folder:
+            folder.mkdir()
+            np.save(folder / "scale_0.npy", np.zeros((3, 2, 2, 32), np.float16))
+    described = SimpleNamespace(cells=CellRule(112, (Scale(8, 5),), track=False))
+    cells_of = _cells_of(SimpleNamespace(cells_root=tmp_path, cells=keys, described=described))  # type: ignore[arg-type]
+    before = psutil.Process().num_fds()
+    assert {cells_of(video).num_flows for video in keys} == {3}
+    assert psutil.Process().num_fds() - before <= MAX_OPEN_VIDEOS
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from kineflow.stages import make_splits, paths, train
 from kineflow.stages.fold_dataset import RELEASE, load_dataset
 from kineflow.stages.fold_jobs import _negative_class
 from kineflow.stages.fold_outs import mean_logits
+from kineflow.stages.fold_training import resources_of
 from kineflow.stages.stage import StageReport
 from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, write_table
 from tests.unit.data.test_clips import events_table, videos_table
@@ -89,3 +90,14 @@ def test_an_ensemble_of_folds_gives_the_mean_of_their_probabilities(labels: str)
     found = odds / odds.sum(axis=1, keepdims=True) if labels == "exclusive" else odds / (1 + odds)
     np.testing.assert_allclose(found, [[0.7, 0.3], [0.4, 0.6]], atol=1e-6)
     assert mean["fold"].tolist() == [RELEASE, RELEASE] and mean["frame"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("kept", "root"), [("s3://lab/runs/", "s3://lab/runs"), ("runs", "{cwd}/runs"), ("/shared/runs/", "/shared/runs")]
+)
+def test_where_trainings_are_kept_does_not_depend_on_a_workers_folder(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kept: str, root: str
+) -> None:
+    monkeypatch.setenv("KINEFLOW_RUNS", kept)
+    storage = resources_of(parse_params(values, where="params.yaml").train).run_storage
+    assert storage is not None and storage.root == root.format(cwd=Path.cwd())

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ import yaml
 from mlflow import MlflowClient
 
 from kineflow.evaluation import metrics
+from kineflow.experiments.trials import FoldScores, Trial
+from kineflow.experiments.tuning import Halving, Strategy, Tried
 from kineflow.params import load_params
 from kineflow.registry.nested_runs import PARENT_TAG
 from kineflow.stages import paths
+from kineflow.stages.search import _Memory
 from kineflow.store import home
 from tests.conftest import Built
 from tests.flows.conftest import processes_in
@@ -54,6 +58,26 @@ def write_space(root: Path, **changes: Any) -> Path:
     path = root / "space.yaml"
     path.write_text(yaml.safe_dump({"search": values | changes}))
     return path
+
+
+def test_what_one_metric_pruned_is_open_again_for_another(tmp_path: Path) -> None:
+    by_accuracy = Strategy({}, "random", METRIC, 4, None, Halving(1, 0.5), seed=0)
+    by_f1 = replace(by_accuracy, metric="video_macro_f1")
+    path, pruned = tmp_path / "memory.jsonl", Trial({"streams.rgb.lr": 0.1}, METRIC, state="pruned")
+    _Memory(path, by_accuracy).trial_ended(pruned)
+    assert _Memory(path, by_accuracy).tried == [Tried(pruned.changes, was_pruned=True)]
+    assert _Memory(path, by_f1).tried == [Tried(pruned.changes, was_pruned=False)]
+
+
+@pytest.mark.parametrize("num_chars", [1, 20, 35])  # of 55; the last ends with a brace
+def test_half_a_line_of_a_killed_search_is_passed_over(tmp_path: Path, num_chars: int) -> None:
+    strategy = Strategy({}, "tpe", METRIC, 4, None, None, seed=0)
+    path, first, second = tmp_path / "memory.jsonl", {"streams.rgb.lr": 0.1}, {"streams.rgb.lr": 0.2}
+    whole = json.dumps({"changes": first, "pruned_by": None})
+    path.write_text(whole + "\n" + whole[:num_chars])
+    fold = FoldScores(0, "key", {METRIC: 0.5}, (), 1.0, 1)
+    _Memory(path, strategy).fold_done(Trial(second, METRIC, [fold]))
+    assert [one.changes for one in _Memory(path, strategy).tried] == [first, second]
 
 
 def trained() -> dict[str, int]:

@@ -43,7 +43,7 @@ class ClipItem:
 
 
 class Sample(NamedTuple):
-    """One view of one clip, its target, and the place of the clip in the data set."""
+    """One view of one clip, its target, and the number that it was drawn by (see `ClipDataset.sample`)."""
 
     clip: ClipPixels
     target: int | np.ndarray | None
@@ -72,11 +72,14 @@ class ClipDataset:
         return len(self.items)
 
     def sample(self, index: int, *, epoch: int) -> Sample:
-        """A training view of clip `index`, drawn from the seed, the epoch and the index alone."""
+        """A training view of clip `index`, drawn from the seed, the epoch and the index alone.
+
+        A clip that an epoch shows again has other views: its index, plus the number of clips for each time before.
+        """
         view = View()
         if self.augment is not None:
             view = draw_view(np.random.default_rng([self.seed, epoch, index]), self.augment)
-        item = self.items[index]
+        item = self.items[index % len(self)]
         if item.redraw_starts:
             item = item.moved_to(redrawn_start(item.redraw_starts, seed=self.seed, epoch=epoch, index=index))
         clip = clip_pixels(self.videos[item.video_id], item.start, item.stop, self.preprocessing, view)
@@ -123,7 +126,7 @@ def num_reads(
 
 
 class Batch(NamedTuple):
-    """Samples of equal shape, as `ClipPixels`, with targets and positions of the clips in the data set.
+    """Samples of equal shape, as `ClipPixels`, with targets and the positions that they were drawn by.
 
     Targets are int64 (B,) on task clip, or float32 (B, K) where clips may have several labels; on task frame float32
     (B, T, K), nan where unlabelled or padded.

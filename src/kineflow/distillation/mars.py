@@ -35,7 +35,7 @@ class MarsConfig:
         teacher: the bundle of the flow model of the same fold; its first member teaches.
         store: where the teacher's stream is read.
         feature_weight: of the mean squared error between features.
-        label_smoothing, class_weights: of the cross-entropy.
+        label_smoothing, class_weights, focal_gamma: of the cross-entropy.
     """
 
     teacher: Path
@@ -43,6 +43,7 @@ class MarsConfig:
     feature_weight: float
     label_smoothing: float
     class_weights: ClassWeights = "none"
+    focal_gamma: float = 0.0
     code: ClassVar[tuple[str, ...]] = ("kineflow.distillation",)
 
     @property
@@ -57,6 +58,7 @@ class MarsConfig:
             "feature_weight": self.feature_weight,
             "label_smoothing": self.label_smoothing,
             "class_weights": self.class_weights,
+            "focal_gamma": self.focal_gamma,
         }
 
     def make(self, job: Job, preprocessing: Preprocessing, device: torch.device, cache: DecodedCache) -> Objective:
@@ -69,7 +71,7 @@ class MarsConfig:
         videos = training_videos(job, self.store, member.preprocessing, cache)
         inputs = ClipDataset(job.train, videos, member.preprocessing, job.augment, job.recipe.seed)
         teacher = bundle.load_model(member, device)
-        loss = classification(job, self.label_smoothing, self.class_weights)
+        loss = classification(job, self.label_smoothing, self.class_weights, self.focal_gamma)
         return Mars(teacher, inputs, member, loss, self.feature_weight, device)
 
     def _teacher(self) -> tuple[Bundle, Member]:

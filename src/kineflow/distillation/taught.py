@@ -32,13 +32,14 @@ class TaughtConfig:
     Args:
         teacher: the table of logits of training clips, by fold.
         prob_weight: of the cross-entropy with the teacher's probabilities.
-        label_smoothing, class_weights: of the cross-entropy with the labels.
+        label_smoothing, class_weights, focal_gamma: of the cross-entropy with the labels.
     """
 
     teacher: Path
     prob_weight: float
     label_smoothing: float
     class_weights: ClassWeights = "none"
+    focal_gamma: float = 0.0
     code: ClassVar[tuple[str, ...]] = ("kineflow.distillation",)
 
     @property
@@ -50,6 +51,7 @@ class TaughtConfig:
             "prob_weight": self.prob_weight,
             "label_smoothing": self.label_smoothing,
             "class_weights": self.class_weights,
+            "focal_gamma": self.focal_gamma,
         }
 
     def make(self, job: Job, preprocessing: Preprocessing, device: torch.device, cache: DecodedCache) -> Objective:
@@ -68,7 +70,8 @@ class TaughtConfig:
             )
         logits_NK = of_fold.loc[[item.clip_id for item in job.train], list(job.classes)].to_numpy()
         probs_NK = torch.as_tensor(to_probs(logits_NK, job.labels), dtype=torch.float32)
-        return Taught(classification(job, self.label_smoothing, self.class_weights), probs_NK, self.prob_weight)
+        loss = classification(job, self.label_smoothing, self.class_weights, self.focal_gamma)
+        return Taught(loss, probs_NK, self.prob_weight)
 
 
 class Taught:
@@ -85,9 +88,11 @@ class Taught:
         self.prob_weight = prob_weight
 
     def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
-        """The mean loss of `batch`."""
+        """The mean loss of `batch`; of clips that are mixed the teacher's probabilities are mixed as they are."""
         logits_BK = prediction.logits.float()
-        taught_BK = self.probs_NK[torch.as_tensor(batch.positions)].to(logits_BK.device)
+        taught_BK = self.probs_NK[torch.as_tensor(batch.positions % len(self.probs_NK))].to(logits_BK.device)
+        if batch.mixing is not None:
+            taught_BK = torch.lerp(taught_BK.roll(1, dims=0), taught_BK, batch.mixing.share)
         if self.labels == "exclusive":
             imitation = F.cross_entropy(logits_BK, taught_BK)
         else:

@@ -314,7 +314,7 @@ def _teller(strategy: Strategy, work: Work, listener: Listener, trials: dict[str
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             found = trial_of(trial.config)
-            if found.state == "running":
+            if found.state in ("running", "pruned"):  # the same values may have been drawn, and pruned, before
                 found.state = "done" if len(found.folds) == work.num_folds else "pruned"
             elif strategy.algorithm == "pbt":
                 return
@@ -357,7 +357,8 @@ def run_fold(job: Job, work: Work) -> FoldScores:
     if key not in results:
         cache = DecodedCache(work.home / "decoded", work.cache_bytes)
         run_job(job, key, results, work.home / "checkpoints", cache)
-        (work.home / "checkpoints" / f"{key}.pt").unlink(missing_ok=True)
+        for name in (f"{key}.pt", f"{key}.pretrain.pt"):
+            (work.home / "checkpoints" / name).unlink(missing_ok=True)
     return work.score(job, results.path(key))
 
 

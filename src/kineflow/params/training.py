@@ -6,6 +6,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from kineflow.params.section import Fraction, NonNegativeFloat, NonNegativeInt, Scale, Section
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class AugmentParams(Section):
     """Random changes of a training clip; each is constant over the clip."""
@@ -42,7 +44,9 @@ class TrainParams(Section):
     accumulation: PositiveInt  # batches of a step; the last step of an epoch may have fewer
     lr_batch_size: PositiveInt | None  # the streams' lr are for steps of so many clips, and scale; null: as they stand
     optimizer: Literal["sgd", "adam", "adamw", "swats"]
-    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)]  # of Adam and what is made of it
+    betas: Annotated[
+        list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)
+    ]  # of Adam and what is made of it
     weight_decay: NonNegativeFloat
     schedule: Literal["constant", "linear", "cosine", "plateau"]
     plateau_patience: PositiveInt  # validations without a better one before the rate falls; schedule: plateau
@@ -58,7 +62,7 @@ class TrainParams(Section):
     eval_every: PositiveInt  # epochs
     select: Literal["best", "last"]  # which epoch's weights a fold keeps, by what is watched
     watch: Literal["loss", "accuracy", "macro_f1", "average_precision", "top1_top3"]  # on the validation clips
-    watch_classes: list[str] | None  # that F1 and average precision are the mean of; null: all
+    watch_classes: Annotated[list[str], Field(min_length=1)] | None  # of F1 and average precision; null: all
     early_stop: PositiveInt | None  # validations without a better one that end a fold's training; null: never
     batch_norm: Literal["batch", "frozen", "precise"]
     num_views: PositiveInt | Literal["all"]  # test-time windows in time whose probabilities are averaged
@@ -80,6 +84,12 @@ class TrainParams(Section):
     def _one_way_to_draw(self) -> Self:
         if self.negative_ratio is not None and self.sampler != "each_once":
             raise ValueError(f"negative_ratio and sampler: {self.sampler} both say what is drawn; write each_once")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_of_a_mean(self) -> Self:
+        if self.watch_classes is not None and self.watch not in ("macro_f1", "average_precision"):
+            raise ValueError(f"watch_classes is for means over classes, not for watch: {self.watch}; write null")
         return self
 
     @model_validator(mode="after")

@@ -82,6 +82,11 @@ class Params(Section):
             )
         if self.train.early_stop is not None and self.train.select == "last":
             raise ValueError("train.early_stop needs train.select: best; with last a release model trains all epochs")
+        if self.labels == "independent" and self.train.watch in ("accuracy", "top1_top3"):
+            raise ValueError(
+                f"train.watch: {self.train.watch} is for classes that exclude each other; write macro_f1 or "
+                f"average_precision"
+            )
         if self.task == "frame" and self.clips.window_sec is None:
             raise ValueError("clips.window_sec is the length of the windows of task frame, and must be given")
         if self.streams.fv.enabled and (self.streams.fv.window_sec is None) == (self.task == "frame"):

@@ -42,7 +42,7 @@ def check_keys(params: Params, keys: Iterable[str], *, stream: NetworkName, wher
     known = _leaves(as_json(params))
     own = f"streams.{stream}."
     for key in keys:
-        if key.startswith(f"{own}options."):
+        if key.startswith(f"{own}options.") and key.count(".") == own.count(".") + 1:
             continue
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

@@ -47,6 +47,7 @@ def _imitate_flow(params: Params) -> Callable[[int], MarsConfig]:
             feature_weight=params.distill.feature_weight,
             label_smoothing=params.train.label_smoothing,
             class_weights=params.train.class_weights,
+            focal_gamma=params.train.focal_gamma,
         )
 
     return objective_of
@@ -61,5 +62,6 @@ def _imitate_fisher(params: Params) -> Callable[[int], TaughtConfig]:
         prob_weight=params.distill.prob_weight,
         label_smoothing=params.train.label_smoothing,
         class_weights=params.train.class_weights,
+        focal_gamma=params.train.focal_gamma,
     )
     return lambda fold: config

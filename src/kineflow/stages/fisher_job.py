@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ CODE = ("kineflow.descriptors", "kineflow.stages.fisher_job", "kineflow.data.pro
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "opencv-contrib-python-headless")
 RESULT_FILES = ("weights.safetensors", "logits.parquet", "result.json")
 MAX_WINDOWS = 3000  # task frame: that one classifier is trained on; they are in memory together
+MAX_OPEN_VIDEOS = 64  # whose cells are mapped; each scale holds a file descriptor, of which a process usually has 1024
 MODEL_NAME = "fisher.svm"
 
 
@@ -145,7 +146,7 @@ def _is_result(folder: Path) -> bool:
 def _cells_of(job: FisherJob) -> Callable[[str], VideoCells]:
     store = ResultStore(job.cells_root)
 
-    @cache
+    @lru_cache(MAX_OPEN_VIDEOS)
     def cells_of(video_id: str) -> VideoCells:
         return read_cells(store.path(job.cells[video_id]), job.described.cells)
 

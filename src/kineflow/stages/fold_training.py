@@ -1,6 +1,7 @@
 """What the stages `train` and `distill` share: train the folds and the release model of one network."""
 
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median_low
 from typing import Any
 
@@ -10,7 +11,7 @@ from kineflow.stages.fold_dataset import RELEASE, Dataset
 from kineflow.stages.fold_jobs import release_job
 from kineflow.stages.fold_outs import read_result, write_outs
 from kineflow.stages.stage import StageReport
-from kineflow.storage import patience_sec
+from kineflow.storage import is_s3, patience_sec
 from kineflow.store import home, runs
 from kineflow.training.folds import Resources, train_jobs
 from kineflow.training.job import Job
@@ -49,6 +50,8 @@ def train_network(
 def resources_of(train: TrainParams) -> Resources:
     """What params and the environment give each training."""
     kept = runs()
+    if kept is not None and not is_s3(kept):
+        kept = str(Path(kept).absolute())  # workers of Ray Train have another current folder
     return Resources(
         threads=train.threads_per_fold,
         workers=train.workers_per_fold,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kineflow.experiments.search_report import SearchReport, write_search_report
 from kineflow.experiments.space import make_space, trial_key
 from kineflow.experiments.trials import Trial, ranked, trials_table
 from kineflow.experiments.tuning import Halving, Listener, Strategy, Tried, Work, max_num_trials, search
+from kineflow.models.registry import find_model
 from kineflow.params import Params, SearchParams, as_json, parse_params
 from kineflow.stages.changed_params import check_keys, with_changes, write_patch
 from kineflow.stages.cross_validation import CrossValidation, cross_validation
@@ -61,7 +62,7 @@ def run_search(params: Params, *, name: str, out: Path | None = None) -> Outcome
     validation = cross_validation(params, spec.stream)
     work = _work(params, validation)
     key = digest(data=params.data.name, stream=spec.stream, algorithm=spec.algorithm, space=spec.space)
-    memory = _Memory(home() / "search" / f"{key[:16]}.jsonl", as_json(spec)["prune"])
+    memory = _Memory(home() / "search" / f"{key[:16]}.jsonl", strategy)
     folder = out or REPORTS / name
     experiment = f"{params.register_.model_name}-search"
     run_key = digest(search=key, params=as_json(params) | {"search": None})
@@ -93,7 +94,8 @@ def check_search(params: Params, spec: SearchParams) -> None:
     check_keys(params, spec.space, stream=spec.stream, where=where)
     for key, tried in spec.space.items():
         for value in next(iter(tried.values()))[: 2 if "int_range" in tried else None]:
-            with_changes(params, {key: value}, where=f"{where}: {key}: {value}")
+            changed = with_changes(params, {key: value}, where=f"{where}: {key}: {value}")
+            find_model(changed.streams[spec.stream].model)
 
 
 def with_space(params: Params, values: Mapping[str, Any], *, where: str) -> Params:
@@ -147,13 +149,14 @@ class _Memory(Listener):
     """What this search has tried and pruned, on disk: the values that a sampler which learns has to be told.
 
     Args:
-        prune: the rule, as params have it; what another rule pruned is open again.
+        strategy: what another rule pruned, or the same by another metric, is open again.
     """
 
-    def __init__(self, path: Path, prune: Any) -> None:
-        self._path, self._prune = path, prune
+    def __init__(self, path: Path, strategy: Strategy) -> None:
+        self._path = path
+        self._prune = strategy.halving and {**asdict(strategy.halving), "metric": strategy.metric}
         lines = path.read_text().splitlines() if path.is_file() else []
-        self._rows = [json.loads(line) for line in lines if line.endswith("}")]  # a killed run may leave half a line
+        self._rows = [row for row in map(_whole_row, lines) if row is not None]
 
     @property
     def tried(self) -> list[Tried]:
@@ -175,7 +178,16 @@ class _Memory(Listener):
             self._rows.append(row)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write("\n" + json.dumps(row))  # so that half a line of a killed run ends before this one
+
+
+def _whole_row(line: str) -> dict[str, Any] | None:
+    """A line of the memory; None for half of one, which a killed run may leave."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return row
 
 
 def _write(

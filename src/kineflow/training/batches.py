@@ -17,7 +17,8 @@ def epoch_batches(targets: Targets, recipe: Recipe, epoch: int) -> list[list[int
     """The positions of each batch of an epoch, by seed and epoch; a last batch of one joins another.
 
     A permutation; of all positives and some of the negatives, where the recipe has a ratio; or, where its sampler
-    balances, as many draws as there are clips, with replacement.
+    balances, as many draws as there are clips, with replacement. Each time that a clip comes again its position is
+    higher by the number of clips, so that its view is another.
 
     Args:
         targets: of the clips, see `sampling_weights`.
@@ -34,7 +35,16 @@ def epoch_batches(targets: Targets, recipe: Recipe, epoch: int) -> list[list[int
     else:
         weights_N = sampling_weights(targets, power=1.0 if recipe.sampler == "balanced" else 0.5)
         order = generator.choice(len(targets), size=len(targets), p=weights_N).tolist()
-    batches = [order[first : first + recipe.batch_size] for first in range(0, len(order), recipe.batch_size)]
+    before: Counter[int] = Counter()
+    for place, position in enumerate(order):
+        order[place] = position + len(targets) * before[position]
+        before[position] += 1
+    return cut_into_batches(order, recipe.batch_size)
+
+
+def cut_into_batches(order: list[int], batch_size: int) -> list[list[int]]:
+    """The positions in their order, so many at a time; a last batch of one joins another."""
+    batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm needs two
         batches[-2:] = [batches[-2] + batches[-1]]
     return batches

@@ -243,7 +243,7 @@ def _train(
     model = lay_out(job.model.build(job.recipe.seed), device, job.recipe.precision).to(device)
     started = time.monotonic()
     if job.recipe.recompute:
-        recompute_activations(model)
+        recompute_activations(model, is_compiled=job.recipe.compile)
     train_set = ClipDataset(job.train, videos, preprocessing, job.augment, job.recipe.seed)
     val_set = ClipDataset(job.val, videos, preprocessing) if job.val else None
     with MachineWatch() as machine:

@@ -110,9 +110,9 @@ def fit(
         scores = (math.nan, math.nan)
         looks = last or (epoch + 1) % recipe.eval_every == 0
         if recipe.batch_norm == "precise" and looks:
-            measure_batch_norm(run.averaged, train_set, recipe, device)
+            measure_batch_norm(run.averaged, train_set, recipe, device, kept=run.frozen_names)
         if val_set is not None and looks:
-            scores = _validate(run.averaged, val_set, objective.labels, recipe, device)
+            scores = _validate(run.averaged, val_set, objective.labels, recipe, device, shard)
         result = EpochResult(epoch, run.lr, train_loss, *scores)
         run.finish(result)
         if shard.rank == 0:
@@ -159,6 +159,11 @@ class _Run:
             module.requires_grad_(False)
         self.optimizer = make_optimizer(self.model, self.recipe, epoch=epoch)
         return True
+
+    @property
+    def frozen_names(self) -> list[str]:
+        """The modules that this phase leaves as they are, by their names."""
+        return [name for name, module in self.model.named_modules() if module in self.frozen]
 
     @property
     def watched(self) -> list[float]:
@@ -227,7 +232,7 @@ class _Run:
         self.plateau = plateau_scale(self.watched, self.recipe)
         judged = self.watched[-1]
         better = judged < self.best_loss
-        if better or not self.select_best or not self.best_state:
+        if better or not self.select_best or math.isinf(self.best_loss):  # until one was judged, the latest
             self.best_loss = judged if better else self.best_loss
             self.best_epoch = self.next_epoch
             self.best_state = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
@@ -241,6 +246,7 @@ class _Run:
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "scaler": self.scaler.state_dict(),
             "step": self.step,
+            "num_pieces": self.num_pieces,
             "curves": [asdict(result) for result in self.curves],
             "best": {"loss": self.best_loss, "epoch": self.best_epoch, "state": self.best_state},
         }
@@ -257,7 +263,7 @@ class _Run:
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
-        self.step = state["step"]
+        self.step, self.num_pieces = state["step"], state["num_pieces"]
         self.curves = [EpochResult(**values) for values in state["curves"]]
         self.scaler.load_state_dict(state["scaler"])
         self.next_epoch = len(self.curves)
@@ -344,14 +350,23 @@ def _backward(
 
 
 def _validate(
-    model: nn.Module, val_set: ClipDataset, labels: Labels, recipe: Recipe, device: torch.device
+    model: nn.Module, val_set: ClipDataset, labels: Labels, recipe: Recipe, device: torch.device, shard: Shard
 ) -> tuple[float, float]:
+    """Loss and metric: in every process those of the first, so that all stop, and lower their rate, at once.
+
+    Each has statistics of batch norm of its own, and so would find other ones.
+    """
     fixed = without_augmentation(val_set)
     probs = predict_probs(
         model, fixed, labels=labels, batch_size=recipe.batch_size, device=device, precision=recipe.precision
     )
     metric = None if recipe.watch == "loss" else recipe.watch
-    return validation_scores(probs, fixed, labels=labels, metric=metric, classes=recipe.watch_classes)
+    scores = validation_scores(probs, fixed, labels=labels, metric=metric, classes=recipe.watch_classes)
+    if shard.world_size == 1:
+        return scores
+    of_first = torch.tensor(scores, dtype=torch.float64, device=device)
+    torch.distributed.broadcast(of_first, src=0)
+    return float(of_first[0]), float(of_first[1])
 
 
 def _loader_threads(device: torch.device) -> int:

@@ -12,6 +12,8 @@ from kineflow.data.dataset import Batch
 from kineflow.data.probabilities import Labels
 from kineflow.models.classifier import Prediction
 
+SUREST = 1e-7  # of 1 - p in a focal loss: at 0 the slope of its root is infinite
+
 
 class Objective(Protocol):
     """Mean loss of a batch.
@@ -84,7 +86,7 @@ def focal(losses: Tensor, probs: Tensor, gamma: float) -> Tensor:
 
     Source: Lin et al., Focal loss for dense object detection, ICCV 2017, equation 4.
     """
-    return losses * (1 - probs).clamp(min=0) ** gamma if gamma else losses
+    return losses * (1 - probs).clamp(min=SUREST) ** gamma if gamma else losses
 
 
 def masked_cross_entropy(

@@ -7,9 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 
 from kineflow.data.dataset import Batch
 from kineflow.data.decoded_cache import DecodedCache
+from kineflow.data.mixing import Mixing
+from kineflow.data.probabilities import Labels
 from kineflow.distillation.taught import Taught, TaughtConfig
 from kineflow.errors import DataError
 from kineflow.models.classifier import Prediction
@@ -28,13 +31,25 @@ def prediction(logits: list[list[float]]) -> Prediction:
 
 
 def test_exclusive_classes_by_hand() -> None:
-    """Clips in another order than the table's; a logit of log 3 is a probability of 3/4."""
+    """Clips in another order than the table's, one drawn again; a logit of log 3 is a probability of 3/4."""
     teacher = torch.tensor([[0.5, 0.5], [0.9, 0.1]])
     objective = Taught(Classification("exclusive"), teacher, prob_weight=2.0)
-    loss = objective(prediction([[math.log(3), 0.0], [0.0, 0.0]]), batch(np.array([0, 1]), [1, 0]), epoch=0)
+    loss = objective(prediction([[math.log(3), 0.0], [0.0, 0.0]]), batch(np.array([0, 1]), [1, 2]), epoch=0)
     labels = (-math.log(0.75) - math.log(0.5)) / 2
     taught = (-0.9 * math.log(0.75) - 0.1 * math.log(0.25) - math.log(0.5)) / 2
     assert float(loss) == pytest.approx(labels + 2 * taught, abs=1e-6)
+
+
+@pytest.mark.parametrize("labels", ["exclusive", "independent"])
+def test_of_mixed_clips_the_teachers_say_is_mixed_alike(labels: Labels) -> None:
+    objective = Taught(Classification(labels), torch.tensor([[0.9, 0.1], [0.2, 0.8]]), prob_weight=1.0)
+    targets = np.array([0, 1]) if labels == "exclusive" else np.eye(2, dtype=np.float32)
+    mixed = batch(targets, [0, 1])._replace(mixing=Mixing(share=0.25))
+    answer = prediction([[1.0, 0.0], [0.0, 0.5]])
+    mixture = torch.tensor([[0.375, 0.625], [0.725, 0.275]])  # a quarter of its own, the rest of the other's
+    loss = {"exclusive": F.cross_entropy, "independent": F.binary_cross_entropy_with_logits}[labels]
+    taught = objective(answer, mixed, epoch=0) - Classification(labels)(answer, mixed, epoch=0)
+    torch.testing.assert_close(taught, loss(answer.logits, mixture))
 
 
 def test_independent_classes_by_hand() -> None:
@@ -52,11 +67,13 @@ def test_the_teacher_of_the_same_fold_is_read_clip_by_clip(tmp_path: Path) -> No
     rows.loc[0, "a"] = math.log(3)  # of the last clip in fold 3
     table = rows.assign(model="fisher.svm", video_id="v", frame=pd.array([None] * len(rows), "Int64"))
     write_table(tmp_path / "teacher.parquet", LOGITS, table[[name for name, _ in LOGITS.columns] + ["a", "b"]])
-    config = TaughtConfig(tmp_path / "teacher.parquet", prob_weight=1.0, label_smoothing=0.0)
+    config = TaughtConfig(tmp_path / "teacher.parquet", prob_weight=1.0, label_smoothing=0.0, focal_gamma=2.0)
     cache = DecodedCache(tmp_path / "cache", 0)
     objective = config.make(job, job.preprocessing, torch.device("cpu"), cache)
     assert isinstance(objective, Taught)
     assert objective.probs_NK[:, 0].tolist() == pytest.approx([0.5] * 7 + [0.75])
+    assert isinstance(objective.classification, Classification) and objective.classification.focal_gamma == 2.0
+    assert config.key["focal_gamma"] == 2.0
     assert config.key["teacher"] != TaughtConfig(Path(__file__), 1.0, 0.0).key["teacher"]
     with pytest.raises(DataError, match="says nothing of c0 in fold 0"):
         config.make(make_job(tmp_path, epochs=1, fold=0), job.preprocessing, torch.device("cpu"), cache)

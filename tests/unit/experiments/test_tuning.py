@@ -1,7 +1,8 @@
 """When trials are pruned, also by a search that goes on; trials themselves are tested on a real workspace."""
 
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,19 @@ from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from kineflow.experiments.space import make_space
-from kineflow.experiments.tuning import Halving, Listener, Strategy, _scheduler, _teller, first_draws, max_num_trials
+from kineflow.experiments.tuning import (
+    Halving,
+    Listener,
+    Strategy,
+    Work,
+    _scheduler,
+    _teller,
+    first_draws,
+    max_num_trials,
+    run_fold,
+)
+from kineflow.training.self_supervision.config import SelfSupervision
+from tests.jobs import make_job
 from tests.unit.experiments.samples import trial
 
 SPACE = make_space({"lr": {"uniform": [0.0, 1.0]}})
@@ -61,8 +74,31 @@ def test_a_listener_that_holds_a_terminal_need_not_be_pickled() -> None:
     assert isinstance(cloudpickle.loads(cloudpickle.dumps(teller)), Callback)
 
 
+def test_values_that_were_pruned_and_come_again_may_see_every_fold(tmp_path: Path) -> None:
+    work = Work(lambda changes: [], lambda job, folder: done.folds[0], tmp_path, tmp_path, 2, 1, 0.0, 0, 0)
+    done = trial([0.5, 0.7], lr=0.25)
+    known: dict[str, Any] = {}
+    teller = _teller(strategy("tpe"), work, Listener(), known)
+    states = []
+    for folds in (done.folds[:1], done.folds):
+        for fold in folds:
+            teller.on_trial_result(0, [], None, {"config": {"lr": 0.25}, "fold": asdict(fold)})
+        teller.on_trial_complete(0, [], SimpleNamespace(config={"lr": 0.25}))
+        states += [one.state for one in known.values()]
+    assert states == ["pruned", "done"] and len(known[done.key].folds) == 2
+
+
 def test_how_many_trials_there_will_be() -> None:
     assert max_num_trials(strategy()) == 8 and max_num_trials(strategy("tpe")) == 8
     assert max_num_trials(replace(strategy("pbt"), num_generations=3)) == 8 + 2 * 2  # a quarter, twice
     grid = make_space({"a": {"grid": [1, 2, 3]}, "lr": {"uniform": [0.0, 1.0]}})
     assert max_num_trials(replace(strategy(), space=grid)) == 24
+
+
+def test_a_fold_leaves_nothing_but_its_result(tmp_path: Path) -> None:
+    first = SelfSupervision(0.0, 0.0, patch_fraction=0.5, num_past=1, gap=1, branch_after="", pretrain_epochs=1)
+    job = replace(make_job(tmp_path, epochs=1), self_supervision=first)
+    done = trial([0.5]).folds[0]
+    work = Work(lambda changes: [job], lambda job, folder: done, tmp_path / "home", tmp_path, 1, 1, 0.0, 0, 0)
+    assert run_fold(job, work) is done
+    assert list((tmp_path / "home" / "checkpoints").iterdir()) == []

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from kineflow.models.registry import create_model
 from kineflow.training.batch_norm import batch_norms, measure_batch_norm
 from kineflow.training.batches import epoch_batches, sampling_weights
 from kineflow.training.inputs import model_input
-from kineflow.training.loop import fit
+from kineflow.training.loop import Shard, fit
 from kineflow.training.objectives import Classification, focal, masked_binary_cross_entropy, masked_cross_entropy
 from kineflow.training.recipe import is_stopped_early, learning_rate, plateau_scale
 from kineflow.training.recompute import recompute_activations
@@ -61,7 +62,7 @@ def test_two_batches_of_a_step_are_one_of_twice_the_size_and_the_last_part_is_ke
     assert whole.curves[0].lr == pytest.approx(halves.curves[0].lr)  # as many steps
 
 
-def test_a_batch_that_memory_has_no_room_for_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_memory_has_no_room_for_comes_in_pieces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clips, asked = moving_left_or_right(8), list[int]()
     short_of_memory = without_norms()
     forward = short_of_memory.forward
@@ -74,8 +75,11 @@ def test_a_batch_that_memory_has_no_room_for_comes_in_pieces(monkeypatch: pytest
 
     monkeypatch.setattr(short_of_memory, "forward", refuse_large)
     given = recipe(batch_size=8, epochs=2, optimizer="sgd")
-    pieces = fit(short_of_memory, CROSS_ENTROPY, clips, None, given, device=CPU)
+    path = tmp_path / "state.pt"
+    pieces = fit(short_of_memory, CROSS_ENTROPY, clips, None, given, device=CPU, checkpoint=path)
     assert asked == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]  # halved until it fits, and so from then on
+    fit(short_of_memory, CROSS_ENTROPY, clips, None, replace(given, epochs=3), device=CPU, checkpoint=path)
+    assert asked[10:] == [2, 2, 2, 2]  # also where it goes on
     assert equal(pieces.state, fit(without_norms(), CROSS_ENTROPY, clips, None, given, device=CPU).state, 1e-6)
 
     def refuse_all(*inputs: object) -> object:
@@ -152,6 +156,27 @@ def test_training_ends_where_nothing_gets_better() -> None:
     assert len(fit(model(), CROSS_ENTROPY, clips, clips, given, device=CPU).curves) == 2
 
 
+def test_every_process_goes_by_the_scores_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_first = [(0.5, 0.1), (0.4, 0.2), (0.6, 0.3), (0.7, 0.4), (0.8, 0.5)]  # no better after two epochs
+    left = iter(of_first)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: None)
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda scores, src: scores.copy_(torch.tensor(next(left))))
+    clips, given = moving_left_or_right(8), recipe(epochs=5, early_stop=1, select="best")
+    second = fit(model(), CROSS_ENTROPY, clips, clips, given, device=CPU, shard=Shard(rank=1, world_size=2))
+    seen = [(epoch.val_loss, epoch.val_metric) for epoch in second.curves]
+    np.testing.assert_allclose(seen, of_first[:3], rtol=1e-6)
+
+
+def test_without_any_score_the_last_weights_are_kept() -> None:
+    clips = moving_left_or_right(8)
+    of_one_class = replace(clips, items=[item for item in clips.items if item.target == 0])
+    given = recipe(select="best", watch="average_precision", watch_classes=(1,))
+    fitted = fit(model(), CROSS_ENTROPY, clips, of_one_class, given, device=CPU)
+    assert all(math.isnan(epoch.val_metric) for epoch in fitted.curves) and fitted.best_epoch == 3
+    last = fit(model(), CROSS_ENTROPY, clips, None, recipe(), device=CPU)
+    assert equal(fitted.state, last.state, 0.0)
+
+
 def test_drawn_clips_show_every_class_alike() -> None:
     targets = [0] * 90 + [1] * 9 + [2]
     assert sampling_weights(targets, power=1.0)[[0, 90, 99]] == pytest.approx([1 / 270, 1 / 27, 1 / 3])
@@ -162,8 +187,10 @@ def test_drawn_clips_show_every_class_alike() -> None:
     assert sampling_weights(several, power=1.0) == pytest.approx([0.2, 0.4, 0.4])  # class 0 twice, 1 once, none once
     balanced = recipe(sampler="balanced", batch_size=100)
     drawn = epoch_batches(targets, balanced, 0)
-    shown = np.bincount([targets[position] for position in drawn[0]], minlength=3)
+    shown = np.bincount([targets[position % 100] for position in drawn[0]], minlength=3)
     assert len(drawn[0]) == 100 and shown.min() > 15
+    times = shown[2]  # of the one clip of its class, each time another position
+    assert {position for position in drawn[0] if position % 100 == 99} == {99 + 100 * time for time in range(times)}
     assert drawn == epoch_batches(targets, balanced, 0)
     assert drawn != epoch_batches(targets, balanced, 1)
 
@@ -171,7 +198,7 @@ def test_drawn_clips_show_every_class_alike() -> None:
 def drawn_by(targets: list[int | np.ndarray | None], ratio: float, *, epoch: int = 0, **changes: int) -> Counter[int]:
     """How often an epoch draws each clip."""
     given = recipe(negative_ratio=ratio, batch_size=4, **changes)
-    return Counter(position for batch in epoch_batches(targets, given, epoch) for position in batch)
+    return Counter(position % len(targets) for batch in epoch_batches(targets, given, epoch) for position in batch)
 
 
 def test_an_epoch_draws_so_many_negatives_for_each_positive() -> None:
@@ -220,6 +247,12 @@ def test_precise_statistics_are_those_of_all_training_clips() -> None:
     assert norm.momentum == 0.1 and network.training
 
 
+def test_precise_statistics_need_no_batch_of_one() -> None:
+    network = create_model("r3d_mini.tcn", num_classes=2, in_channels=2, task="clip")  # one step is left of four frames
+    measure_batch_norm(network, moving_left_or_right(5, augment=None), recipe(batch_size=4), CPU)
+    assert all(norm.num_batches_tracked == 1 for norm in batch_norms(network))
+
+
 def test_frozen_statistics_stay_as_they_were() -> None:
     clips, network = moving_left_or_right(8), model()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -238,6 +271,18 @@ def test_recomputed_activations_change_nothing() -> None:
     assert equal({name: plain.state[name] for name in kept}, found.state, 1e-5)
 
 
+def test_compiled_blocks_learn_their_statistics_once() -> None:
+    plain, lean = model(), model()
+    recompute_activations(lean, is_compiled=True)
+    clips = torch.randn(2, 2, 4, 12, 12, generator=torch.Generator().manual_seed(0))
+    for network in (plain.train(), torch.compile(lean.train(), backend="aot_eager")):
+        network(clips).logits.square().sum().backward()
+    for (name, kept), found in zip(plain.named_buffers(), lean.buffers(), strict=True):
+        torch.testing.assert_close(found, kept, msg=name)
+    for one, other in zip(plain.parameters(), lean.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad)
+
+
 def test_the_focal_loss_is_its_formula() -> None:
     logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.5, 0.0]])
     probs = logits.softmax(dim=1)[[0, 1], [0, 2]]
@@ -248,6 +293,11 @@ def test_the_focal_loss_is_its_formula() -> None:
     expected = -((1 - of_both) ** 2 * of_both.log()).mean()
     torch.testing.assert_close(masked_binary_cross_entropy(logits, one_hot, focal_gamma=2.0), expected)
     assert torch.equal(focal(probs, probs, 0.0), probs)
+    certain = torch.tensor([[40.0, -40.0]], requires_grad=True)  # a probability of one in float32
+    truth = torch.tensor([[1.0, 0.0]])
+    for loss in (masked_cross_entropy, masked_binary_cross_entropy):
+        (slope,) = torch.autograd.grad(loss(certain[None], truth[None], focal_gamma=0.5), certain)
+        assert slope.abs().max() < 1e-6  # the root's own slope is infinite there
     # of two clips whose class has 3/4 and 1/4: (1/4)^2 ln(4/3) and (3/4)^2 ln 4, the second weighing 3
     batch = collate([moving_left_or_right(2).sample(index, epoch=0) for index in range(2)])
     of_clips = Prediction(torch.tensor([[math.log(3.0), 0.0]] * 2), torch.zeros(2, 1))

@@ -61,6 +61,14 @@ def test_the_head_trains_alone_and_then_with_the_top_blocks() -> None:
     assert changed(before, states[3]) == {"head", "backbone.network.stages.1", "backbone.network.stages.2"}
 
 
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_frozen_blocks_keep_their_statistics_where_the_others_are_measured(ema_decay: float | None) -> None:
+    before = {name: value.clone() for name, value in model().state_dict().items()}
+    given = recipe(batch_norm="precise", ema_decay=ema_decay)
+    fitted = fit(model(), CROSS_ENTROPY, moving_left_or_right(8), None, given, device=CPU)
+    assert changed(before, fitted.state) == {"head", "backbone.network.stages.1", "backbone.network.stages.2"}
+
+
 def test_same_weights_as_two_bare_pytorch_loops() -> None:
     train_set = moving_left_or_right(8)
     fitted = fit(model(), CROSS_ENTROPY, train_set, None, recipe(), device=CPU)

@@ -17,7 +17,7 @@ from kineflow.models.registry import create_model
 from kineflow.training import loop
 from kineflow.training.batches import epoch_batches
 from kineflow.training.inputs import model_input
-from kineflow.training.loop import EpochResult, Shard, fit
+from kineflow.training.loop import EpochResult, fit
 from kineflow.training.objectives import Classification, masked_binary_cross_entropy
 from kineflow.training.recipe import Recipe, learning_rate
 from kineflow.training.scoring import predict_probs, validation_scores
@@ -218,6 +218,14 @@ def test_mixtures_differ_between_batches_and_epochs():
     assert again == mixings[3, 5]
 
 
+def test_a_clip_that_an_epoch_shows_again_is_seen_in_another_view():
+    data = moving_left_or_right(4)
+    first, again = (data.sample(index, epoch=0) for index in (1, 1 + 4))
+    assert first.target == again.target and [first.position, again.position] == [1, 5]
+    assert not np.array_equal(first.clip.pixels_THWC, again.clip.pixels_THWC)
+    assert np.array_equal(again.clip.pixels_THWC, data.sample(5, epoch=0).clip.pixels_THWC)
+
+
 def test_learns_from_mixed_and_moved_clips():
     train_set, val_set = moving_left_or_right(16, augment=EVERYTHING), moving_left_or_right(8, augment=None)
     result = fit(small_model(), CROSS_ENTROPY, train_set, val_set, recipe(epochs=12), device=CPU)
@@ -247,13 +255,6 @@ def test_batches_cover_every_clip_once_and_leave_none_alone():
     assert sorted(position for batch in batches for position in batch) == list(range(9))
     assert [len(batch) for batch in batches] == [4, 5]
     assert batches != epoch_batches([0] * 9, recipe(), epoch=1)
-
-
-def test_two_shards_weigh_a_batch_as_one_process_does():
-    batch = list(range(5))
-    shares = [len(batch[rank::2]) * 2 / len(batch) for rank in range(2)]
-    assert sum(shares) / 2 == pytest.approx(1.0)
-    assert Shard().world_size == 1
 
 
 def test_masked_loss_by_hand():

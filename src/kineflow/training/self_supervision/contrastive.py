@@ -85,12 +85,15 @@ def pretrain(
     """Train all of `classifier` but its last layer, in place, to tell the training clips apart by random views of each.
 
     Args:
-        train_set: with random views; its labels are not looked at.
+        train_set: with random views; its labels are not looked at, and its clips are not mixed with one another, or a
+            clip would be told to be like another one.
         recipe: of the classification that follows; its rate, batches and optimizer are taken.
         epochs: of this training.
         checkpoint: where its state is kept and picked up from; one that is finished costs nothing.
     """
     model = Projected(classifier).to(device)
+    if train_set.augment is not None:
+        train_set = replace(train_set, augment=replace(train_set.augment, mixup=0.0, cutmix=0.0))
     others = replace(train_set, seed=train_set.seed + 1)  # other views of the same clips
 
     def second_view(batch: Batch, epoch: int) -> Prediction:

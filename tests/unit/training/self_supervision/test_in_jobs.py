@@ -1,16 +1,20 @@
 """Self-supervision as a job does it: before and beside the classification, resumed, and gone from what is kept."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
 
+from kineflow.data.views import Augment
 from kineflow.models.registry import create_model
 from kineflow.training.loop import fit
+from kineflow.training.recompute import recompute_activations
 from kineflow.training.self_supervision.branches import ClassifierWithBranches
 from kineflow.training.self_supervision.config import SelfSupervision
 from kineflow.training.self_supervision.contrastive import pretrain
 from kineflow.training.self_supervision.direction import reverse_time
-from tests.unit.training.test_loop import CPU, CROSS_ENTROPY, moving_left_or_right, recipe
+from tests.unit.training.test_loop import AUGMENT, CPU, CROSS_ENTROPY, moving_left_or_right, recipe
 
 BOTH = SelfSupervision(
     direction_weight=2.0,
@@ -64,6 +68,18 @@ def test_killed_and_resumed_branches_end_with_the_same_weights(tmp_path) -> None
     assert whole.curves[0].train_loss != plain.curves[0].train_loss  # the branches' losses are in it
 
 
+def test_recomputed_activations_leave_the_statistics_to_the_clips() -> None:
+    def statistics(*, recompute: bool) -> list[torch.Tensor]:
+        model = with_branches()
+        if recompute:
+            recompute_activations(model.classifier)
+        state = fit(model, CROSS_ENTROPY, moving_left_or_right(8), None, recipe(lr=1e-9), device=CPU).state
+        return [value for name, value in state.items() if name.startswith("classifier.") and "running" in name]
+
+    for plain, lean in zip(statistics(recompute=False), statistics(recompute=True), strict=True):
+        torch.testing.assert_close(lean, plain)
+
+
 def test_pretraining_changes_all_but_the_last_layer_and_is_done_once(tmp_path) -> None:
     clips, path = moving_left_or_right(8), tmp_path / "pretrain.pt"
 
@@ -81,3 +97,14 @@ def test_pretraining_changes_all_but_the_last_layer_and_is_done_once(tmp_path) -
     again = trained()
     assert all(torch.equal(first[name], again[name]) for name in first) and path.stat().st_mtime_ns == written
     assert len(pd.DataFrame(torch.load(path, weights_only=True)["curves"])) == 2
+
+
+def test_pretraining_compares_clips_and_not_mixtures(tmp_path) -> None:
+    def trained(augment: Augment) -> dict[str, torch.Tensor]:
+        network, clips = classifier(), moving_left_or_right(8, augment=augment)
+        path = tmp_path / f"{augment.mixup}.pt"
+        pretrain(network, clips, recipe(), labels="exclusive", epochs=1, device=CPU, checkpoint=path)
+        return network.state_dict()
+
+    plain, mixed = trained(AUGMENT), trained(replace(AUGMENT, mixup=1.0, cutmix=1.0))
+    assert all(torch.equal(plain[name], mixed[name]) for name in plain)
