@@ -33,12 +33,12 @@ def preset_names() -> tuple[str, ...]:
 
 
 def preset_text(name: str) -> str:
-    """A preset as shipped.
+    """A preset as shipped; small-data is small_data.
 
     Raises:
         ParamsError: there is no such preset; the message lists the known, nearest first.
     """
-    names = preset_names()
+    names, name = preset_names(), name.replace("-", "_")
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         ordered = near + [known for known in names if known not in near]

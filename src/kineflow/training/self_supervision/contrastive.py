@@ -1,4 +1,4 @@
-"""Contrastive pre-training: two views of one clip are alike, views of different clips are not.
+"""Contrastive pre-training: two clips of one video are alike, clips of different videos are not.
 
 Source: Chen et al., A simple framework for contrastive learning of visual representations, ICML 2020 (the loss and the
 projection); Qian et al., Spatiotemporal contrastive video representation learning, CVPR 2021 (clips of video).
@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kineflow.data.dataset import Batch, ClipDataset, collate
@@ -40,34 +42,63 @@ class Projected(nn.Module):
         return Prediction(F.normalize(self.projection(features_BD).float(), dim=1), features_BD)
 
 
-def contrastive_loss(first_BD: Tensor, second_BD: Tensor, *, temperature: float = TEMPERATURE) -> Tensor:
+def contrastive_loss(
+    first_BD: Tensor, second_BD: Tensor, *, videos_B: Tensor | None = None, temperature: float = TEMPERATURE
+) -> Tensor:
     """The normalised, temperature-scaled cross-entropy (NT-Xent) of B pairs of projections of length one.
 
-    Each of the 2 B projections has to point out its partner among the 2 B - 1 others.
+    Each of the 2 B projections has to point out its partner among the others that are not of its own video.
+
+    Args:
+        videos_B: the same number for pairs of the same video; None: each pair is of another one.
     """
     both = torch.cat([first_BD, second_BD])
-    scores = both @ both.T / temperature
-    scores.fill_diagonal_(-torch.inf)
     num_pairs = len(first_BD)
-    partners = torch.arange(2 * num_pairs, device=both.device).roll(num_pairs)
+    if videos_B is None:
+        videos_B = torch.arange(num_pairs)
+    videos = videos_B.to(both.device).repeat(2)
+    rows = torch.arange(2 * num_pairs, device=both.device)
+    partners = rows.roll(num_pairs)
+    hidden = videos[:, None] == videos
+    hidden[rows, partners] = False
+    scores = (both @ both.T / temperature).masked_fill(hidden, -torch.inf)
     return F.cross_entropy(scores, partners)
 
 
 class Contrastive:
-    """The objective: the batch is seen a second time, in other random views of the same clips.
+    """The objective: of the video of each clip of the batch another clip is seen, or another view of its only one.
 
     Args:
-        second_view: the model's answer to other views of the clips of a batch.
+        second_view: the model's answer to those.
+        videos: of each clip of the training set, a number of its video.
         labels: as every objective has them; not looked at.
     """
 
-    def __init__(self, second_view: Callable[[Batch, int], Prediction], labels: Labels) -> None:
+    def __init__(
+        self, second_view: Callable[[Batch, int], Prediction], videos: NDArray[np.int64], labels: Labels
+    ) -> None:
         self.second_view = second_view
+        self.videos = videos
         self.labels = labels
 
     def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
         """The mean loss of `batch`."""
-        return contrastive_loss(prediction.logits, self.second_view(batch, epoch).logits)
+        videos_B = torch.from_numpy(self.videos[batch.positions])
+        return contrastive_loss(prediction.logits, self.second_view(batch, epoch).logits, videos_B=videos_B)
+
+
+def partner(position: int, videos: NDArray[np.int64], *, seed: int, epoch: int) -> int:
+    """Another clip of the same video, drawn for each epoch; the clip itself where it is the only one.
+
+    Args:
+        position: of the clip in the training set.
+        videos: as `Contrastive` has them.
+    """
+    others = np.flatnonzero(videos == videos[position])
+    others = others[others != position]
+    if not len(others):
+        return position
+    return int(np.random.default_rng([seed, epoch, position]).choice(others))
 
 
 def pretrain(
@@ -82,7 +113,7 @@ def pretrain(
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     shard: Shard | None = None,
 ) -> None:
-    """Train all of `classifier` but its last layer, in place, to tell the training clips apart by random views of each.
+    """Train all of `classifier` but its last layer, in place, to tell the training videos apart by their clips.
 
     Args:
         train_set: with random views; its labels are not looked at, and its clips are not mixed with one another, or a
@@ -94,10 +125,12 @@ def pretrain(
     model = Projected(classifier).to(device)
     if train_set.augment is not None:
         train_set = replace(train_set, augment=replace(train_set.augment, mixup=0.0, cutmix=0.0))
-    others = replace(train_set, seed=train_set.seed + 1)  # other views of the same clips
+    others = replace(train_set, seed=train_set.seed + 1)  # other views, also of the same clip
+    videos = np.unique([item.video_id for item in train_set.items], return_inverse=True)[1]
 
     def second_view(batch: Batch, epoch: int) -> Prediction:
-        seen = collate([others.sample(int(position), epoch=epoch) for position in batch.positions])
+        partners = [partner(int(position), videos, seed=others.seed, epoch=epoch) for position in batch.positions]
+        seen = collate([others.sample(position, epoch=epoch) for position in partners])
         with autocast(device, recipe.precision):
             inputs = model_input(seen, others.preprocessing, device)
             prediction: Prediction = model(inputs, clip_lengths(seen, others.preprocessing, device))
@@ -107,7 +140,7 @@ def pretrain(
     alone = replace(recipe, epochs=epochs, finetune=None, ema_decay=None, select="last", early_stop=None)
     alone = replace(alone, sampler="each_once", negative_ratio=None)  # which look at labels
     alone = replace(alone, schedule="constant" if recipe.schedule == "plateau" else recipe.schedule)
-    objective = Contrastive(second_view, labels)
+    objective = Contrastive(second_view, videos, labels)
     fitted = fit(model, objective, train_set, None, alone, device=device, checkpoint=checkpoint, wrap=wrap, shard=shard)
     model.load_state_dict(fitted.state)
     classifier.head.requires_grad_(True)

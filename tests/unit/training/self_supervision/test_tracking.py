@@ -51,6 +51,35 @@ def test_the_thesis_numbers() -> None:
     assert patch.shape == (2, 3, 1, 80, 80)
 
 
+def test_the_loss_is_that_of_equation_3_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    gap, num_past = 2, 3
+    branch = TrackingBranch(TrackingRule(0.5, num_past, gap), maps_HW=(4, 4))
+    generator = torch.Generator().manual_seed(0)
+    frames_TD = F.normalize(torch.randn(7, 5, generator=generator), dim=1)  # one feature vector a frame
+    start_D = F.normalize(torch.randn(5, generator=generator), dim=0)
+
+    def find(patch: torch.Tensor, frame: torch.Tensor) -> torch.Tensor:
+        return F.normalize(patch + frame.mean(dim=(2, 3), keepdim=True), dim=1)
+
+    monkeypatch.setattr(branch, "_find", find)
+    maps_BDTHW = frames_TD.T[None, :, :, None, None].expand(1, 5, 7, 4, 4)
+    patch_BDTHW = start_D[None, :, None, None, None].expand(1, 5, 1, 2, 2)
+    loss = branch(torch.zeros(1, 3, 7, 8, 8), maps_BDTHW, lambda _: patch_BDTHW)
+
+    def found(patch_D: torch.Tensor, steps_back: int) -> torch.Tensor:
+        return F.normalize(patch_D + frames_TD[6 - gap * steps_back], dim=0)
+
+    expected = 0.0
+    for num_steps in range(1, num_past + 1):
+        patch_D = start_D
+        for steps_back in (*range(1, num_steps + 1), *range(num_steps - 1, -1, -1)):  # into the past, and back
+            patch_D = found(patch_D, steps_back)
+        leap_D = found(start_D, num_steps)
+        distances = (start_D - patch_D).norm() + (start_D - found(leap_D, 0)).norm()
+        expected += float(0.1 * distances - start_D @ leap_D)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("num_past", [1, 3])
 def test_gradients_reach_the_network_and_the_localiser(num_past: int) -> None:
     rule = TrackingRule(patch_fraction=0.5, num_past=num_past, gap=1)

@@ -1,4 +1,4 @@
-"""The presets of the theses' data sets, each run from the videos to the report on a data set of the same layout.
+"""Presets, each run from the videos to the report on a small data set of the layout that it is for.
 
 Only sizes, epochs, paths and names of videos differ from what ships. Videos are noise, so scores say nothing.
 """
@@ -235,3 +235,32 @@ def test_official_presets_differ_in_their_data_alone(repository: Path, name: str
     one, other = (load_params(repository / "params" / f"{preset}.yaml") for preset in ("ucf101", name))
     changed = {"data": other.data, "frames": other.frames, "clips": other.clips, "register_": other.register_}
     assert one.model_copy(update=changed) == other
+
+
+@pytest.mark.parametrize(
+    ("preset", "streams"),
+    [("ut_interaction", ["rgb", "flow", "fusion"]), ("small_data", ["rgb", "flow", "fv", "fusion"])],
+)
+def test_clips_with_a_manifest(
+    workspace: Path, build: Callable[..., dict[str, Any]], preset: str, streams: list[str]
+) -> None:
+    rows = ["path\tlabel\tgroup"]
+    for group in range(4):
+        for label in ("hug", "kick"):
+            encode(workspace / "data" / "videos" / f"{group}_{label}.mp4", fps=30, num_frames=24)
+            rows.append(f"{group}_{label}.mp4\t{label}\t{group}")
+    (workspace / "data" / "videos" / "MANIFEST.tsv").write_text("\n".join(rows) + "\n")
+    metrics = build(
+        preset,
+        data__source="data/videos",
+        data__annotations="data/videos/MANIFEST.tsv",
+        splits__num_folds="2",
+        validation__min_clips_per_class="2",
+        frames__height_px="48",
+        frames__width_px="64",
+        streams__rgb__epochs="1",
+        streams__flow__epochs="1",
+        **({"streams__fv__short_side_px": "48"} if preset == "small_data" else {}),
+    )
+    assert list(metrics["cv"]) == streams and metrics["classes"] == ["hug", "kick"]
+    assert {name for name, groups in roles().items() if len(groups) == 4} == {"train", "val"}
