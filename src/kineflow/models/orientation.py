@@ -33,23 +33,42 @@ def orientation_channels(flow_BCTHW: Tensor) -> Tensor:
     Returns:
         (B, 24, T, H // 2, W // 2): eight directions of the flow, then of the gradient of its x, then of its y.
     """
-    x_BTHW, y_BTHW = flow_BCTHW[:, 0], flow_BCTHW[:, 1]
-    fields = [(x_BTHW, y_BTHW), spatial_gradient(x_BTHW), spatial_gradient(y_BTHW)]
-    channels_BCTHW = torch.cat([_directions(*field) for field in fields], dim=1)
-    return GAIN * F.avg_pool3d(channels_BCTHW, kernel_size=(1, POOLING, POOLING))
+    if flow_BCTHW.device.type == "cpu":  # one clip at a time stays in the caches
+        return torch.stack([_channels(clip_CTHW[0], clip_CTHW[1]) for clip_CTHW in flow_BCTHW])
+    return _channels(flow_BCTHW[:, 0], flow_BCTHW[:, 1])
 
 
-def spatial_gradient(values_BTHW: Tensor) -> tuple[Tensor, Tensor]:
+def _channels(x_THW: Tensor, y_THW: Tensor) -> Tensor:
+    """(24, T, H // 2, W // 2) of one clip, or with B before for several."""
+    fields = [(x_THW, y_THW), spatial_gradient(x_THW), spatial_gradient(y_THW)]
+    return torch.stack([_pooled(share) for field in fields for share in _shares(*field)], dim=-4)
+
+
+def spatial_gradient(values_THW: Tensor) -> tuple[Tensor, Tensor]:
     """Central differences along x and along y, per pixel; at the border half of the one-sided difference."""
-    padded = F.pad(values_BTHW, (1, 1, 1, 1), mode="replicate")
+    padded = F.pad(values_THW, (1, 1, 1, 1), mode="replicate")
     along_x = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
     along_y = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
     return along_x, along_y
 
 
-def _directions(x_BTHW: Tensor, y_BTHW: Tensor) -> Tensor:
-    angles = torch.arange(NUM_DIRECTIONS, device=x_BTHW.device) * (2 * math.pi / NUM_DIRECTIONS)
-    cos_D, sin_D = (part.to(x_BTHW.dtype).view(1, -1, 1, 1, 1) for part in (angles.cos(), angles.sin()))
-    along_BDTHW = (x_BTHW.unsqueeze(1) * cos_D + y_BTHW.unsqueeze(1) * sin_D).relu()
-    squared_BTHW = x_BTHW.square() + y_BTHW.square()
-    return along_BDTHW.square() * (squared_BTHW + _TINY).pow(-0.75).unsqueeze(1)
+def _shares(x_THW: Tensor, y_THW: Tensor) -> list[Tensor]:
+    """What each direction gets, in their order: half of them are the ways back along the axes of the other half."""
+    scale_THW = (x_THW.square() + y_THW.square() + _TINY).pow(-0.75)
+    forth, back = [], []
+    for axis in range(NUM_DIRECTIONS // 2):
+        angle = axis * 2 * math.pi / NUM_DIRECTIONS
+        along_THW = x_THW * math.cos(angle) + y_THW * math.sin(angle)
+        share_THW = along_THW.square() * scale_THW
+        forth.append(torch.where(along_THW > 0, share_THW, 0.0))
+        back.append(share_THW - forth[-1])
+    return forth + back
+
+
+def _pooled(values_THW: Tensor) -> Tensor:
+    """`GAIN` times the means over 2 x 2 pixels."""
+    height, width = (side // POOLING * POOLING for side in values_THW.shape[-2:])
+    even, odd = slice(0, None, POOLING), slice(1, None, POOLING)
+    whole = values_THW[..., :height, :width]
+    total = whole[..., even, even] + whole[..., even, odd] + whole[..., odd, even] + whole[..., odd, odd]
+    return total * (GAIN / POOLING**2)
