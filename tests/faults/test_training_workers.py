@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,14 @@ def test_two_gloo_workers_follow_one_and_survive_a_killed_worker(tmp_path):
     progress = tmp_path / "two" / "progress" / f"{job.key}.json"
 
     def kill_a_worker() -> None:
-        while not (progress.exists() and json.loads(progress.read_text())["epoch"] >= 0):
+        while not killed:
+            with suppress(psutil.Error, OSError, ValueError):  # of a process, or a file, that is gone meanwhile
+                begun = progress.exists() and json.loads(progress.read_text())["epoch"] >= 0
+                for process in psutil.Process().children(recursive=True) if begun else []:
+                    if not killed and "TrainWorker" in " ".join(process.cmdline()):
+                        process.kill()
+                        killed.append(process.pid)
             time.sleep(0.01)
-        workers = [p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())]
-        killed.append(workers[0].pid)
-        os.kill(workers[0].pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill_a_worker, daemon=True)
     killer.start()

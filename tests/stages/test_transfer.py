@@ -35,9 +35,9 @@ def project(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return root
 
 
-def register_as_of_other_data(lineage: Lineage) -> str:
-    """Register the release model of both streams as if it had seen other videos, and return its version."""
-    made = assemble_bundle([paths.MODELS / name / "release" for name in ("rgb", "flow")], Path("elsewhere"))
+def register_as_of_other_data(lineage: Lineage, *, streams: tuple[str, ...] = ("rgb", "flow")) -> str:
+    """Register the release model of some streams as if it had seen other videos, and return its version."""
+    made = assemble_bundle([paths.MODELS / name / "release" for name in streams], Path("elsewhere"))
     other = replace(made, root=Path("other"), training_videos=("0" * 64,))
     write_bundle(other, {member.weights: made.root / member.weights for member in made.members})
     return register_bundle(other.root, model_name="other", metrics={}, lineage=lineage).version
@@ -90,15 +90,15 @@ def test_a_model_that_was_trained_on_the_judged_videos_is_refused(
     [
         ("registry:nobody/1", "no version '1' of the model 'nobody'"),
         ("registry:other", "write registry:NAME/VERSION or registry:NAME@ALIAS"),
-        ("registry:other/1", "holds 0 models of the stream pose"),
+        ("registry:other/1", "holds 0 models of the stream rgb"),
     ],
 )
 def test_versions_that_hold_no_such_model_are_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch, lineage: Lineage, source: str, message: str
 ) -> None:
     if source == "registry:other/1":
-        register_as_of_other_data(lineage)
-    change_params(project, streams__pose__weights=source)
+        register_as_of_other_data(lineage, streams=("flow",))
+    change_params(project, streams__rgb__weights=source)
     assert run_stage(monkeypatch, "sync") == 2
     assert message in report_of(project, "sync")["error"]
 
