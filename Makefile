@@ -37,8 +37,8 @@ services-up: $(STAMP)  ## start the embedded services
 services-down: $(STAMP)  ## stop the embedded services
 	@$(BIN)/kineflow services down
 
-test: $(STAMP)  ## the test suite, two files at a time
-	@$(BIN)/python -m pytest -q -m 'not soak' -n 2 --dist loadfile
+test: $(STAMP)  ## the test suite
+	@$(BIN)/python -m pytest -q -m 'not soak'
 
 soak: $(STAMP)  ## what takes long: many kills, real data sets, several seeds
 	@$(BIN)/python -m pytest -q -s -m soak
