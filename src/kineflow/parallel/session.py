@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RAY_START_SEC = 6.0  # start and stop of a local cluster
 OBJECT_STORE_BYTES = 200 * 2**20  # results are small: what is large goes through files
 HEAD_PATIENCE_SEC = 30.0  # Ray itself ends this process after 60, and says nothing that helps
+REAPER_SEC = 10.0  # it takes at most, once nobody is at the other end
 
 # Ends processes, given as "pid start-time" words, once the one at the other end of its standard input is gone.
 REAPER = """
@@ -138,7 +139,11 @@ def _ended_with_this_process(started: "set[psutil.Process]") -> Iterator[None]:
         yield
     finally:
         reaper.stdin.close()
-        reaper.wait()
+        try:
+            reaper.wait(REAPER_SEC)
+        except subprocess.TimeoutExpired:  # another process holds its standard input open
+            reaper.kill()
+            reaper.wait()
 
 
 def ray_is_on() -> bool:
