@@ -100,6 +100,7 @@ def _end(head: psutil.Popen) -> None:
     _, alive = psutil.wait_procs([*family, head], timeout=10)
     for process in alive:
         process.kill()
+    head.wait()
 
 
 @pytest.fixture(scope="module")
