@@ -36,7 +36,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> int:
     return port
 
 
-def train(job: Job, home: Path, *, patience_sec: float = 60.0) -> tuple[dict[str, torch.Tensor], int]:
+def train(job: Job, home: Path, *, patience_sec: float = 300.0) -> tuple[dict[str, torch.Tensor], int]:
     """The weights, and how many trainings were there already."""
     kept = RunStorage(RUNS, patience_sec)
     resources = Resources(threads=1, workers=1, max_failures=0, cache_bytes=0, run_storage=kept)
