@@ -22,7 +22,8 @@ from benchmarks.timing import Comparison, elapsed_sec
 from kineflow.data.dataset import ClipDataset, ClipItem
 from kineflow.data.readers import StreamStore
 from kineflow.data.views import Augment
-from kineflow.parallel.session import num_cores, ray_session
+from kineflow.parallel.session import ray_session
+from kineflow.parallel.threads import num_cores
 from kineflow.training.batches import epoch_batches
 from kineflow.training.checkpoint import save_tensors
 from kineflow.training.folds import Resources, train_jobs

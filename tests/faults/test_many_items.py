@@ -11,8 +11,9 @@ import psutil
 import pytest
 import simplejpeg
 
-from kineflow.parallel.session import num_cores, ray_session
+from kineflow.parallel.session import ray_session
 from kineflow.parallel.tasks import map_tasks
+from kineflow.parallel.threads import num_cores
 from kineflow.video.frame_store import writing_frames
 
 NUM_ITEMS = 10_000

@@ -24,8 +24,8 @@ from kineflow.errors import KineflowError
 from kineflow.evaluation.metrics import LOWER_IS_BETTER, ClassRow
 from kineflow.experiments.space import Changes, Choice, Interval, Range, Space, draw, perturbed, tidied, trial_key
 from kineflow.experiments.trials import FoldScores, Trial, mean_of_known
-from kineflow.parallel.session import num_cores, ray_session
-from kineflow.parallel.threads import environment
+from kineflow.parallel.session import ray_session
+from kineflow.parallel.threads import environment, num_cores
 from kineflow.training.job import Job, result_store, run_job
 
 Algorithm = Literal["grid", "random", "tpe", "pbt"]

@@ -138,16 +138,18 @@ def open_images(video: VideoFile, bundle: Bundle, member: Member) -> Images:
     store, weights = _store(), bundle.root / member.backbone_weights
     frames_key = _prepare_frames(video, member.preprocessing.frames, store)
     features = ResultStore(home() / "store" / "predict_embeddings", is_whole=is_npy)
-    described = {"embedder": asdict(member.embedder), "weights": file_sha256(weights)}
+    sha256 = file_sha256(weights)
+    described = {"embedder": asdict(member.embedder), "weights": sha256}
     key = digest(frames=frames_key, code=FEATURES_CODE_VERSION, **described)
     if key not in features:
+        backbone = _backbone(member.embedder, weights, sha256)
         with features.writing(key) as target:
-            write_features(store.path(frames_key), target, member.embedder, _backbone(member.embedder, weights))
+            write_features(store.path(frames_key), target, member.embedder, backbone)
     return DecodedImages(np.load(features.path(key), mmap_mode="r")[:, None, None, :])
 
 
-@lru_cache(maxsize=1)  # one for all videos
-def _backbone(embedder: Embedder, weights: Path) -> "VideoClassifier":
+@lru_cache(maxsize=1)  # one for all videos; by the hash too, for another bundle may lie at the path later
+def _backbone(embedder: Embedder, weights: Path, sha256: str) -> "VideoClassifier":
     return embedder.load_backbone(weights)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kineflow.errors import OutOfReachError, ServiceError
-from kineflow.parallel.threads import ONE_THREAD, environment
+from kineflow.parallel.threads import ONE_THREAD, environment, num_cores
 
 if TYPE_CHECKING:
     import psutil
@@ -34,11 +34,6 @@ for pid, start_time in zip(words[::2], words[1::2]):
     except OSError:
         pass
 """
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from typing import Any, TypeVar, overload
 
 from kineflow.errors import KineflowError
-from kineflow.parallel.session import RAY_START_SEC, num_cores, ray_is_on, ray_session
+from kineflow.parallel.session import RAY_START_SEC, ray_is_on, ray_session
 from kineflow.parallel.slots import Errors, Slot, TaskSlot, call, cancel_tasks, make_slots
-from kineflow.parallel.threads import set_library_threads
+from kineflow.parallel.threads import num_cores, set_library_threads
 from kineflow.progress.bar import Progress
 
 Item = TypeVar("Item")

@@ -1,4 +1,4 @@
-"""One thread for each numerical library: one process for each core does better."""
+"""The cores of this process, and one thread for each numerical library: one process for each core does better."""
 
 import os
 import sys
@@ -8,6 +8,11 @@ from contextlib import contextmanager
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
 )  # for libraries that are imported later
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_library_threads(torch_threads: int, cv2_threads: int) -> None:

@@ -53,7 +53,7 @@ def run(params: Params, report: StageReport) -> None:
     compute_missing(plan, report, out=paths.EMBEDDINGS)
     link_results(paths.EMBEDDINGS, plan.results, store=plan.store, suffix="npy")
     embedder, weights, seed = _embedder(params)
-    embedder.save(paths.EMBEDDINGS, embedder.make_backbone(weights, seed=seed))
+    embedder.save(paths.EMBEDDINGS, _backbone(embedder, weights, seed))
 
 
 def plan_embeddings(params: Params, frames: Sequence[VideoResult]) -> VideoPlan[EmbedTask]:

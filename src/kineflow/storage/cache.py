@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from kineflow.errors import DataError
+from kineflow.storage.files import BLOCK_BYTES
 from kineflow.storage.listing import FileInfo
 from kineflow.storage.s3 import client, endpoint, etag_of, is_s3, join, s3_errors, split
 from kineflow.store import digest, file_sha256
-
-BLOCK_BYTES = 1 << 20
 
 
 def local_file(uri: str, *, cache_dir: Path, sha256: str | None = None) -> Path:

@@ -19,8 +19,9 @@ import torch
 
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import KineflowError, ServiceError
-from kineflow.parallel.session import RAY_START_SEC, HeadWatch, num_cores, ray_session
+from kineflow.parallel.session import RAY_START_SEC, HeadWatch, ray_session
 from kineflow.parallel.slots import cancel_tasks
+from kineflow.parallel.threads import num_cores
 from kineflow.progress.fold_news import Teller
 from kineflow.progress.fold_table import FoldTable, Training
 from kineflow.storage import arrow_filesystem, is_s3

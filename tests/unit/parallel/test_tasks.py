@@ -9,9 +9,9 @@ import pytest
 
 from kineflow.errors import DataError, DecodeError, KineflowError
 from kineflow.parallel import tasks
-from kineflow.parallel.session import num_cores, ray_session
+from kineflow.parallel.session import ray_session
 from kineflow.parallel.tasks import map_tasks
-from kineflow.parallel.threads import ONE_THREAD
+from kineflow.parallel.threads import ONE_THREAD, num_cores
 
 
 @pytest.fixture(scope="module")
