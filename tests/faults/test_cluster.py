@@ -66,7 +66,7 @@ def _head(folder: Path, environ: dict[str, str]) -> Iterator[str]:
     """
     told = ""
     for attempt in range(3):
-        ports = {name: free_port() for name in ("port", "ray-client-server-port", "dashboard-agent-listen-port")}
+        ports = {name: free_port() for name in ("port", "dashboard-agent-listen-port")}
         command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2"]
         command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
         command += [f"--object-store-memory={100 * 2**20}", f"--temp-dir={folder / str(attempt)}"]

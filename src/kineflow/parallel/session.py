@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineflow.errors import OutOfReachError, ServiceError
+from kineflow.errors import OutOfReachError, ParamsError, ServiceError
 from kineflow.parallel.threads import ONE_THREAD, environment, num_cores
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def ray_session() -> Iterator[None]:
     A local cluster listens on loopback only, runs no dashboard, and ends with the block or with this process.
 
     Raises:
+        ParamsError: RAY_ADDRESS is one of Ray Client, through which Ray Train and Ray Tune do not work.
         ServiceError: the cluster at RAY_ADDRESS does not answer, or a local one does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -53,6 +54,11 @@ def ray_session() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
+    if address is not None and address.startswith("ray://"):
+        raise ParamsError(
+            f"RAY_ADDRESS={address} is an address of Ray Client, which does not serve trainings: make this machine a "
+            "node (ray start --address=HEAD:6379 --num-cpus=0) and set RAY_ADDRESS=HEAD:6379"
+        )
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {
@@ -85,9 +91,7 @@ class HeadWatch:
     def __init__(self) -> None:
         import ray
 
-        through_client = ray.util.client.ray.is_connected()  # which notices by itself
-        address = None if through_client else ray.get_runtime_context().gcs_address
-        self._address = address
+        self._address = ray.get_runtime_context().gcs_address
         self._seen = time.monotonic()
 
     def check(self) -> None:
@@ -96,7 +100,7 @@ class HeadWatch:
         Raises:
             OutOfReachError: nobody did for `HEAD_PATIENCE_SEC`.
         """
-        if self._address is None or _listens(self._address):
+        if _listens(self._address):
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > HEAD_PATIENCE_SEC:
             raise OutOfReachError(f"Ray's head at {self._address} is gone; start it again if need be, and run again")

@@ -5,6 +5,9 @@ import sys
 import psutil
 import pytest
 
+from kineflow.errors import ParamsError
+from kineflow.parallel.session import ray_session
+
 WAIT_SEC = 60.0
 
 
@@ -18,6 +21,13 @@ def test_a_session_ends_no_process_that_it_did_not_start() -> None:
     program += "with ray_session(): pass\ntime.sleep(1)\nprint(own.poll())\nown.communicate(b'.')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "None", done.stdout + done.stderr
+
+
+def test_ray_client_is_refused_with_the_way_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    told = r"ray://head:10001 .*ray start --address=HEAD:6379 --num-cpus=0"
+    with pytest.raises(ParamsError, match=told), ray_session():
+        pass
 
 
 SLEEPING_DRIVER = """
