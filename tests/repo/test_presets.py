@@ -51,7 +51,7 @@ NEGATIVES = {"label": None, "ratio": 1.0, "within": [], "min_distance_sec": 0.0,
     ("section", "change", "message"),
     [
         ("train", {"batchsize": 3}, "train.batchsize: unknown key"),
-        ("train", {"batch_size": "12"}, "train.batch_size: input should be a valid integer (given: '12')"),
+        ("train", {"batch_size": "12"}, "train.batch_size: input should be a valid integer, or 'auto' (given: '12')"),
         (
             "train",
             {"optimizer": "lion"},

@@ -1,5 +1,7 @@
 """Read params.yaml, and say in one sentence what is wrong with it."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ from pydantic import ValidationError
 
 from kineflow.errors import ParamsError
 from kineflow.params.whole import Params
+
+UNION_TYPE = re.compile(r"(constrained-)?(int|float|str|bool)|literal\[.*\]")  # how pydantic names one in a location
 
 
 def load_params(path: Path) -> Params:
@@ -34,16 +38,27 @@ def parse_params(values: Any, *, where: str) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as err:
-        raise ParamsError(f"{where}: {'; '.join(_explain(error) for error in err.errors())}") from err
+        raise ParamsError(f"{where}: {'; '.join(_explain_all(err.errors()))}") from err
 
 
-def _explain(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or "params"
+def _explain_all(errors: Sequence[Any]) -> list[str]:
+    """A sentence for each key: what was wrong with each of several types that it may have is one of them."""
+    alternatives: dict[tuple[Any, ...], list[Any]] = {}
+    for error in errors:
+        loc = error["loc"]
+        is_type = len(loc) > 1 and UNION_TYPE.fullmatch(str(loc[-1])) is not None
+        alternatives.setdefault(loc[:-1] if is_type else loc, []).append(error)
+    return [_explain(key, found) for key, found in alternatives.items()]
+
+
+def _explain(loc: tuple[Any, ...], alternatives: Sequence[Any]) -> str:
+    key, error = ".".join(map(str, loc)) or "params", alternatives[0]
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key"
     if error["type"] == "missing":
         return f"{key}: missing"
-    message = str(error["msg"]).removeprefix("Value error, ")
+    first, *others = dict.fromkeys(str(each["msg"]).removeprefix("Value error, ") for each in alternatives)
+    message = ", or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
     given = error["input"]
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
     return f"{key}: {message[0].lower()}{message[1:]}{shown}"

@@ -40,7 +40,7 @@ class AugmentParams(Section):
 class TrainParams(Section):
     """The training loop and its resources."""
 
-    batch_size: PositiveInt
+    batch_size: PositiveInt | Literal["auto"]  # auto: found by trying, once for all folds
     accumulation: PositiveInt  # batches of a step; the last step of an epoch may have fewer
     lr_batch_size: PositiveInt | None  # the streams' lr are for steps of so many clips, and scale; null: as they stand
     optimizer: Literal["sgd", "adam", "adamw", "swats"]
@@ -79,6 +79,12 @@ class TrainParams(Section):
     max_failures: NonNegativeInt  # restarts of a fold whose worker dies
     cache_gb: NonNegativeFloat  # of decoded videos on disk; 0 for none
     augment: AugmentParams
+
+    @model_validator(mode="after")
+    def _rate_of_a_found_batch(self) -> Self:
+        if self.batch_size == "auto" and self.lr_batch_size is None:
+            raise ValueError("batch_size: auto needs lr_batch_size, the clips of the steps that the streams' lr is for")
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_draw(self) -> Self:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kineflow.errors import ParamsError
 from kineflow.evaluation.metrics import class_table, scores
 from kineflow.evaluation.predictions import Examples, Predictions, read_predictions
 from kineflow.experiments.trials import FoldScores
@@ -47,6 +48,7 @@ class CrossValidation:
         """
         where = ", ".join(f"{key}: {value}" for key, value in changes.items())
         changed = with_changes(self.params, changes, where=where)
+        refuse_found_batches(changed)
         find_model(changed.streams[self.stream].model)  # refused now rather than in its own process
         jobs = stream_jobs(changed, self.dataset, self.stream, SilentReport("search"))
         return [replace(job, test=[]) for job in jobs]
@@ -70,6 +72,17 @@ class CrossValidation:
             curves=tuple({k: epoch[k] for k in ("train_loss", "val_loss", "val_metric")} for epoch in result["curves"]),
             machine=tuple(result["machine"]),
         )
+
+
+def refuse_found_batches(params: Params) -> None:
+    """Let pass what is trained by one protocol.
+
+    Raises:
+        ParamsError: each model would be trained in batches of a size of its own.
+    """
+    if params.train.batch_size == "auto":
+        text = "train.batch_size: auto would give each model a size of its own, and scores that do not compare"
+        raise ParamsError(f"{text}; write a number, or let the search try some")
 
 
 def cross_validation(params: Params, stream: NetworkName) -> CrossValidation:

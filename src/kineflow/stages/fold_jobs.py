@@ -56,6 +56,8 @@ def plan(
 ) -> list[Job]:
     """One job for each fold; `release_job` makes the last.
 
+    With `train.batch_size: auto` they have the size that `train.lr_batch_size` is for, until another one is found.
+
     Args:
         name: rgb, flow, pose or student.
         objective_of: the objective of a fold (-1 for the release model).
@@ -207,6 +209,25 @@ def _negative_class(params: Params, classes: Sequence[str]) -> int | None:
     return classes.index(label) if label in classes else None
 
 
+def usual_batch(train: TrainParams) -> int:
+    """Clips of a batch that the streams' `lr` are for as they stand."""
+    assert train.lr_batch_size is not None  # kineflow.params holds that for batch_size: auto
+    return max(1, train.lr_batch_size // train.accumulation)
+
+
+def with_batch_size(job: Job, batch_size: int, train: TrainParams) -> Job:
+    """`job`, planned with `train.batch_size: auto`, as if params had said `batch_size`."""
+    recipe = replace(job.recipe, batch_size=batch_size, lr=scaled_lr(job.recipe.lr, batch_size, train))
+    return replace(job, recipe=recipe)
+
+
+def scaled_lr(lr: float, batch_size: int, train: TrainParams) -> float:
+    """A stream's `lr` for the steps that such batches make."""
+    if train.lr_batch_size is None:
+        return lr
+    return lr * batch_size * train.accumulation / train.lr_batch_size
+
+
 def _recipe(
     train: TrainParams,
     *,
@@ -218,13 +239,12 @@ def _recipe(
     precision: Any,
     finetune: Finetune | None,
 ) -> Recipe:
-    if train.lr_batch_size is not None:
-        lr = lr * train.batch_size * train.accumulation / train.lr_batch_size
+    batch_size = usual_batch(train) if train.batch_size == "auto" else train.batch_size
     return Recipe(
         epochs=epochs,
-        batch_size=train.batch_size,
+        batch_size=batch_size,
         optimizer=train.optimizer,
-        lr=lr,
+        lr=lr if train.batch_size == "auto" else scaled_lr(lr, batch_size, train),
         weight_decay=train.weight_decay,
         schedule=train.schedule,
         warmup_fraction=train.warmup_fraction,

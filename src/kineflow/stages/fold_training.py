@@ -7,6 +7,7 @@ from typing import Any
 
 from kineflow.params import Params, TrainParams
 from kineflow.stages import paths
+from kineflow.stages.batch_size import with_found_batch_size
 from kineflow.stages.fold_dataset import RELEASE, Dataset
 from kineflow.stages.fold_jobs import release_job
 from kineflow.stages.fold_outs import read_result, write_outs
@@ -30,6 +31,8 @@ def train_network(
     """Train folds and release model, and write `models/<name>/`."""
     train = params.train
     resources = resources_of(train)
+    if train.batch_size == "auto":
+        jobs = with_found_batch_size(jobs, train, resources, report)
     refit = params.release.form == "refit"
     release: Job | None = None
     if refit and train.select == "last":  # needs no fold's best epoch, so it may train beside the folds

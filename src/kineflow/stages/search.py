@@ -17,7 +17,7 @@ from kineflow.experiments.tuning import Halving, Listener, Strategy, Tried, Work
 from kineflow.models.registry import find_model
 from kineflow.params import Params, SearchParams, as_json, parse_params
 from kineflow.stages.changed_params import check_keys, with_changes, write_patch
-from kineflow.stages.cross_validation import CrossValidation, cross_validation
+from kineflow.stages.cross_validation import CrossValidation, cross_validation, refuse_found_batches
 from kineflow.store import digest, home
 
 REPORTS = Path("reports/search")
@@ -96,6 +96,10 @@ def check_search(params: Params, spec: SearchParams) -> None:
         for value in next(iter(tried.values()))[: 2 if "int_range" in tried else None]:
             changed = with_changes(params, {key: value}, where=f"{where}: {key}: {value}")
             find_model(changed.streams[spec.stream].model)
+            if key == "train.batch_size":
+                refuse_found_batches(changed)
+    if "train.batch_size" not in spec.space:
+        refuse_found_batches(params)
 
 
 def with_space(params: Params, values: Mapping[str, Any], *, where: str) -> Params:

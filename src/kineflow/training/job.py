@@ -240,14 +240,13 @@ def _train(
     device = choose_device(job.gpus)
     videos = training_videos(job, job.store, job.preprocessing, cache)
     preprocessing = with_flow_scale(job.preprocessing, job.train, videos)
-    model = lay_out(job.model.build(job.recipe.seed), device, job.recipe.precision).to(device)
+    model = build_network(job, device)
     started = time.monotonic()
-    if job.recipe.recompute:
-        recompute_activations(model, is_compiled=job.recipe.compile)
     train_set = ClipDataset(job.train, videos, preprocessing, job.augment, job.recipe.seed)
     val_set = ClipDataset(job.val, videos, preprocessing) if job.val else None
     with MachineWatch() as machine:
-        trained = _with_self_supervision(model, job, train_set, device, pretrained, wrap, shard)
+        _pretrain(model, job, train_set, device, pretrained, wrap, shard)
+        trained = with_branches(model, job, device)
         fitted = fit(
             trained,
             job.objective.make(job, preprocessing, device, cache),
@@ -274,7 +273,15 @@ def _train(
             run_storage.forget_checkpoint(checkpoint)
 
 
-def _with_self_supervision(
+def build_network(job: Job, device: torch.device) -> VideoClassifier:
+    """The network of `job` as it is before the first step, on `device`."""
+    model = lay_out(job.model.build(job.recipe.seed), device, job.recipe.precision).to(device)
+    if job.recipe.recompute:
+        recompute_activations(model, is_compiled=job.recipe.compile)
+    return model
+
+
+def _pretrain(
     model: VideoClassifier,
     job: Job,
     train_set: ClipDataset,
@@ -282,24 +289,27 @@ def _with_self_supervision(
     checkpoint: Path,
     wrap: Callable[[nn.Module], nn.Module] | None,
     shard: Shard | None,
-) -> nn.Module:
-    """What is trained in place of `model`, which it holds and has trained before where the job wants that."""
+) -> None:
+    """Train `model` in place by contrast first, where the job wants that."""
+    if job.self_supervision is None or not job.self_supervision.pretrain_epochs:
+        return
+    pretrain(
+        model,
+        train_set,
+        job.recipe,
+        labels=job.labels,
+        epochs=job.self_supervision.pretrain_epochs,
+        device=device,
+        checkpoint=checkpoint,
+        wrap=wrap,
+        shard=shard,
+    )
+
+
+def with_branches(model: VideoClassifier, job: Job, device: torch.device) -> nn.Module:
+    """What is trained in place of `model`, and holds it: branches learn with it where the job has some."""
     config = job.self_supervision
-    if config is None:
-        return model
-    if config.pretrain_epochs:
-        pretrain(
-            model,
-            train_set,
-            job.recipe,
-            labels=job.labels,
-            epochs=config.pretrain_epochs,
-            device=device,
-            checkpoint=checkpoint,
-            wrap=wrap,
-            shard=shard,
-        )
-    if not config.has_branches:
+    if config is None or not config.has_branches:
         return model
     made = job.preprocessing
     stored: Kind = "flow" if made.stream == "flow" else "image"

@@ -6,6 +6,7 @@ killed and resumed ends with the same weights as one that was not (same machine,
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +30,9 @@ from kineflow.training.objectives import Objective
 from kineflow.training.precision import autocast
 from kineflow.training.recipe import Recipe, is_stopped_early, learning_rate, make_optimizer, plateau_scale
 from kineflow.training.scoring import predict_probs, validation_scores
+
+NUM_TIMED = 3  # steps, where a step is tried
+LONG_SEC = 5.0  # of a step that is long enough to be timed once
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,40 @@ def fit(
         if is_stopped_early(run.watched, recipe):
             break
     return FitResult(run.best_state, run.best_epoch, run.curves)
+
+
+def step_seconds(
+    model: nn.Module,
+    objective: Objective,
+    train_set: ClipDataset,
+    recipe: Recipe,
+    *,
+    num_clips: int,
+    device: torch.device,
+) -> float:
+    """How long a step on the first `num_clips` clips takes: the fastest of a few, which change `model`.
+
+    The last epoch is imitated, when no part of a model that will ever train is frozen. The first step, which loads
+    kernels and makes the optimizer's state, counts only where it takes so long that this does not matter.
+
+    Raises:
+        torch.OutOfMemoryError: the device has no room for them.
+    """
+    epoch = recipe.epochs - 1
+    run = _Run(model, recipe, select_best=False, device=device)
+    run.enter(epoch)
+    run.step = recipe.phase(epoch).first_epoch  # with one step an epoch
+    run.train_mode(model)
+    batch = train_set.batch(range(num_clips), epoch=epoch)
+    seconds: list[float] = []
+    while not seconds or (len(seconds) <= NUM_TIMED and max(seconds) < LONG_SEC):
+        started = time.perf_counter()
+        _backward(model, run, objective, train_set, batch, 1.0, epoch, device)
+        run.update(num_steps=1)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:] or seconds)
 
 
 class _Run:

@@ -1,0 +1,38 @@
+"""Memory of the machine and of this process."""
+
+import sys
+from pathlib import Path
+
+import psutil
+
+# A container's own limits, of control groups version 2 and 1: the most, what is taken, and what of that is file cache.
+CGROUPS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def available_bytes(cgroup_root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Memory that this process and others that it starts may still take, of the machine and of a container."""
+    free = psutil.virtual_memory().available
+    for most, taken, cached in CGROUPS:
+        try:
+            limit = int((cgroup_root / most).read_text())
+            used = int((cgroup_root / taken).read_text())
+            stat = (cgroup_root / most).with_name("memory.stat").read_text()
+        except (OSError, ValueError):  # not there, or `max`: no limit
+            continue
+        of_files = dict(line.split() for line in stat.splitlines()).get(cached, "0")
+        free = min(free, max(0, limit - used + int(of_files)))
+    return free
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held at a time."""
+    if sys.platform == "linux":  # getrusage counts what the parent held when it forked
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+    else:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
