@@ -259,6 +259,38 @@ def test_tcn_equals_a_slow_one(causal: bool) -> None:
         torch.testing.assert_close(pooling(features_BTD)[0], x_TD[-1] if causal else x_TD.mean(dim=0))
 
 
+def test_a_tcn_with_normed_weights_learns_the_size_of_a_filter_apart_from_its_direction() -> None:
+    features_BTD = random(2, 7, 2)
+    torch.manual_seed(0)
+    normed = TcnPooling(feature_dim=2, num_filters=3, num_dilations=2, norm="weight", every_step=True).double()
+    torch.manual_seed(0)
+    plain = TcnPooling(feature_dim=2, num_filters=3, num_dilations=2, norm="none", every_step=True).double()
+    torch.testing.assert_close(normed(features_BTD), plain(features_BTD), atol=1e-6, rtol=0)  # as it begins
+
+    seeded(normed)
+    for ours, theirs in zip(normed.layers[0].blocks, plain.layers[0].blocks, strict=True):
+        theirs.shortcut.load_state_dict(ours.shortcut.state_dict())
+        for mine, other in zip(ours.convs, theirs.convs, strict=True):
+            size_D11, direction_DKT = (value.detach() for value in mine.conv.parametrizations.weight.parameters())
+            assert size_D11.shape == (3, 1, 1)
+            lengths = [math.sqrt(sum(float(v) ** 2 for v in filter_KT.flatten())) for filter_KT in direction_DKT]
+            slow = [float(g) * v / length for g, v, length in zip(size_D11, direction_DKT, lengths, strict=True)]
+            other.conv.weight.data = torch.stack(slow)
+            other.conv.bias.data = mine.conv.bias.data
+    torch.testing.assert_close(normed(features_BTD), plain.eval()(features_BTD))
+
+    normed(features_BTD).square().sum().backward()
+    plain(features_BTD).square().sum().backward()
+    mine, other = normed.layers[0].blocks[0].convs[0].conv, plain.layers[0].blocks[0].convs[0].conv
+    size_D11, direction_DKT = mine.parametrizations.weight.parameters()
+    unit_DKT = direction_DKT.detach() / direction_DKT.detach().flatten(1).norm(dim=1)[:, None, None]
+    gradient_DKT = other.weight.grad
+    along_D11 = (gradient_DKT * unit_DKT).sum(dim=(1, 2), keepdim=True)
+    torch.testing.assert_close(size_D11.grad, along_D11)  # Salimans and Kingma 2016, equation 3
+    turned_DKT = size_D11 / direction_DKT.flatten(1).norm(dim=1)[:, None, None] * (gradient_DKT - along_D11 * unit_DKT)
+    torch.testing.assert_close(direction_DKT.grad, turned_DKT.detach())
+
+
 @pytest.mark.parametrize(("causal", "seen"), [(True, range(300 - 252, 301)), (False, range(300 - 126, 300 + 127))])
 def test_tcn_sees_as_far_as_its_dilations_add_up(causal: bool, seen: range) -> None:
     """Two convolutions of three taps with each dilation 1 to 32 reach 2 x 2 x 63 steps, all back or half each way."""

@@ -135,8 +135,11 @@ def test_spaces_have_the_sizes_of_the_theses() -> None:
     assert trials("fish_rcnn") == 20 * 4  # figure 5.4: twenty candidates at four lengths
     fish = space_values(str(REPOSITORY / "params" / "search" / "fish_rcnn.yaml"))["space"]  # table 4.4
     assert fish["train.optimizer"] == {"choice": ["sgd", "adam"]}
+    assert fish["train.momentum"] == {"choice": [0.5, 0.9, 0.99]}
     assert fish["train.negative_ratio"] == {"choice": [1, 2, 3, 5]}
     assert trials("mouse_lstm") == 3 * 3 * 3  # layers, units, batch sizes; each at one of three lengths
+    tcn = space_values(str(REPOSITORY / "params" / "search" / "mouse_tcn.yaml"))["space"]  # 4.3
+    assert len(tcn["streams.rgb.options.norm"]["choice"]) == 4 and "weight" in tcn["streams.rgb.options.norm"]["choice"]
 
 
 def test_a_space_that_is_not_there_is_answered_with_the_known(tmp_path: Path) -> None:

@@ -44,9 +44,8 @@ class TrainParams(Section):
     accumulation: PositiveInt  # batches of a step; the last step of an epoch may have fewer
     lr_batch_size: PositiveInt | None  # the streams' lr are for steps of so many clips, and scale; null: as they stand
     optimizer: Literal["sgd", "adam", "adamw", "swats"]
-    betas: Annotated[
-        list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)
-    ]  # of Adam and what is made of it
+    momentum: Beta  # of SGD, and of SWATS once it is SGD
+    betas: Annotated[list[Beta], Field(min_length=2, max_length=2)]  # of Adam and what is made of it
     weight_decay: NonNegativeFloat
     schedule: Literal["constant", "linear", "cosine", "plateau"]
     plateau_patience: PositiveInt  # validations without a better one before the rate falls; schedule: plateau

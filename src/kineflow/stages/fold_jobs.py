@@ -253,6 +253,7 @@ def _recipe(
         ema_decay=train.ema_decay,
         eval_every=train.eval_every,
         select=train.select,
+        momentum=train.momentum,
         betas=(train.betas[0], train.betas[1]),
         accumulation=train.accumulation,
         plateau_patience=train.plateau_patience,

@@ -78,8 +78,12 @@ def find_batch_size(
         return Found(smallest, f"{end}, so they come in pieces")
     fast = [size for size, clip_sec in tried.items() if clip_sec <= (1 + SLACK) * min(tried.values())]
     chosen = min(fast, key=lambda size: (abs(log2(size / usual)), -size))
-    times = ", ".join(f"{1e3 * clip_sec:.3g} ms in batches of {size}" for size, clip_sec in tried.items())
+    times = ", ".join(f"{_in_time(clip_sec)} in batches of {size}" for size, clip_sec in tried.items())
     return Found(chosen, f"a clip takes {times}; {end}")
+
+
+def _in_time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
 
 
 def largest_batch(jobs: list[Job]) -> int:

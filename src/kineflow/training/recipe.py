@@ -38,6 +38,7 @@ class Recipe:
     precision: Precision
     threads: int
     finetune: Finetune | None = None
+    momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.99)
     accumulation: int = 1
     plateau_patience: int = 10
@@ -87,9 +88,9 @@ def make_optimizer(model: nn.Module, recipe: Recipe, *, epoch: int = 0) -> torch
         groups.append({"params": decayed, "weight_decay": recipe.weight_decay, **rates})
         groups.append({"params": others, "weight_decay": 0.0, **rates})
     if phase.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=phase.lr, momentum=0.9, nesterov=True)
+        return torch.optim.SGD(groups, lr=phase.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
     if phase.optimizer == "swats":
-        return Swats(groups, lr=phase.lr, betas=recipe.betas)
+        return Swats(groups, lr=phase.lr, betas=recipe.betas, momentum=recipe.momentum)
     if phase.optimizer == "adam":
         return torch.optim.Adam(groups, lr=phase.lr, betas=recipe.betas)
     return torch.optim.AdamW(groups, lr=phase.lr, betas=recipe.betas)

@@ -20,7 +20,8 @@ class Swats(torch.optim.Optimizer):
     Args:
         params: parameters or groups of them.
         lr: of Adam.
-        betas: of Adam; the first is the momentum of SGD too.
+        betas: of Adam.
+        momentum: of SGD; the paper takes the first of the betas.
         eps: of Adam.
         switch_eps: the rates of one step and of the running mean differ by less than this at the switch.
         weight_decay: of the groups that do not say otherwise.
@@ -32,11 +33,12 @@ class Swats(torch.optim.Optimizer):
         *,
         lr: float,
         betas: tuple[float, float] = (0.9, 0.999),
+        momentum: float = 0.9,
         eps: float = 1e-8,
         switch_eps: float = 1e-9,
         weight_decay: float = 0.0,
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        defaults = {"lr": lr, "betas": betas, "momentum": momentum, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
         self.param_groups[0]["swats"] = {
             "step": 0,
@@ -105,7 +107,7 @@ class Swats(torch.optim.Optimizer):
 
     def _step_sgd(self, shared: dict[str, Any]) -> None:
         for group in self.param_groups:
-            beta1 = group["betas"][0]
+            momentum = group["momentum"]
             rate = shared["sgd_rate"] * group["lr"] / max(shared["lr_at_switch"], 1e-30)
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -113,6 +115,6 @@ class Swats(torch.optim.Optimizer):
                 state = self.state[parameter]
                 if not state:
                     state["velocity"] = torch.zeros_like(parameter)
-                state["velocity"].mul_(beta1).add_(parameter.grad)
+                state["velocity"].mul_(momentum).add_(parameter.grad)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(state["velocity"], alpha=-(1 - beta1) * rate)
+                parameter.add_(state["velocity"], alpha=-(1 - momentum) * rate)

@@ -6,7 +6,7 @@ and one of clips. The soak tests run every combination forward, and more of them
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pytest
@@ -132,7 +132,9 @@ def sampled_models() -> list[str]:
 def every_case() -> list[object]:
     by_default = default_models()
     names = dict.fromkeys([*by_default, *sampled_models()])
-    return [
+    tcn = find_model("embedding.tcn")
+    normed = replace(tcn, options={**tcn.options, "norm": "weight"})  # whose parameters are not those of the others
+    return [pytest.param((normed, task), id=f"{tcn.name}-weight-{task}") for task in tcn.tasks] + [
         pytest.param(
             (find_model(name), task), id=f"{name}-{task}", marks=[] if name in by_default else [pytest.mark.soak]
         )

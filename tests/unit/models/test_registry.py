@@ -120,7 +120,7 @@ def test_wrong_numbers_and_options_are_refused_by_name(changes: dict[str, object
         ("nonlocal_avg", {"inner_channels": 1.5}, "option inner_channels must be int, not 1.5"),
         ("lstm", {"hidden_dim": 10, "halving": True, "num_layers": 3}, "cannot halve hidden_dim 10 2 times"),
         ("gru", {"summary": "first"}, "option summary must be last or mean, not 'first'"),
-        ("tcn", {"norm": "group"}, "option norm must be batch or layer or none, not 'group'"),
+        ("tcn", {"norm": "group"}, "option norm must be batch or layer or weight or none, not 'group'"),
         ("tcn", {"causal": False, "kernel_size": 4}, "needs an odd kernel_size, not 4"),
         ("tcn_ed", {"kernel_size": 2}, "needs an odd kernel_size, not 2"),
         ("transformer", {"num_heads": 5}, "cannot divide 64 features among 5 heads"),

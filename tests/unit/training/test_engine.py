@@ -20,7 +20,7 @@ from kineflow.training.batches import epoch_batches, sampling_weights
 from kineflow.training.inputs import model_input
 from kineflow.training.loop import Shard, fit
 from kineflow.training.objectives import Classification, focal, masked_binary_cross_entropy, masked_cross_entropy
-from kineflow.training.recipe import is_stopped_early, learning_rate, plateau_scale
+from kineflow.training.recipe import is_stopped_early, learning_rate, make_optimizer, plateau_scale
 from kineflow.training.recompute import recompute_activations
 from tests.unit.training.test_loop import CPU, CROSS_ENTROPY, moving_left_or_right, recipe
 
@@ -113,6 +113,24 @@ def test_every_step_is_told_of_also_after_a_resume(tmp_path) -> None:
 
     fit(model(), CROSS_ENTROPY, clips, None, given, device=CPU, checkpoint=path, on_step=tell)
     assert told == [(1, 0.4), (1, 0.8), (1, 1.0)]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_sgd_has_the_momentum_that_it_is_given(momentum: float) -> None:
+    ours, theirs = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = make_optimizer(ours, recipe(optimizer="sgd", lr=0.1, momentum=momentum, weight_decay=0.0))
+    velocity = {name: torch.zeros_like(value) for name, value in theirs.named_parameters()}
+    for step in range(3):
+        gradients = {name: torch.full_like(value, step + 1.0) for name, value in ours.named_parameters()}
+        for name, value in ours.named_parameters():
+            value.grad = gradients[name]
+        optimizer.step()
+        with torch.no_grad():
+            for name, value in theirs.named_parameters():  # Nesterov's: a step ahead of the velocity
+                velocity[name] = momentum * velocity[name] + gradients[name]
+                value -= 0.1 * (gradients[name] + momentum * velocity[name])
+    assert equal(dict(ours.named_parameters()), dict(theirs.named_parameters()), 1e-6)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "swats"])

@@ -39,9 +39,10 @@ def test_before_the_switch_it_is_adam() -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_it_switches_to_the_rate_of_the_algorithm_and_then_is_sgd() -> None:
+@pytest.mark.parametrize("momentum", [0.9, 0.5])
+def test_it_switches_to_the_rate_of_the_algorithm_and_then_is_sgd(momentum: float) -> None:
     ours, steps = start(), gradients(12)
-    optimizer = Swats(ours, lr=0.01, switch_eps=1e9)  # at the second step, whatever the rates
+    optimizer = Swats(ours, lr=0.01, momentum=momentum, switch_eps=1e9)  # at the second step, whatever the rates
     run(optimizer, ours, steps[:2])
     theirs, rates = start(), []
     adam = torch.optim.Adam(theirs, lr=0.01)
@@ -55,7 +56,7 @@ def test_it_switches_to_the_rate_of_the_algorithm_and_then_is_sgd() -> None:
     expected = (0.001 * 0.999 * rates[0] + 0.001 * rates[1]) / (1 - 0.999**2)
     assert optimizer.sgd_rate == pytest.approx(expected, rel=1e-6)
     run(optimizer, ours, steps[2:])
-    sgd = torch.optim.SGD(theirs, lr=0.1 * expected, momentum=0.9)  # the paper's 1 - beta1
+    sgd = torch.optim.SGD(theirs, lr=(1 - momentum) * expected, momentum=momentum)  # the paper's 1 - beta1
     run(sgd, theirs, steps[2:])
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other)

@@ -6,12 +6,13 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from kineflow.errors import ParamsError
 from kineflow.models.pooling.steps import last_step, mean_step, norm_steps, visible_steps
 from kineflow.models.specs import ANY_BACKBONE, Options, PoolingSpec, Task
 
-Norm = Literal["batch", "layer", "none"]
+Norm = Literal["batch", "layer", "weight", "none"]
 Summary = Literal["last", "mean"]
 
 
@@ -24,14 +25,18 @@ class TemporalConv(nn.Module):
         kernel_size: taps; odd unless causal.
         dilation: steps between taps.
         causal: see this step and those before; else as many before as behind.
+        normed: the size and the direction of each filter are learned apart (Salimans and Kingma 2016, equation 2).
 
     Attributes:
         memory: in a stream, the steps that the next ones look back on; None outside a stream.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, *, kernel_size: int, dilation: int, causal: bool) -> None:
+    def __init__(
+        self, in_dim: int, out_dim: int, *, kernel_size: int, dilation: int, causal: bool, normed: bool = False
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(in_dim, out_dim, kernel_size, dilation=dilation)
+        conv = nn.Conv1d(in_dim, out_dim, kernel_size, dilation=dilation)
+        self.conv = weight_norm(conv) if normed else conv
         span = (kernel_size - 1) * dilation
         self.padding = (span, 0) if causal else (span // 2, span // 2)
         self.memory: list[object] | None = None
@@ -78,7 +83,9 @@ class ResidualBlock1d(nn.Module):
     ) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            TemporalConv(dim, num_filters, kernel_size=kernel_size, dilation=dilation, causal=causal)
+            TemporalConv(
+                dim, num_filters, kernel_size=kernel_size, dilation=dilation, causal=causal, normed=norm == "weight"
+            )
             for dim in (in_dim, num_filters)
         )
         self.norms = nn.ModuleList(build_norm(norm, num_filters) for _ in range(2))
@@ -150,7 +157,8 @@ class TcnPooling(nn.Module):
         num_dilations: blocks of a layer, dilated by 1, 2, 4, ...
         kernel_size: taps; odd unless causal.
         causal: no step sees later ones.
-        norm: of each convolution, over batch and time (`batch`) or over each step's channels (`layer`).
+        norm: of each convolution, over batch and time (`batch`) or over each step's channels (`layer`); or of its
+            filters (`weight`).
         dropout: of whole channels.
         every_step: return each step's vector; else one vector a clip: the last step's where causal, and else the mean.
 
@@ -299,7 +307,7 @@ class StepNorm(nn.Module):
 
 
 def build_norm(norm: Norm, dim: int) -> nn.Module:
-    """Return the norm of this name for x_BDT."""
+    """Return the norm of this name for x_BDT; that of the weights is the convolution's own."""
     if norm == "batch":
         return nn.BatchNorm1d(dim)
     return StepNorm(dim) if norm == "layer" else nn.Identity()
@@ -317,7 +325,7 @@ def _visible(features_BTD: Tensor, num_steps_B: Tensor | None) -> Tensor | None:
 
 
 def _build_dilated(feature_dim: int, task: Task, options: Options) -> nn.Module:
-    norm = str(options["norm"])
+    norm: Norm = options["norm"]  # type: ignore[assignment]  # one of the spec's choices
     return TcnPooling(
         feature_dim=feature_dim,
         num_filters=int(options["num_filters"]),
@@ -325,7 +333,7 @@ def _build_dilated(feature_dim: int, task: Task, options: Options) -> nn.Module:
         num_dilations=int(options["num_dilations"]),
         kernel_size=int(options["kernel_size"]),
         causal=bool(options["causal"]),
-        norm="batch" if norm == "batch" else "layer" if norm == "layer" else "none",
+        norm=norm,
         dropout=float(options["tcn_dropout"]),
         every_step=task == "frame",
     )
@@ -357,7 +365,7 @@ SPECS = (
             "norm": "batch",
             "tcn_dropout": 0.0,
         },
-        choices={"norm": ("batch", "layer", "none")},
+        choices={"norm": ("batch", "layer", "weight", "none")},
         padded=True,
     ),
     PoolingSpec(
