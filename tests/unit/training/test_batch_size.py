@@ -42,7 +42,7 @@ def device(clip_sec: dict[int, float], *, room: int = 10**6) -> tuple[Callable[[
     [
         (8, 100, 100, 8, [2, 4, 8, 16]),  # 16 are 2% faster, which is no reason to go on
         (16, 100, 100, 16, [2, 4, 8, 16]),  # alike from 8 on, and nearest to what the rate is for
-        (2, 100, 100, 8, [2, 4, 8, 16]),  # 2 and 4 are slower
+        (2, 100, 100, 8, [2, 4, 8, 16, 2, 16]),  # 2 and 4 are slower, which is made sure of
         (12, 100, 100, 16, [2, 4, 8, 16]),  # 4/3 of it is nearer than 2/3
         (16, 100, 8, 8, [2, 4, 8, 16]),  # no room for 16
         (16, 9, 100, 8, [2, 4, 8]),  # an epoch is too short for 16
@@ -64,7 +64,13 @@ def test_the_fastest_size_is_taken_or_one_as_fast_that_the_rate_is_for(
 def test_a_device_that_more_clips_slow_down_gets_few() -> None:
     try_size, asked = device({2: 1.0, 4: 1.2, 8: 1.5})
     assert find_batch_size(try_size, usual=8, largest=100).batch_size == 2
-    assert asked == [2, 4, 8]  # 8 are what the rate is for, so it is known what they cost
+    assert asked == [2, 4, 8, 8, 2]  # 8 are what the rate is for, so it is known what they cost
+
+
+def test_a_machine_that_was_busy_for_a_while_does_not_change_the_training() -> None:
+    seconds = iter([4.0, 2.0, 9.0, 2.0, 2.0])  # of 2, 4 and 8 clips, and of 8 and 4 again
+    found = find_batch_size(lambda size: next(seconds), usual=8, largest=10)
+    assert found.batch_size == 8 and "2 s in batches of 8" in found.why
 
 
 def test_memory_is_foreseen_from_the_last_size() -> None:
