@@ -19,6 +19,7 @@ from kineflow.training.batch_size import (
 from kineflow.training.finetune import Finetune
 from kineflow.training.job import Job
 from kineflow.training.loop import NUM_TIMED, step_seconds
+from kineflow.training.self_supervision.config import SelfSupervision
 from tests.jobs import make_job
 from tests.unit.training.test_engine import model, without_norms
 from tests.unit.training.test_loop import CPU, CROSS_ENTROPY, moving_left_or_right, recipe
@@ -150,6 +151,8 @@ def test_a_jobs_own_network_is_tried_with_the_share_of_one_worker(
         assert found is not None and found.clip_sec > 0 and found.peak_bytes >= found.start_bytes > 0
         assert try_steps(job, 8) is None
         assert try_steps(replace(job, workers=2), 8) is not None
+        in_two_views = SelfSupervision(0.0, 0.0, 0.33, 3, 4, "", pretrain_epochs=1)
+        assert try_steps(replace(job, self_supervision=in_two_views), 2) is not None
     finally:
         torch.set_num_threads(threads)
     assert set(seen[: NUM_TIMED + 1]) == {4} and seen[NUM_TIMED + 1] == 8 and set(seen[NUM_TIMED + 2 :]) == {4}
