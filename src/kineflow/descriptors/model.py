@@ -122,9 +122,9 @@ def fit_model(
     rows = [_views(codebooks, descriptors_of(row), flip=recipe.flip) for row in range(len(groups_N))]
     plain = {name: np.stack([views[0][name] for views in rows]) for name in recipe.channels}
     mirrored = {name: np.stack([views[-1][name] for views in rows]) for name in recipe.channels}
-    inner = _inner_margins(plain, mirrored, targets_NK, groups_N, recipe)
-    calibration = uncalibrated(targets_NK.shape[1]) if inner is None else fit_calibration(inner, targets_NK, labels)
     machines = _fit_machines(plain, mirrored, targets_NK, np.arange(len(groups_N)), recipe)
+    inner = _inner_margins(plain, mirrored, targets_NK, groups_N, recipe, start=machines)
+    calibration = uncalibrated(targets_NK.shape[1]) if inner is None else fit_calibration(inner, targets_NK, labels)
     return Fitted(FisherModel(codebooks, machines, calibration, recipe.flip), inner, num_descriptors)
 
 
@@ -214,13 +214,19 @@ def _fit_machines(
     targets_NK: NDArray[np.floating],
     rows: NDArray[np.int64],
     recipe: FisherRecipe,
+    start: Mapping[Channel, LinearMachines] | None = None,
 ) -> dict[Channel, LinearMachines]:
     targets = np.concatenate([targets_NK[rows]] * (2 if recipe.flip else 1))
     machines: dict[Channel, LinearMachines] = {}
     for name in recipe.channels:
         views = [plain[name][rows], mirrored[name][rows]] if recipe.flip else [plain[name][rows]]
-        balanced = recipe.class_weights == "balanced"
-        machines[name] = fit_machines(np.concatenate(views), targets, c=recipe.svm_c, balanced=balanced)
+        machines[name] = fit_machines(
+            np.concatenate(views),
+            targets,
+            c=recipe.svm_c,
+            balanced=recipe.class_weights == "balanced",
+            start=start and start[name],
+        )
     return machines
 
 
@@ -230,8 +236,13 @@ def _inner_margins(
     targets_NK: NDArray[np.floating],
     groups_N: Sequence[str],
     recipe: FisherRecipe,
+    start: Mapping[Channel, LinearMachines],
 ) -> Floats | None:
-    """The margins of each clip by machines that saw nothing of its group; None if there is but one group."""
+    """The margins of each clip by machines that saw nothing of its group; None if there is but one group.
+
+    Args:
+        start: machines of all clips, from which those of most are found sooner. They end at the same place.
+    """
     from sklearn.model_selection import GroupKFold
 
     num_groups = len(set(groups_N))
@@ -240,7 +251,7 @@ def _inner_margins(
     margins_NK = np.zeros(targets_NK.shape, np.float32)
     folds = GroupKFold(min(MAX_INNER_FOLDS, num_groups))
     for train, held_out in folds.split(targets_NK, groups=np.asarray(groups_N, dtype=object)):
-        machines = _fit_machines(plain, mirrored, targets_NK, train, recipe)
+        machines = _fit_machines(plain, mirrored, targets_NK, train, recipe, start)
         views = [plain, mirrored] if recipe.flip else [plain]
         of_views = [mean_margins(machines, {name: view[name][held_out] for name in view}) for view in views]
         margins_NK[held_out] = np.mean(of_views, axis=0)

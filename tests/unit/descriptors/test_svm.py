@@ -3,26 +3,58 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from sklearn.svm import LinearSVC
 
-from kineflow.descriptors.svm import fit_machines
+from kineflow.descriptors import svm
+from kineflow.descriptors.svm import LinearMachines, fit_machines
 
 RNG = np.random.default_rng(0)
 UNKNOWN = np.nan
 
 
-def test_against_a_general_minimiser_of_the_same_loss():
-    features = RNG.normal(size=(30, 3)).astype(np.float32)
-    shown = (features[:, 0] + 0.5 * RNG.normal(size=30) > 0).astype(float)
-    machines = fit_machines(features, shown[:, None], c=1.0, balanced=False)
-    sign = 2 * shown - 1
+def loss(w, rows, sign, costs):
+    """With a bias that is shrunk too, and its gradient."""
+    short = np.maximum(0, 1 - sign * (rows @ w))
+    return w @ w / 2 + costs @ short**2, w - 2 * rows.T @ (costs * short * sign)
 
-    def loss(w):  # liblinear shrinks the bias too
-        return 0.5 * w @ w + np.square(np.maximum(0, 1 - sign * (features @ w[:3] + w[3]))).sum()
 
-    wanted = minimize(loss, np.zeros(4)).x
-    assert machines.weights_KD[0] == pytest.approx(wanted[:3], abs=2e-3)
-    assert machines.bias_K[0] == pytest.approx(wanted[3], abs=2e-3)
-    assert machines.margins(features)[:, 0] == pytest.approx(features @ wanted[:3] + wanted[3], abs=1e-2)
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize(("num_rows", "num_features"), [(30, 3), (25, 60)])
+@pytest.mark.parametrize("keeps_products", [True, False])
+def test_against_a_general_minimiser_of_the_same_loss(monkeypatch, num_rows, num_features, balanced, keeps_products):
+    monkeypatch.setattr(svm, "MAX_GRAM_ROWS", num_rows if keeps_products else 0)
+    features = RNG.normal(size=(num_rows, num_features)).astype(np.float32)
+    shown = features[:, 0] + 0.5 * RNG.normal(size=num_rows) > 0.4
+    machines = fit_machines(features, shown[:, None].astype(float), c=10.0, balanced=balanced)
+    rows, sign = np.column_stack([features, np.ones(num_rows)]), np.where(shown, 1.0, -1.0)
+    costs = 10.0 * (num_rows / (2 * np.where(shown, shown.sum(), (~shown).sum())) if balanced else np.ones(num_rows))
+    first = np.zeros(num_features + 1)
+    wanted = minimize(loss, first, (rows, sign, costs), jac=True, tol=1e-12, options={"gtol": 1e-9}).x
+    assert np.append(machines.weights_KD[0], machines.bias_K) == pytest.approx(wanted, abs=1e-5)
+    assert machines.margins(features)[:, 0] == pytest.approx(rows @ wanted, abs=1e-4)
+
+
+def test_against_liblinear_on_many_rows_of_length_one():
+    """As Fisher vectors are, with a rare class; liblinear walks until its gradient is that small."""
+    features = RNG.normal(size=(700, 80)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    shown = features[:, 0] + 0.05 * RNG.normal(size=700) > 0.2
+    found = fit_machines(features, shown[:, None].astype(float), c=10.0, balanced=True)
+    machine = LinearSVC(C=10.0, class_weight="balanced", dual=False, tol=1e-10, max_iter=10_000).fit(features, shown)
+    assert 10 < shown.sum() < 70
+    assert found.weights_KD[0] == pytest.approx(machine.coef_[0], abs=1e-4)
+    assert found.bias_K[0] == pytest.approx(machine.intercept_[0], abs=1e-4)
+
+
+def test_wherever_it_starts_it_ends_at_the_same_place():
+    features = RNG.normal(size=(60, 20)).astype(np.float32)
+    targets = (features[:, :2] + RNG.normal(size=(60, 2)) > 0).astype(float)
+    found = fit_machines(features, targets, c=10.0, balanced=True)
+    far = LinearMachines(RNG.normal(0, 9, (2, 20)).astype(np.float32), np.float32([9, -9]))
+    for start in (far, found):
+        again = fit_machines(features, targets, c=10.0, balanced=True, start=start)
+        assert again.weights_KD == pytest.approx(found.weights_KD, abs=1e-5)
+        assert again.bias_K == pytest.approx(found.bias_K, abs=1e-5)
 
 
 def test_unknown_labels_are_left_out_of_their_class_only():
