@@ -13,6 +13,7 @@ from kineflow.descriptors.calibration import Calibration, fit_calibration, uncal
 from kineflow.descriptors.fisher import Codebook, fit_codebook
 from kineflow.descriptors.local import Channel, LocalDescriptors, joined
 from kineflow.descriptors.svm import LinearMachines, fit_machines
+from kineflow.descriptors.work import Tell, in_silence
 from kineflow.errors import DataError
 
 MAX_CODEBOOK_DESCRIPTORS = 40_000  # over all clips: bounds memory, and time
@@ -107,6 +108,7 @@ def fit_model(
     groups_N: Sequence[str],
     recipe: FisherRecipe,
     labels: Labels,
+    tell: Tell = in_silence,
 ) -> Fitted:
     """Fit a classifier; the descriptors of one clip are in memory at a time.
 
@@ -114,18 +116,29 @@ def fit_model(
         descriptors_of: of the clip of a row; called several times.
         targets_NK: 1, 0, or nan where nobody knows.
         groups_N: inner folds, which calibrate, keep groups together.
+        tell: of all parts but `judge`.
 
     Raises:
         DataError: too few descriptors for the codebooks.
     """
-    codebooks, num_descriptors = _fit_codebooks(descriptors_of, len(groups_N), recipe)
-    rows = [_views(codebooks, descriptors_of(row), flip=recipe.flip) for row in range(len(groups_N))]
+    codebooks, num_descriptors = _fit_codebooks(descriptors_of, len(groups_N), recipe, tell)
+    rows = []
+    for row in range(len(groups_N)):
+        rows.append(_views(codebooks, descriptors_of(row), flip=recipe.flip))
+        tell("encode", (row + 1) / len(groups_N))
     plain = {name: np.stack([views[0][name] for views in rows]) for name in recipe.channels}
     mirrored = {name: np.stack([views[-1][name] for views in rows]) for name in recipe.channels}
     machines = _fit_machines(plain, mirrored, targets_NK, np.arange(len(groups_N)), recipe)
-    inner = _inner_margins(plain, mirrored, targets_NK, groups_N, recipe, start=machines)
+    tell("machines", 1.0)
+    inner = _inner_margins(plain, mirrored, targets_NK, groups_N, recipe, machines, tell)
     calibration = uncalibrated(targets_NK.shape[1]) if inner is None else fit_calibration(inner, targets_NK, labels)
     return Fitted(FisherModel(codebooks, machines, calibration, recipe.flip), inner, num_descriptors)
+
+
+def num_inner_folds(groups: Sequence[str]) -> int:
+    """How many inner folds calibrate; none where there is but one group."""
+    num_groups = len(set(groups))
+    return min(MAX_INNER_FOLDS, num_groups) if num_groups > 1 else 0
 
 
 def encoded(codebooks: Mapping[Channel, Codebook], descriptors: LocalDescriptors) -> Features:
@@ -178,7 +191,7 @@ def _views(codebooks: Mapping[Channel, Codebook], descriptors: LocalDescriptors,
 
 
 def _fit_codebooks(
-    descriptors_of: Callable[[int], LocalDescriptors], num_clips: int, recipe: FisherRecipe
+    descriptors_of: Callable[[int], LocalDescriptors], num_clips: int, recipe: FisherRecipe, tell: Tell
 ) -> tuple[dict[Channel, Codebook], float]:
     """A codebook for each channel, from some descriptors of every clip; the mean number of descriptors of a clip."""
     rng = np.random.default_rng(recipe.seed)
@@ -188,17 +201,18 @@ def _fit_codebooks(
         total += len(found)
         some = found.chosen(rng.permutation(len(found))[: max(1, MAX_CODEBOOK_DESCRIPTORS // num_clips)])
         parts.append(_half_mirrored(some) if recipe.flip else some)
+        tell("read", (clip + 1) / num_clips)
     sample = joined(parts)
-    codebooks = {
-        name: fit_codebook(
+    codebooks: dict[Channel, Codebook] = {}
+    for name in recipe.channels:
+        codebooks[name] = fit_codebook(
             sample.channel(name),
             sample.place_N3,
             num_components=recipe.num_components,
             num_gaussians=recipe.num_gaussians,
             seed=recipe.seed,
         )
-        for name in recipe.channels
-    }
+        tell("codebooks", len(codebooks) / len(recipe.channels))
     return codebooks, total / num_clips
 
 
@@ -225,7 +239,7 @@ def _fit_machines(
             targets,
             c=recipe.svm_c,
             balanced=recipe.class_weights == "balanced",
-            start=start and start[name],
+            start=None if start is None else start[name],
         )
     return machines
 
@@ -237,6 +251,7 @@ def _inner_margins(
     groups_N: Sequence[str],
     recipe: FisherRecipe,
     start: Mapping[Channel, LinearMachines],
+    tell: Tell,
 ) -> Floats | None:
     """The margins of each clip by machines that saw nothing of its group; None if there is but one group.
 
@@ -245,14 +260,15 @@ def _inner_margins(
     """
     from sklearn.model_selection import GroupKFold
 
-    num_groups = len(set(groups_N))
-    if num_groups < 2:
+    num_folds = num_inner_folds(groups_N)
+    if not num_folds:
         return None
     margins_NK = np.zeros(targets_NK.shape, np.float32)
-    folds = GroupKFold(min(MAX_INNER_FOLDS, num_groups))
-    for train, held_out in folds.split(targets_NK, groups=np.asarray(groups_N, dtype=object)):
+    folds = GroupKFold(num_folds).split(targets_NK, groups=np.asarray(groups_N, dtype=object))
+    for index, (train, held_out) in enumerate(folds):
         machines = _fit_machines(plain, mirrored, targets_NK, train, recipe, start)
         views = [plain, mirrored] if recipe.flip else [plain]
         of_views = [mean_margins(machines, {name: view[name][held_out] for name in view}) for view in views]
         margins_NK[held_out] = np.mean(of_views, axis=0)
+        tell("calibrate", (index + 1) / num_folds)
     return margins_NK
