@@ -12,7 +12,7 @@ from kineflow.data.probabilities import Labels
 from kineflow.descriptors.calibration import Calibration, fit_calibration, uncalibrated
 from kineflow.descriptors.fisher import Codebook, fit_codebook
 from kineflow.descriptors.local import Channel, LocalDescriptors, joined
-from kineflow.descriptors.svm import LinearMachines, fit_machines
+from kineflow.descriptors.svm import LinearMachines, Rows, fit_machines
 from kineflow.descriptors.work import Tell, in_silence
 from kineflow.errors import DataError
 
@@ -126,11 +126,15 @@ def fit_model(
     for row in range(len(groups_N)):
         rows.append(_views(codebooks, descriptors_of(row), flip=recipe.flip))
         tell("encode", (row + 1) / len(groups_N))
-    plain = {name: np.stack([views[0][name] for views in rows]) for name in recipe.channels}
-    mirrored = {name: np.stack([views[-1][name] for views in rows]) for name in recipe.channels}
-    machines = _fit_machines(plain, mirrored, targets_NK, np.arange(len(groups_N)), recipe)
-    tell("machines", 1.0)
-    inner = _inner_margins(plain, mirrored, targets_NK, groups_N, recipe, machines, tell)
+    inner_folds = _inner_folds(groups_N)
+    machines: dict[Channel, LinearMachines] = {}
+    margins = []
+    for name in recipe.channels:
+        views = [np.stack([of_clip[view][name] for of_clip in rows]) for view in range(2 if recipe.flip else 1)]
+        machines[name], of_channel_NK = _fit_channel(views, targets_NK, inner_folds, recipe)
+        margins.append(of_channel_NK)
+        tell("machines", len(machines) / len(recipe.channels))
+    inner: Floats | None = np.stack(margins).mean(axis=0) if inner_folds else None
     calibration = uncalibrated(targets_NK.shape[1]) if inner is None else fit_calibration(inner, targets_NK, labels)
     return Fitted(FisherModel(codebooks, machines, calibration, recipe.flip), inner, num_descriptors)
 
@@ -222,53 +226,41 @@ def _half_mirrored(descriptors: LocalDescriptors) -> LocalDescriptors:
     return joined([descriptors.chosen(rows[:half]), descriptors.chosen(rows[half:]).mirrored()])
 
 
-def _fit_machines(
-    plain: Features,
-    mirrored: Features,
-    targets_NK: NDArray[np.floating],
-    rows: NDArray[np.int64],
-    recipe: FisherRecipe,
-    start: Mapping[Channel, LinearMachines] | None = None,
-) -> dict[Channel, LinearMachines]:
-    targets = np.concatenate([targets_NK[rows]] * (2 if recipe.flip else 1))
-    machines: dict[Channel, LinearMachines] = {}
-    for name in recipe.channels:
-        views = [plain[name][rows], mirrored[name][rows]] if recipe.flip else [plain[name][rows]]
-        machines[name] = fit_machines(
-            np.concatenate(views),
-            targets,
-            c=recipe.svm_c,
-            balanced=recipe.class_weights == "balanced",
-            start=None if start is None else start[name],
-        )
-    return machines
-
-
-def _inner_margins(
-    plain: Features,
-    mirrored: Features,
-    targets_NK: NDArray[np.floating],
-    groups_N: Sequence[str],
-    recipe: FisherRecipe,
-    start: Mapping[Channel, LinearMachines],
-    tell: Tell,
-) -> Floats | None:
-    """The margins of each clip by machines that saw nothing of its group; None if there is but one group.
-
-    Args:
-        start: machines of all clips, from which those of most are found sooner. They end at the same place.
-    """
+def _inner_folds(groups_N: Sequence[str]) -> list[NDArray[np.int64]]:
+    """The rows that each inner fold holds out."""
     from sklearn.model_selection import GroupKFold
 
     num_folds = num_inner_folds(groups_N)
     if not num_folds:
-        return None
+        return []
+    groups = np.asarray(groups_N, dtype=object)
+    return [held_out for _, held_out in GroupKFold(num_folds).split(groups, groups=groups)]
+
+
+def _fit_channel(
+    views: Sequence[Floats],
+    targets_NK: NDArray[np.floating],
+    inner_folds: Sequence[NDArray[np.int64]],
+    recipe: FisherRecipe,
+) -> tuple[LinearMachines, Floats]:
+    """Machines of all clips, and the margins of each clip by machines that saw nothing of its group, (N, K).
+
+    Args:
+        views: of the clips, and with `flip` of their mirror images.
+    """
+    rows = Rows(np.concatenate(views))
+
+    def fitted(targets_NK: NDArray[np.floating], start: LinearMachines | None = None) -> LinearMachines:
+        balanced = recipe.class_weights == "balanced"
+        return fit_machines(
+            rows, np.concatenate([targets_NK] * len(views)), c=recipe.svm_c, balanced=balanced, start=start
+        )
+
+    machines = fitted(targets_NK)
     margins_NK = np.zeros(targets_NK.shape, np.float32)
-    folds = GroupKFold(num_folds).split(targets_NK, groups=np.asarray(groups_N, dtype=object))
-    for index, (train, held_out) in enumerate(folds):
-        machines = _fit_machines(plain, mirrored, targets_NK, train, recipe, start)
-        views = [plain, mirrored] if recipe.flip else [plain]
-        of_views = [mean_margins(machines, {name: view[name][held_out] for name in view}) for view in views]
-        margins_NK[held_out] = np.mean(of_views, axis=0)
-        tell("calibrate", (index + 1) / num_folds)
-    return margins_NK
+    for held_out in inner_folds:
+        seen_NK = np.array(targets_NK, np.float64)
+        seen_NK[held_out] = np.nan
+        inner = fitted(seen_NK, start=machines)
+        margins_NK[held_out] = np.mean([inner.margins(view[held_out]) for view in views], axis=0)
+    return machines, margins_NK

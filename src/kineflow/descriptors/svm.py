@@ -16,7 +16,6 @@ MAX_GRAM_ROWS = 6_000  # up to so many rows their products are kept, in 288 MB a
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -32,51 +31,19 @@ class LinearMachines:
         return margins
 
 
-def fit_machines(
-    features_ND: Floats,
-    targets_NK: NDArray[np.floating],
-    *,
-    c: float,
-    balanced: bool,
-    start: LinearMachines | None = None,
-) -> LinearMachines:
-    """Fit a machine for each class.
+class Rows:
+    """What machines are fitted to: features with a 1 for the bias at their end, E = D + 1, and their products.
 
     Args:
-        targets_NK: 1 where a row shows the class, 0 where not, nan where nobody knows: left out for that class.
-        c: weight of the squared hinge loss against that of half the squared length, bias included.
-        balanced: both sides of a class weigh alike, whatever their numbers.
-        start: machines that are near, say of nearly the same rows: to the same end sooner.
-
-    Returns:
-        A class that all rows show, or none, has the margin 1 or -1 everywhere.
+        features_ND: of a row each.
     """
-    known_NK = np.isfinite(targets_NK)
-    shown_NK = known_NK & (np.nan_to_num(targets_NK) > 0.5)
-    weights_KD = np.zeros((targets_NK.shape[1], features_ND.shape[1]), np.float32)
-    bias_K = np.where(shown_NK.any(axis=0), 1.0, -1.0).astype(np.float32)
-    told_apart = np.flatnonzero(shown_NK.any(axis=0) & (known_NK & ~shown_NK).any(axis=0))
-    if not len(told_apart):
-        return LinearMachines(weights_KD, bias_K)
-    rows = _Products(features_ND)
-    sides_NK = np.where(shown_NK, 1.0, -1.0) * known_NK
-    first_KE = _ridge(rows, sides_NK[:, told_apart], c) if start is None else _joined(start)[told_apart]
-    for k, first_E in zip(told_apart, first_KE, strict=True):
-        costs_N = _costs(sides_NK[:, k], c, balanced=balanced)
-        found_E = _fit(rows, sides_NK[:, k], costs_N, first_E)
-        weights_KD[k], bias_K[k] = found_E[:-1], found_E[-1]
-    return LinearMachines(weights_KD, bias_K)
-
-
-class _Products:
-    """Rows with a 1 for the bias at their end, E = D + 1, and least squares over some of them."""
 
     def __init__(self, features_ND: Floats) -> None:
         self.values_NE = np.ones((len(features_ND), features_ND.shape[1] + 1))
         self.values_NE[:, :-1] = features_ND
         self._gram_NN = self.values_NE @ self.values_NE.T if len(features_ND) <= MAX_GRAM_ROWS else None
 
-    def solve(self, rows: Rows, sides: Doubles, costs_R: Doubles) -> Doubles:
+    def solve(self, rows: NDArray[np.int64], sides: Doubles, costs_R: Doubles) -> Doubles:
         """The w of least |w|^2 / 2 + sum of costs (side - w row)^2, by whichever system of equations is solved sooner.
 
         Args:
@@ -102,7 +69,43 @@ class _Products:
         return np.asarray(cho_solve(factor, values_RE.T @ wanted, check_finite=False))
 
 
-def _ridge(rows: _Products, sides_NK: Doubles, c: float) -> Doubles:
+def fit_machines(
+    rows: Rows,
+    targets_NK: NDArray[np.floating],
+    *,
+    c: float,
+    balanced: bool,
+    start: LinearMachines | None = None,
+) -> LinearMachines:
+    """Fit a machine for each class.
+
+    Args:
+        targets_NK: 1 where a row shows the class, 0 where not, nan where nobody knows or is to know: left out for that
+            class.
+        c: weight of the squared hinge loss against that of half the squared length, bias included.
+        balanced: both sides of a class weigh alike, whatever their numbers.
+        start: machines that are near, say of nearly the same rows: to the same end sooner.
+
+    Returns:
+        A class that all rows show, or none, has the margin 1 or -1 everywhere.
+    """
+    known_NK = np.isfinite(targets_NK)
+    shown_NK = known_NK & (np.nan_to_num(targets_NK) > 0.5)
+    weights_KD = np.zeros((targets_NK.shape[1], rows.values_NE.shape[1] - 1), np.float32)
+    bias_K = np.where(shown_NK.any(axis=0), 1.0, -1.0).astype(np.float32)
+    told_apart = np.flatnonzero(shown_NK.any(axis=0) & (known_NK & ~shown_NK).any(axis=0))
+    if not len(told_apart):
+        return LinearMachines(weights_KD, bias_K)
+    sides_NK = np.where(shown_NK, 1.0, -1.0) * known_NK
+    first_KE = _ridge(rows, sides_NK[:, told_apart], c) if start is None else _joined(start)[told_apart]
+    for k, first_E in zip(told_apart, first_KE, strict=True):
+        costs_N = _costs(sides_NK[:, k], c, balanced=balanced)
+        found_E = _fit(rows, sides_NK[:, k], costs_N, first_E)
+        weights_KD[k], bias_K[k] = found_E[:-1], found_E[-1]
+    return LinearMachines(weights_KD, bias_K)
+
+
+def _ridge(rows: Rows, sides_NK: Doubles, c: float) -> Doubles:
     """Least squares over all rows, (K, E): near enough to begin with, and solved once for all classes."""
     every_row = np.arange(len(sides_NK))
     found_KE: Doubles = rows.solve(every_row, sides_NK, np.full(len(sides_NK), c)).T
@@ -124,7 +127,7 @@ def _costs(sides_N: Doubles, c: float, *, balanced: bool) -> Doubles:
     return costs_N
 
 
-def _fit(rows: _Products, sides_N: Doubles, costs_N: Doubles, first_E: Doubles) -> Doubles:
+def _fit(rows: Rows, sides_N: Doubles, costs_N: Doubles, first_E: Doubles) -> Doubles:
     """The machine of least loss, (E,)."""
     machine_E, margins_N = first_E, sides_N * (rows.values_NE @ first_E)
     short_N = (margins_N < 1) & (costs_N > 0)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-Part = Literal["read", "codebooks", "encode", "machines", "calibrate", "judge"]  # in this order
+Part = Literal["read", "codebooks", "encode", "machines", "judge"]  # in this order
 Tell = Callable[[Part, float], None]  # is told a part, and the share of it that is done, from 0 to 1
 
 READ_SEC = 55e-6  # a flow, of 96 x 128 pixels
@@ -41,8 +41,7 @@ def part_seconds(
         "read": READ_SEC * num_flows,
         "codebooks": CODEBOOK_SEC * num_channels,
         "encode": encode_sec * num_flows,
-        "machines": MACHINE_SEC * machines,
-        "calibrate": NEAR_MACHINE_SEC * num_inner_folds * machines,
+        "machines": (MACHINE_SEC + NEAR_MACHINE_SEC * num_inner_folds) * machines,
         "judge": encode_sec * num_judged_flows,
     }
 
