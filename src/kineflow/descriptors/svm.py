@@ -98,9 +98,10 @@ def fit_machines(
         return LinearMachines(weights_KD, bias_K)
     sides_NK = np.where(shown_NK, 1.0, -1.0) * known_NK
     first_KE = _ridge(rows, sides_NK[:, told_apart], c) if start is None else _joined(start)[told_apart]
-    for k, first_E in zip(told_apart, first_KE, strict=True):
+    margins_NK = sides_NK[:, told_apart] * (rows.values_NE @ first_KE.T)
+    for k, first_E, margins_N in zip(told_apart, first_KE, margins_NK.T, strict=True):
         costs_N = _costs(sides_NK[:, k], c, balanced=balanced)
-        found_E = _fit(rows, sides_NK[:, k], costs_N, first_E)
+        found_E = _fit(rows, sides_NK[:, k], costs_N, first_E, margins_N)
         weights_KD[k], bias_K[k] = found_E[:-1], found_E[-1]
     return LinearMachines(weights_KD, bias_K)
 
@@ -127,9 +128,8 @@ def _costs(sides_N: Doubles, c: float, *, balanced: bool) -> Doubles:
     return costs_N
 
 
-def _fit(rows: Rows, sides_N: Doubles, costs_N: Doubles, first_E: Doubles) -> Doubles:
-    """The machine of least loss, (E,)."""
-    machine_E, margins_N = first_E, sides_N * (rows.values_NE @ first_E)
+def _fit(rows: Rows, sides_N: Doubles, costs_N: Doubles, machine_E: Doubles, margins_N: Doubles) -> Doubles:
+    """The machine of least loss, (E,), beginning with one whose margins are known."""
     short_N = (margins_N < 1) & (costs_N > 0)
     for _ in range(MAX_STEPS):
         short = np.flatnonzero(short_N)
@@ -141,7 +141,9 @@ def _fit(rows: Rows, sides_N: Doubles, costs_N: Doubles, first_E: Doubles) -> Do
             return wanted_E
         machine_E = machine_E + share * (wanted_E - machine_E)
         margins_N = margins_N + share * (wanted_margins_N - margins_N)
-        short_N = (margins_N < 1) & (costs_N > 0)
+        before_N, short_N = short_N, (margins_N < 1) & (costs_N > 0)
+        if share == 1.0 and (short_N == before_N).all():
+            return machine_E  # the parabola's own lowest point
     return machine_E
 
 
