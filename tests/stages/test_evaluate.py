@@ -118,7 +118,7 @@ def write_model(name, classes, oof, test):
     begun = {"source": "registry:other/3", "sha256": "ab" * 32} if name == "flow" else None
     summary |= {"macs": 2.5e8, "precision": "fp32", "folds": folds, "weights": begun}
     (out / "summary.json").write_text(json.dumps(summary))
-    curves = [(f, e, 1.1 - 0.3 * e, 1.2 - 0.2 * e, 0.5) for f in (0, 1, -1) for e in (1, 2)]
+    curves = [(f, e, 0.8 - 0.3 * e, 1.0 - 0.2 * e, 0.5) for f in (0, 1, -1) for e in (0, 1)]
     frame = pd.DataFrame(curves, columns=["fold", "epoch", "train_loss", "val_loss", "val_metric"])
     frame.loc[frame["fold"] < 0, "val_loss"] = math.nan
     frame.to_csv(out / "curves.csv", index=False)
@@ -246,6 +246,7 @@ def test_equal_fusion_says_what_each_stream_is_to_it(empty, repository):
     assert f"fusion (equal) by video_top1_acc: {wanted}" in report.notes
     html = paths.REPORT_HTML.read_text()
     assert "Most is lost without <b>flow</b>." in html and "<td>0.750</td><td>0.167</td>" in html
+    assert '<span class="bar c-flow"' in html and "“test” is" in html
     assert "| Weights | rgb 0.50, flow 0.50 |" in paths.MODEL_CARD.read_text()
 
 
@@ -314,6 +315,7 @@ def test_report_card_and_plots(empty, repository):
     curves = pd.read_csv(paths.PLOTS / "curves.csv")
     assert list(curves.columns) == ["stream", "fold", "epoch", "train_loss", "val_loss"]
     assert set(curves["stream"]) == {"rgb", "flow"}
+    assert ">epoch 2</text>" in html and "<td>2, 2</td>" in html  # both count from 1
 
 
 def outs():
@@ -340,7 +342,9 @@ def test_without_test_set_flow_stream_and_flow_store(empty, repository):
     assert list(metrics["baselines"]) == ["majority", "metadata"]
     assert "test" not in metrics["baselines"]["majority"]["video_top1_acc"]
     assert any("hof is left out" in note for note in report.notes)
-    assert "No test set is held out" in paths.REPORT_HTML.read_text()
+    html = paths.REPORT_HTML.read_text()
+    assert "No test set is held out" in html and "“test” is" not in html
+    assert "the class counts alone" in html and "a histogram of motion" not in html
 
 
 def test_frame_task_by_hand(empty, repository):

@@ -65,6 +65,7 @@ def test_it_stands_alone_and_two_runs_are_the_same_to_the_byte(project: Path, mo
     run_stages(monkeypatch, AFTER_FRAMES)
     assert list(metrics()["cv"]) == ["fv"] and metrics()["test"]["fv"]["video_top1_acc"] >= 0
     assert not paths.is_disabled(paths.FLOW)  # nothing but fv asks for it
+    assert "Learning curves" not in paths.REPORT_HTML.read_text()  # fv has none
     summary = json.loads((paths.MODELS / "fv" / "summary.json").read_text())
     assert summary["num_params"] > 0 and summary["macs"] > 0 and len(summary["folds"]) == 2
     weights = sorted(path.name for path in (paths.MODELS / "fv" / "release").iterdir())
@@ -75,6 +76,7 @@ def test_it_stands_alone_and_two_runs_are_the_same_to_the_byte(project: Path, mo
     before = contents(project, "models/fv")
     assert run_stage(monkeypatch, "train", "fv") == 0
     assert report_of(project, "train", "fv")["skipped"] == 3  # two folds and the release model
+    assert not list((home() / "progress").iterdir())  # the news of a training that is done
     (project / ".kineflow" / "store" / "fisher").rename(project / "away")
     (project / ".kineflow" / "store" / "cells").rename(project / "cells_away")
     assert run_stage(monkeypatch, "train", "fv") == 0

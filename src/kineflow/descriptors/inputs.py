@@ -13,6 +13,7 @@ from kineflow.descriptors.cells import CellRule, VideoCells
 from kineflow.descriptors.local import clip_descriptors
 from kineflow.descriptors.model import FisherModel
 from kineflow.descriptors.windows import frame_means, window_spans
+from kineflow.descriptors.work import Tell, in_silence
 from kineflow.schema import FileSchema
 
 SCHEMA = FileSchema("descriptors", version=1, remedy="train it again, or load it with the Kineflow that made it")
@@ -69,13 +70,20 @@ def predict_probs(
     cells_of: Callable[[str], VideoCells],
     described: FisherInput,
     labels: Labels,
+    tell: Tell = in_silence,
 ) -> list[NDArray[np.float64]]:
-    """Probabilities of every clip, (K,); on task frame of every frame of it, (T, K)."""
-    if described.window_frames is None:
-        return [model.probs(clip_descriptors(cells_of(item.video_id), item.start, item.stop), labels) for item in items]
+    """Probabilities of every clip, (K,); on task frame of every frame of it, (T, K).
+
+    Args:
+        tell: of the part `judge`.
+    """
     known: dict[tuple[str, int, int], NDArray[np.float64]] = {}  # a window may reach into several clips
     found = []
-    for item in items:
+    for index, item in enumerate(items):
+        tell("judge", index / len(items))
+        if described.window_frames is None:
+            found.append(model.probs(clip_descriptors(cells_of(item.video_id), item.start, item.stop), labels))
+            continue
         cells = cells_of(item.video_id)
         spans = window_spans(cells.num_flows + 1, described.window_frames)
         spans = [(start, stop) for start, stop in spans if start < item.stop and stop > item.start]

@@ -12,7 +12,8 @@ from kineflow.data.probabilities import Labels
 from kineflow.descriptors.calibration import Calibration, fit_calibration, uncalibrated
 from kineflow.descriptors.fisher import Codebook, fit_codebook
 from kineflow.descriptors.local import Channel, LocalDescriptors, joined
-from kineflow.descriptors.svm import LinearMachines, fit_machines
+from kineflow.descriptors.svm import LinearMachines, Rows, fit_machines
+from kineflow.descriptors.work import Tell, in_silence
 from kineflow.errors import DataError
 
 MAX_CODEBOOK_DESCRIPTORS = 40_000  # over all clips: bounds memory, and time
@@ -107,6 +108,7 @@ def fit_model(
     groups_N: Sequence[str],
     recipe: FisherRecipe,
     labels: Labels,
+    tell: Tell = in_silence,
 ) -> Fitted:
     """Fit a classifier; the descriptors of one clip are in memory at a time.
 
@@ -114,18 +116,33 @@ def fit_model(
         descriptors_of: of the clip of a row; called several times.
         targets_NK: 1, 0, or nan where nobody knows.
         groups_N: inner folds, which calibrate, keep groups together.
+        tell: of all parts but `judge`.
 
     Raises:
         DataError: too few descriptors for the codebooks.
     """
-    codebooks, num_descriptors = _fit_codebooks(descriptors_of, len(groups_N), recipe)
-    rows = [_views(codebooks, descriptors_of(row), flip=recipe.flip) for row in range(len(groups_N))]
-    plain = {name: np.stack([views[0][name] for views in rows]) for name in recipe.channels}
-    mirrored = {name: np.stack([views[-1][name] for views in rows]) for name in recipe.channels}
-    inner = _inner_margins(plain, mirrored, targets_NK, groups_N, recipe)
+    codebooks, num_descriptors = _fit_codebooks(descriptors_of, len(groups_N), recipe, tell)
+    rows = []
+    for row in range(len(groups_N)):
+        rows.append(_views(codebooks, descriptors_of(row), flip=recipe.flip))
+        tell("encode", (row + 1) / len(groups_N))
+    inner_folds = _inner_folds(groups_N)
+    machines: dict[Channel, LinearMachines] = {}
+    margins = []
+    for name in recipe.channels:
+        views = [np.stack([of_clip[view][name] for of_clip in rows]) for view in range(2 if recipe.flip else 1)]
+        machines[name], of_channel_NK = _fit_channel(views, targets_NK, inner_folds, recipe)
+        margins.append(of_channel_NK)
+        tell("machines", len(machines) / len(recipe.channels))
+    inner: Floats | None = np.stack(margins).mean(axis=0) if inner_folds else None
     calibration = uncalibrated(targets_NK.shape[1]) if inner is None else fit_calibration(inner, targets_NK, labels)
-    machines = _fit_machines(plain, mirrored, targets_NK, np.arange(len(groups_N)), recipe)
     return Fitted(FisherModel(codebooks, machines, calibration, recipe.flip), inner, num_descriptors)
+
+
+def num_inner_folds(groups: Sequence[str]) -> int:
+    """How many inner folds calibrate; none where there is but one group."""
+    num_groups = len(set(groups))
+    return min(MAX_INNER_FOLDS, num_groups) if num_groups > 1 else 0
 
 
 def encoded(codebooks: Mapping[Channel, Codebook], descriptors: LocalDescriptors) -> Features:
@@ -178,7 +195,7 @@ def _views(codebooks: Mapping[Channel, Codebook], descriptors: LocalDescriptors,
 
 
 def _fit_codebooks(
-    descriptors_of: Callable[[int], LocalDescriptors], num_clips: int, recipe: FisherRecipe
+    descriptors_of: Callable[[int], LocalDescriptors], num_clips: int, recipe: FisherRecipe, tell: Tell
 ) -> tuple[dict[Channel, Codebook], float]:
     """A codebook for each channel, from some descriptors of every clip; the mean number of descriptors of a clip."""
     rng = np.random.default_rng(recipe.seed)
@@ -188,17 +205,18 @@ def _fit_codebooks(
         total += len(found)
         some = found.chosen(rng.permutation(len(found))[: max(1, MAX_CODEBOOK_DESCRIPTORS // num_clips)])
         parts.append(_half_mirrored(some) if recipe.flip else some)
+        tell("read", (clip + 1) / num_clips)
     sample = joined(parts)
-    codebooks = {
-        name: fit_codebook(
+    codebooks: dict[Channel, Codebook] = {}
+    for name in recipe.channels:
+        codebooks[name] = fit_codebook(
             sample.channel(name),
             sample.place_N3,
             num_components=recipe.num_components,
             num_gaussians=recipe.num_gaussians,
             seed=recipe.seed,
         )
-        for name in recipe.channels
-    }
+        tell("codebooks", len(codebooks) / len(recipe.channels))
     return codebooks, total / num_clips
 
 
@@ -208,40 +226,41 @@ def _half_mirrored(descriptors: LocalDescriptors) -> LocalDescriptors:
     return joined([descriptors.chosen(rows[:half]), descriptors.chosen(rows[half:]).mirrored()])
 
 
-def _fit_machines(
-    plain: Features,
-    mirrored: Features,
-    targets_NK: NDArray[np.floating],
-    rows: NDArray[np.int64],
-    recipe: FisherRecipe,
-) -> dict[Channel, LinearMachines]:
-    targets = np.concatenate([targets_NK[rows]] * (2 if recipe.flip else 1))
-    machines: dict[Channel, LinearMachines] = {}
-    for name in recipe.channels:
-        views = [plain[name][rows], mirrored[name][rows]] if recipe.flip else [plain[name][rows]]
-        balanced = recipe.class_weights == "balanced"
-        machines[name] = fit_machines(np.concatenate(views), targets, c=recipe.svm_c, balanced=balanced)
-    return machines
-
-
-def _inner_margins(
-    plain: Features,
-    mirrored: Features,
-    targets_NK: NDArray[np.floating],
-    groups_N: Sequence[str],
-    recipe: FisherRecipe,
-) -> Floats | None:
-    """The margins of each clip by machines that saw nothing of its group; None if there is but one group."""
+def _inner_folds(groups_N: Sequence[str]) -> list[NDArray[np.int64]]:
+    """The rows that each inner fold holds out."""
     from sklearn.model_selection import GroupKFold
 
-    num_groups = len(set(groups_N))
-    if num_groups < 2:
-        return None
+    num_folds = num_inner_folds(groups_N)
+    if not num_folds:
+        return []
+    groups = np.asarray(groups_N, dtype=object)
+    return [held_out for _, held_out in GroupKFold(num_folds).split(groups, groups=groups)]
+
+
+def _fit_channel(
+    views: Sequence[Floats],
+    targets_NK: NDArray[np.floating],
+    inner_folds: Sequence[NDArray[np.int64]],
+    recipe: FisherRecipe,
+) -> tuple[LinearMachines, Floats]:
+    """Machines of all clips, and the margins of each clip by machines that saw nothing of its group, (N, K).
+
+    Args:
+        views: of the clips, and with `flip` of their mirror images.
+    """
+    rows = Rows(np.concatenate(views))
+
+    def fitted(targets_NK: NDArray[np.floating], start: LinearMachines | None = None) -> LinearMachines:
+        balanced = recipe.class_weights == "balanced"
+        return fit_machines(
+            rows, np.concatenate([targets_NK] * len(views)), c=recipe.svm_c, balanced=balanced, start=start
+        )
+
+    machines = fitted(targets_NK)
     margins_NK = np.zeros(targets_NK.shape, np.float32)
-    folds = GroupKFold(min(MAX_INNER_FOLDS, num_groups))
-    for train, held_out in folds.split(targets_NK, groups=np.asarray(groups_N, dtype=object)):
-        machines = _fit_machines(plain, mirrored, targets_NK, train, recipe)
-        views = [plain, mirrored] if recipe.flip else [plain]
-        of_views = [mean_margins(machines, {name: view[name][held_out] for name in view}) for view in views]
-        margins_NK[held_out] = np.mean(of_views, axis=0)
-    return margins_NK
+    for held_out in inner_folds:
+        seen_NK = np.array(targets_NK, np.float64)
+        seen_NK[held_out] = np.nan
+        inner = fitted(seen_NK, start=machines)
+        margins_NK[held_out] = np.mean([inner.margins(view[held_out]) for view in views], axis=0)
+    return machines, margins_NK

@@ -36,6 +36,12 @@ MEANINGS = {
     "frame_mean_class_acc": "share found of the frames of each class, averaged over the classes",
     "frame_log_loss": "mean surprise at the truth in nats; lower is better, and errors made with certainty cost most",
 }
+BASELINES = {
+    "majority": "the class counts alone",
+    "metadata": "duration, size and frame rate, without looking",
+    "hof": "a histogram of motion on a grid and a linear SVM",
+    "embedding": "a linear layer on the features of single frames",
+}
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,7 @@ def _context(source: ReportInput) -> dict[str, Any]:
         "splits": source.splits.replace("_", " "),
         "metric_names": names,
         "meanings": [(name, MEANINGS[name]) for name in names],
+        "baselines": [(name, BASELINES[name]) for name in source.metrics["baselines"]],
         "headline": evaluation.headline,
         "headline_cv": source.metrics["cv"][evaluation.release][evaluation.headline],
         "headline_test": test_metrics.get(evaluation.headline),
@@ -219,7 +226,8 @@ def _confusion(evaluation: Evaluation) -> str | None:
 
 
 def _curve_plots(curves: pd.DataFrame) -> list[tuple[str, str]]:
-    by_stream = {str(name): rows for name, rows in curves.groupby("stream", sort=False) if len(rows)}
+    from_one = curves.assign(epoch=curves["epoch"] + 1)  # as the best epochs in the table of models are counted
+    by_stream = {str(name): rows for name, rows in from_one.groupby("stream", sort=False) if len(rows)}
     y_max = plots.loss_axis_max(by_stream)
     return [
         (name, plots.curve_plot(rows, css_class=f"c-{name}", name=name, y_max=y_max))

@@ -35,6 +35,7 @@ def map_tasks(
     num_gpus: float = ...,
     weights: Sequence[float] | None = ...,
     unit: str = ...,
+    shown: bool = ...,
 ) -> Iterator[tuple[int, Result]]: ...
 @overload
 def map_tasks(
@@ -47,6 +48,7 @@ def map_tasks(
     num_gpus: float = ...,
     weights: Sequence[float] | None = ...,
     unit: str = ...,
+    shown: bool = ...,
 ) -> Iterator[tuple[int, Result | Caught]]: ...
 def map_tasks(
     function: Callable[[Item], Any],
@@ -58,6 +60,7 @@ def map_tasks(
     num_gpus: float = 0.0,
     weights: Sequence[float] | None = None,
     unit: str = "videos",
+    shown: bool = True,
 ) -> Iterator[tuple[int, Any]]:
     """Yield (index, function(item)) for every item, in order of completion.
 
@@ -77,6 +80,7 @@ def map_tasks(
             cached on it, from item to item. Where there is none, tasks run on cores.
         weights: work of each item in any unit, for an honest estimate of what is left and a good order; equal if None.
         unit: what an item is, in the plural.
+        shown: print how far it is; not where somebody else shows more than that.
 
     Raises:
         KineflowError: a worker died twice on the same item.
@@ -85,7 +89,7 @@ def map_tasks(
     weights = list(weights) if weights is not None else [1.0] * len(items)
     if len(weights) != len(items):
         raise ValueError(f"{len(weights)} weights for {len(items)} items")
-    progress = Progress(label, num_items=len(items), total_weight=sum(weights), unit=unit)
+    progress = Progress(label, num_items=len(items), total_weight=sum(weights), unit=unit, shown=shown)
     num_slots = num_workers(num_cpus=num_cpus, num_gpus=num_gpus)
     spent_sec = 0.0
     order = sorted(range(len(items)), key=weights.__getitem__)

@@ -7,11 +7,12 @@ import time
 class Progress:
     """How far, how fast, how long still: one line that is redrawn on a terminal, now and then a line elsewhere."""
 
-    def __init__(self, label: str, *, num_items: int, total_weight: float, unit: str) -> None:
+    def __init__(self, label: str, *, num_items: int, total_weight: float, unit: str, shown: bool = True) -> None:
         self._label = label
         self._num_items = num_items
         self._total_weight = total_weight
         self._unit = unit
+        self._shown = shown
         self._on_terminal = sys.stdout.isatty()
         self._started = time.monotonic()
         self._next_line_sec = 0.2 if self._on_terminal else 3.0
@@ -25,7 +26,7 @@ class Progress:
         self._num_done += 1
         self._done_weight += weight
         elapsed_sec = time.monotonic() - self._started
-        if elapsed_sec < self._next_line_sec:
+        if not self._shown or elapsed_sec < self._next_line_sec:
             return
         self._next_line_sec = elapsed_sec + (0.2 if self._on_terminal else 10.0)
         self._drawn = True

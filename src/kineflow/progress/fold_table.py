@@ -15,11 +15,13 @@ from kineflow.progress.fold_news import News, read_news
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.live import Live
+    from rich.progress_bar import ProgressBar
     from rich.table import Table
 
 REDRAW_SEC = 2.0
 FIRST_LINE_SEC, LINES_SEC = 10.0, 120.0  # lines come ever more seldom, in between
 MAX_ROWS = 24
+BAR_WIDTH = 24  # characters
 STYLES = {"training": "cyan", "resumed": "cyan", "starting": "yellow", "done": "green", "stored": "dim"}
 
 
@@ -44,12 +46,18 @@ class FoldTable:
     Args:
         label: at the beginning of each line, such as `train@rgb`.
         folder: of the files of news, `<key>.json`.
-        metric: what `val_metric` is.
+        metric: what `val_metric` is; None for trainings that have neither epochs nor losses.
         stored: keys of the trainings that were there before.
     """
 
     def __init__(
-        self, label: str, trainings: Sequence[Training], folder: Path, *, metric: str, stored: Collection[str] = ()
+        self,
+        label: str,
+        trainings: Sequence[Training],
+        folder: Path,
+        *,
+        metric: str | None,
+        stored: Collection[str] = (),
     ) -> None:
         self._label = label
         self._trainings = {training.key: training for training in trainings}
@@ -105,9 +113,12 @@ class FoldTable:
     def line(self, key: str) -> str:
         """A training in one line."""
         name, news = self._trainings[key].name, self.news(key)
-        if news is None or math.isnan(news.train_loss):
+        if news is None or (self._metric is not None and math.isnan(news.train_loss)):
             return f"{name}: {self.state(key)}"
-        parts = [f"epoch {news.epoch + 1}/{news.epochs}", f"loss {news.train_loss:.3f}"]
+        if self._metric is None:
+            parts = [f"{news.position / news.epochs:.0%}"]
+        else:
+            parts = [f"epoch {news.epoch + 1}/{news.epochs}", f"loss {news.train_loss:.3f}"]
         if not math.isnan(news.val_loss):
             parts += [f"val loss {news.val_loss:.3f}", f"val {self._metric} {news.val_metric:.3f}"]
         if key not in self._done and news.clips_per_sec is not None and news.left_sec is not None:
@@ -141,14 +152,19 @@ class FoldTable:
         from rich.text import Text
 
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for name in (self._label, "state", "epoch", "train loss", "val loss", f"val {self._metric}", "clips/s", "left"):
+        scores = (
+            ["progress", ""] if self._metric is None else ["epoch", "train loss", "val loss", f"val {self._metric}"]
+        )
+        for name in (self._label, "state", *scores, "clips/s", "left"):
             table.add_column(name, justify="left" if name in (self._label, "state") else "right", no_wrap=True)
         shown = self._shown()
         for key in shown:
             state, news = self.state(key), self.news(key)
             name = self._trainings[key].name
-            cells = _cells(news, self._trainings[key].epochs, is_done=state in ("done", "stored"))
-            table.add_row(name, Text(state, style=STYLES.get(state, "")), *cells)
+            is_done = state in ("done", "stored")
+            epochs = self._trainings[key].epochs
+            far = _scores(news, epochs) if self._metric is not None else _bar(news, is_done=is_done)
+            table.add_row(name, Text(state, style=STYLES.get(state, "")), *far, *_pace(news, is_done=is_done))
         if len(shown) < len(self._trainings):
             table.add_row(f"and {len(self._trainings) - len(shown)} more")
         return table
@@ -173,15 +189,25 @@ class FoldTable:
             print(f"{self._label}: {self.overview()}", flush=True)
 
 
-def _cells(news: News | None, epochs: int, *, is_done: bool) -> list[str]:
-    """From `epoch` to `left`."""
+def _scores(news: News | None, epochs: int) -> list[str]:
+    """From `epoch` to the validation metric."""
     if news is None:
-        return [f"-/{epochs}", *"-----"]
-    numbers = [f"{value:.3f}" if math.isfinite(value) else "-" for value in _scores(news)]
+        return [f"-/{epochs}", *"---"]
+    numbers = (news.train_loss, news.val_loss, news.val_metric)
+    return [f"{news.epoch + 1}/{news.epochs}", *(f"{value:.3f}" if math.isfinite(value) else "-" for value in numbers)]
+
+
+def _bar(news: News | None, *, is_done: bool) -> tuple["ProgressBar", str]:
+    """What is done of a training, drawn and in numbers."""
+    from rich.progress_bar import ProgressBar
+
+    share = 1.0 if is_done else news.position / news.epochs if news else 0.0
+    return ProgressBar(total=1.0, completed=share, width=BAR_WIDTH), f"{share:.0%}"
+
+
+def _pace(news: News | None, *, is_done: bool) -> list[str]:
+    """`clips/s` and `left`."""
+    if news is None:
+        return ["-", "-"]
     pace = "-" if news.clips_per_sec is None else f"{news.clips_per_sec:.3g}"
-    left = "-" if is_done or news.left_sec is None else clock(news.left_sec)
-    return [f"{news.epoch + 1}/{news.epochs}", *numbers, pace, left]
-
-
-def _scores(news: News) -> tuple[float, float, float]:
-    return news.train_loss, news.val_loss, news.val_metric
+    return [pace, "-" if is_done or news.left_sec is None else clock(news.left_sec)]

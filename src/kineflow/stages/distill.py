@@ -20,6 +20,7 @@ def run(params: Params, report: StageReport) -> None:
     """Write `models/student/`, or the `disabled` out."""
     if not params.distill.enabled:
         paths.write_disabled(paths.MODELS / "student", "distill.enabled is false")
+        report.note("disabled: distill.enabled is false")
         return
     dataset = load_dataset(params)
     objective_of = _imitate_flow(params) if params.distill.teacher == "flow" else _imitate_fisher(params)

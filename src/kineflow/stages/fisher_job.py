@@ -18,8 +18,10 @@ from kineflow.data.probabilities import Labels
 from kineflow.descriptors.cells import VideoCells, read_cells
 from kineflow.descriptors.inputs import FisherInput, predict_probs
 from kineflow.descriptors.local import clip_descriptors
-from kineflow.descriptors.model import FisherRecipe, Fitted, fit_model, save_model
-from kineflow.descriptors.windows import Span, some_windows, window_spans, window_targets
+from kineflow.descriptors.model import FisherRecipe, Fitted, fit_model, num_inner_folds, save_model
+from kineflow.descriptors.windows import OVERLAP, Span, some_windows, window_spans, window_targets
+from kineflow.descriptors.work import Part, Tell, part_seconds, share_done
+from kineflow.progress.fold_news import Teller
 from kineflow.progress.machine import MachineWatch
 from kineflow.store import ResultStore, digest, is_not_empty
 from kineflow.tables import LOGITS, write_table
@@ -47,6 +49,7 @@ class FisherJob:
         groups: of each video.
         cells: by video, the key of its cells in the store `cells_root`.
         results_root: of the store of results.
+        news_root: the folder of the files that tell how far trainings are.
     """
 
     name: str
@@ -62,6 +65,7 @@ class FisherJob:
     recipe: FisherRecipe
     cells_root: Path
     results_root: Path
+    news_root: Path
 
     @cached_property
     def key(self) -> str:
@@ -90,6 +94,16 @@ class FisherJob:
         """Its result."""
         return self.results.path(self.key)
 
+    @property
+    def news(self) -> Path:
+        """Where its worker tells how far it is."""
+        return self.news_root / f"{self.key}.json"
+
+    @property
+    def num_clips(self) -> int:
+        """That it learns from or judges."""
+        return len(self.train) + len(self.val) + len(self.test)
+
     def result(self) -> dict[str, Any]:
         """What `result.json` says."""
         values: dict[str, Any] = json.loads((self.folder / "result.json").read_text())
@@ -117,15 +131,18 @@ def run_fisher_job(job: FisherJob) -> None:
     cells_of = _cells_of(job)
     with threadpool_limits(1), MachineWatch() as machine:
         examples = _of_clips(job) if job.described.window_frames is None else _of_windows(job, cells_of)
+        groups_N = [job.groups[video_id] for video_id in examples.videos]
+        tell = _telling(job, examples, groups_N)
         fitted = fit_model(
             lambda row: clip_descriptors(cells_of(examples.videos[row]), *examples.spans[row]),
             examples.targets_NK,
-            [job.groups[video_id] for video_id in examples.videos],
+            groups_N,
             job.recipe,
             job.labels,
+            tell,
         )
         scored = [*job.val, *job.test]
-        probs = predict_probs(fitted.model, scored, cells_of, job.described, job.labels)
+        probs = predict_probs(fitted.model, scored, cells_of, job.described, job.labels, tell)
     with results.writing(key) as folder:
         folder.mkdir()
         save_model(folder / "weights.safetensors", fitted.model)
@@ -137,6 +154,29 @@ def run_fisher_job(job: FisherJob) -> None:
         timed = {"seconds": round(seconds, 2), "machine": machine.samples}
         values = _result(fitted, num_examples=len(examples.spans)) | timed
         (folder / "result.json").write_text(json.dumps(values, indent=1) + "\n")
+
+
+def _telling(job: FisherJob, examples: _Examples, groups_N: Sequence[str]) -> Tell:
+    """Writes the news of `job`, as one epoch."""
+    judged = [*job.val, *job.test]
+    times = 1 if job.described.window_frames is None else OVERLAP  # that a flow is judged
+    seconds = part_seconds(
+        num_rows=len(groups_N),
+        num_flows=sum(stop - start - 1 for start, stop in examples.spans),
+        num_judged_flows=times * sum(item.stop - item.start - 1 for item in judged),
+        num_views=2 if job.recipe.flip else 1,
+        num_channels=len(job.recipe.channels),
+        num_classes=len(job.classes),
+        num_inner_folds=num_inner_folds(groups_N),
+    )
+    teller = Teller(job.news, epochs=1, num_clips=job.num_clips)
+    teller.begin()
+
+    def tell(part: Part, share: float) -> None:
+        teller.step_done(0, share_done(seconds, part, share))
+
+    tell("read", 0.0)
+    return tell
 
 
 def _is_result(folder: Path) -> bool:

@@ -20,6 +20,7 @@ from kineflow.descriptors.inputs import FisherInput
 from kineflow.descriptors.model import FisherRecipe
 from kineflow.parallel.tasks import map_tasks
 from kineflow.params import Params, as_json
+from kineflow.progress.fold_table import FoldTable, Training
 from kineflow.stages import paths
 from kineflow.stages.fisher_job import MODEL_NAME, FisherJob, run_fisher_job
 from kineflow.stages.fold_dataset import RELEASE, Dataset
@@ -57,12 +58,25 @@ def train_fisher(params: Params, dataset: Dataset, report: StageReport) -> None:
     jobs = _plan(params, dataset, described, recipe, cells)
     todo = [job for job in jobs if job.key not in job.results]
     report.items, report.skipped = len(jobs), len(jobs) - len(todo)
-    for index, _ in map_tasks(run_fisher_job, todo, label=report.stage, unit="folds"):
-        result = todo[index].result()
-        report.note(f"{todo[index].name}: {result['num_examples']} examples, {result['seconds']:.1f} s")
+    if todo:
+        _fit(jobs, todo, report)
     if not all(job.result()["calibrated"] for job in jobs):
         report.note("a fold trains on one group only, so its probabilities are margins that nothing was calibrated on")
     _write_outs(paths.MODELS / NAME, dataset, jobs)
+
+
+def _fit(jobs: Sequence[FisherJob], todo: Sequence[FisherJob], report: StageReport) -> None:
+    """Fit what is to be done, and show how far it is."""
+    for job in todo:
+        job.news.unlink(missing_ok=True)  # of a run that was killed
+    trainings = [Training(job.key, job.name, epochs=1, num_clips=job.num_clips) for job in jobs]
+    stored = {job.key for job in jobs} - {job.key for job in todo}
+    with FoldTable(report.stage, trainings, todo[0].news_root, metric=None, stored=stored) as table:
+        for index, _ in map_tasks(run_fisher_job, todo, label=report.stage, shown=False):
+            job, result = todo[index], todo[index].result()
+            table.done(job.key)
+            job.news.unlink(missing_ok=True)
+            report.note(f"{job.name}: {result['num_examples']} examples, {result['seconds']:.1f} s")
 
 
 def _described(params: Params) -> FisherInput:
@@ -147,6 +161,7 @@ def _plan(
         recipe=recipe,
         cells_root=root / "store" / "cells",
         results_root=root / "store" / "fisher",
+        news_root=root / "progress",
     )
     is_refit = params.release.form == "refit"
     jobs = [

@@ -15,6 +15,7 @@ def run(params: Params, report: StageReport, *, stream: StreamName) -> None:
     """Write `models/<stream>/`, or the `disabled` out where params disable the stream."""
     if not getattr(params.streams, stream).enabled:
         paths.write_disabled(paths.MODELS / stream, f"streams.{stream}.enabled is false")
+        report.note(f"disabled: streams.{stream}.enabled is false")
         return
     dataset = load_dataset(params)
     if stream == "fv":

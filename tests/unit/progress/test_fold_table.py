@@ -127,3 +127,21 @@ def test_elsewhere_than_on_a_terminal_there_are_lines(
     assert first.startswith("train@rgb: rgb a: epoch 1/10, loss 0.500, val loss 0.250, val accuracy 0.750, ")
     assert first.endswith(" left") and second.startswith("train@rgb: 0 of 2 done, ")
     assert len(more) == 2 and "\x1b" not in out  # after 0.05 and 0.15 s, then after 0.35 s
+
+
+def test_trainings_without_epochs_show_what_is_done_of_them(tmp_path: Path, now: list[float]) -> None:
+    trainings = [Training(key, f"fv {key}", epochs=1, num_clips=40) for key in ("old", "going", "next")]
+    shown = FoldTable("train@fv", trainings, tmp_path, metric=None, stored=("old",))
+    told = teller(tmp_path, "going", epochs=1)
+    told.step_done(0, 0.0)
+    now[0] += 3.0
+    told.step_done(0, 0.25)
+    header, *rows, overview = drawn(shown)
+    assert header == ["train@fv", "state", "progress", "clips/s", "left"]
+    assert [[cell for cell in row if "━" not in cell] for row in rows] == [
+        ["fv", "old", "stored", "100%", "-", "-"],
+        ["fv", "going", "training", "25%", "3.33", "0:00:09"],
+        ["fv", "next", "waiting", "0%", "-", "-"],
+    ]
+    assert shown.line("going") == "fv going: 25%, 3.33 clips/s, 0:00:09 left"
+    assert " ".join(overview) == "1 of 3 done, 3.33 clips/s, at most 0:00:21 left"  # 30 + 40 clips
