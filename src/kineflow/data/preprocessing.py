@@ -24,11 +24,13 @@ from kineflow.video.flow_store import FlowRule
 
 Stream = Literal["rgb", "flow", "pose", "embedding"]
 Input = Literal["stored", "difference", "orientation"]
-SCHEMA = FileSchema(  # 3 did not say how large it decoded; 4 knew no padding, crops, differences, orientations
-    "preprocessing", version=5, oldest=4, remedy="train it again, or load it with the Kineflow that made it"
+# 3 did not say how large it decoded; 4 knew no padding, crops, differences, orientations; 5 no motion_scale
+SCHEMA = FileSchema(
+    "preprocessing", version=6, oldest=4, remedy="train it again, or load it with the Kineflow that made it"
 )
 RGB_MEAN, RGB_STD = 0.45, 0.225  # of 0..1 values, for every channel
 FLOW_CLAMP = 6.0  # in units of flow_scale_px
+STILL_PX = 0.02  # the least that flow is divided by: what is below is noise
 ORIENTATION_CHANNELS, ORIENTATION_POOLING = 24, 2  # as kineflow.models.orientation counts, which needs torch
 CODE_PARTS = 256  # flow pixels are counted in this part of a step of the stored 8-bit codes
 GREY_OF_RGB = np.array([0.299, 0.587, 0.114])  # luma, BT.601
@@ -68,6 +70,8 @@ class Preprocessing:
         decode_height_px, decode_width_px: what images are decoded to at least, see `decode_px`.
         subtract_background: rgb: take the mean image over the tensor's time away, so that what does not move vanishes.
         flow_scale_px: divides flow, in pixels of the tensor; the standard deviation over the training clips.
+        motion_scale: `clip` divides flow by the standard deviation in what a view shows of its own clip instead, at
+            least `STILL_PX`: how things move is seen, and not how fast or how far from the camera.
         num_views: test-time windows in time whose probabilities are averaged; `all`: as many clips of dense sampling as
             fit without overlap, at least one.
         pose: for stream pose, the `rule` that skeletons were found and drawn by, the `path` of the files of keypoints
@@ -100,6 +104,7 @@ class Preprocessing:
     input: Input = "stored"
     crops: Crops = "whole"
     crop_scale: float = 1.0
+    motion_scale: Literal["training", "clip"] = "training"
     schema_version: int = SCHEMA.version
 
     @property
@@ -160,7 +165,7 @@ class Preprocessing:
             DataError: written by a version that this one cannot read.
         """
         SCHEMA.check(where, values.get("schema_version"))
-        return cls(**values | {"schema_version": SCHEMA.version})  # version 4 does as the defaults do
+        return cls(**values | {"schema_version": SCHEMA.version})  # older ones do as the defaults do
 
 
 def decode_px(size_px: int, *, smallest_crop: float) -> int:
@@ -264,13 +269,22 @@ def _flow_pixels(images: Images, segments: list[range], preprocessing: Preproces
         np.rint(resized_HWC * np.float32(CODE_PARTS / len(segment)) - CODE_PARTS * rule.zero, out=resized_HWC)
         out_HWC[:] = resized_HWC[:, ::-1] if view.flip else resized_HWC
     part = rule.bound_px / rule.steps / CODE_PARTS * (images.eighths / WHOLE)  # in pixels of the image as decoded
-    factor = part * view.amplitude / preprocessing.flow_scale_px
-    scale = [(-1 if view.flip else 1) * factor * width / crop.columns, factor * height / crop.rows]
+    part_px = part * np.array([width / crop.columns, height / crop.rows])  # of the tensor
+    scale_px = preprocessing.flow_scale_px
+    if preprocessing.motion_scale == "clip":
+        scale_px = max(STILL_PX, _standard_deviation(pixels_THWC, part_px))
+    scale = part_px * (view.amplitude / scale_px) * ([-1, 1] if view.flip else 1)
     matrix = None
     if view.is_moved:  # vectors turn and grow with the image, in its own pixels and not in the tensor's
         to_tensor = np.array([width / crop.columns, height / crop.rows])
         matrix = (_turn(view) * to_tensor[:, None] / to_tensor).T.astype(np.float32)
-    return ClipPixels(pixels_THWC, np.array(scale, np.float32), np.zeros(2, np.float32), matrix, _warp(crop, view))
+    return ClipPixels(pixels_THWC, scale.astype(np.float32), np.zeros(2, np.float32), matrix, _warp(crop, view))
+
+
+def _standard_deviation(flow_THWC: np.ndarray, unit_C: np.ndarray) -> float:
+    """Of flow in units of `unit_C`, around no motion."""
+    mean_squares_C = np.square(flow_THWC, dtype=np.float32).mean(axis=(0, 1, 2), dtype=np.float64)
+    return float(np.sqrt(np.mean(mean_squares_C * np.square(unit_C))))
 
 
 def _crop_of(image_HWC: np.ndarray, preprocessing: Preprocessing, view: View) -> Box:
@@ -310,10 +324,10 @@ def _colour_matrix(view: View) -> np.ndarray | None:
 
 
 def estimate_flow_scale(clips: Iterable[ClipPixels]) -> float:
-    """Standard deviation of flow in training clips that were made with `flow_scale_px = 1`, never below 0.02 px."""
+    """Standard deviation of flow in training clips that were made with `flow_scale_px = 1`, never below `STILL_PX`."""
     limit = FLOW_CLAMP
     values = [
         float(np.square(np.clip(clip.pixels_THWC * clip.scale_C.astype(np.float64), -limit, limit)).mean())
         for clip in clips
     ]
-    return max(0.02, round(float(np.sqrt(np.mean(values))), 4)) if values else 1.0
+    return max(STILL_PX, round(float(np.sqrt(np.mean(values))), 4)) if values else 1.0

@@ -61,6 +61,7 @@ class StreamParams(Section):
     height_px: PositiveInt  # model input
     width_px: PositiveInt
     input: Literal["stored", "difference", "orientation"]  # difference: of neighbouring frames, rgb; orientation: flow
+    motion_scale: Literal["training", "clip"]  # flow is divided by its strength in the training clips, or in its own
     subtract_background: bool  # rgb from a camera that does not move: only what moves is seen
     epochs: PositiveInt
     lr: PositiveFloat
@@ -145,6 +146,8 @@ class StreamsParams(Section):
         for name in NETWORK_NAMES:
             if name != "rgb" and self[name].subtract_background:
                 raise ValueError(f"{name}.subtract_background is for rgb; {name} has no background")
+            if name != "flow" and self[name].motion_scale == "clip":
+                raise ValueError(f"{name}.motion_scale: clip is for flow; write training")
             if name != "rgb" and self[name].input == "difference":
                 raise ValueError(f"{name}.input: difference is for rgb; write stored")
             if name != "flow" and self[name].input == "orientation":

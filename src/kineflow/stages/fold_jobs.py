@@ -90,6 +90,7 @@ def plan(
         input=config.input,
         crops=train.crops,
         crop_scale=train.crop_scale or 1.0,
+        motion_scale=config.motion_scale,
     )
     channels = preprocessing.num_channels or store.num_features
     if config.short_clips == "pad":

@@ -339,7 +339,7 @@ def training_videos(job: Job, store: StreamStore, preprocessing: Preprocessing, 
 
 def with_flow_scale(preprocessing: Preprocessing, items: Sequence[ClipItem], videos: OpenVideos) -> Preprocessing:
     """The preprocessing with `flow_scale_px` estimated from up to 64 of the training clips."""
-    if preprocessing.stream != "flow":
+    if preprocessing.stream != "flow" or preprocessing.motion_scale == "clip":
         return preprocessing
     unscaled = replace(preprocessing, flow_scale_px=1.0)
     dataset = ClipDataset(items, videos, unscaled)

@@ -171,6 +171,24 @@ def test_flow_is_in_units_of_its_scale_and_clamped():
     assert clip_tensor(codes, 0, 5, make(stream="flow", flow_scale_px=0.1), View()).max() == FLOW_CLAMP
 
 
+@pytest.mark.parametrize("task", ["clip", "frame"])
+def test_in_units_of_its_own_motion_a_clip_looks_alike_however_strong_it_moves(task):
+    rng = np.random.default_rng(7)
+    offsets = rng.integers(-20, 21, (9, 12, 16, 2))
+    made = make(task=task, stream="flow", motion_scale="clip")
+    slow, fast = (clip_tensor((RULE.zero + by * offsets).astype(np.uint8), 0, 9, made, View()) for by in (1, 3))
+    np.testing.assert_allclose(fast, slow, rtol=0, atol=2e-3)  # means are kept in parts of a code
+    assert np.mean(np.square(slow)) == pytest.approx(1.0, abs=0.01)  # a little is clamped
+
+
+def test_where_hardly_anything_moves_noise_stays_small():
+    codes = np.full((9, 12, 16, 2), RULE.zero, np.uint8)
+    made = make(stream="flow", motion_scale="clip")
+    assert not clip_tensor(codes, 0, 9, made, View()).any()
+    codes[4, 5, 5] += 1
+    assert clip_tensor(codes, 0, 9, made, View()).max() < 0.5
+
+
 def test_the_scale_of_flow_is_the_standard_deviation_of_the_tensor():
     preprocessing = make(stream="flow")
     views = [View(), View(flip=True, crop=(0.1, 0.2, 0.6, 0.7))]
@@ -247,11 +265,13 @@ def slow_tensor(images_NHWC: np.ndarray, preprocessing: Preprocessing, view: Vie
             values = cv2.resize(crop, (made.width_px, made.height_px), interpolation=filter_).astype(np.float64)
             if made.stream == "flow":
                 towards = made.width_px / columns if c == 0 else made.height_px / rows
-                values *= towards * view.amplitude / made.flow_scale_px * (-1 if view.flip and c == 0 else 1)
-                values = np.clip(values, -FLOW_CLAMP, FLOW_CLAMP)
+                values *= towards * (-1 if view.flip and c == 0 else 1)
             else:
                 values = np.clip((values / 255 - 0.5) * view.gain + 0.5 + view.offset, 0, 1)
             tensor[c, t] = values[:, ::-1] if view.flip else values
+    if made.stream == "flow":
+        scale_px = math.sqrt(np.mean(tensor**2)) if made.motion_scale == "clip" else made.flow_scale_px
+        tensor = np.clip(tensor * view.amplitude / scale_px, -FLOW_CLAMP, FLOW_CLAMP)
     if made.stream == "rgb":
         background = tensor.mean(axis=1, keepdims=True) if made.subtract_background else RGB_MEAN
         tensor = (tensor - background) / RGB_STD
@@ -270,10 +290,12 @@ def test_images_become_what_the_formula_says(seed, subtract_background):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_flow_becomes_what_the_formula_says(seed):
+@pytest.mark.parametrize("motion_scale", ["training", "clip"])
+def test_flow_becomes_what_the_formula_says(seed, motion_scale):
     rng = np.random.default_rng(seed)
     codes = rng.integers(1, 256, (21, 30, 41, 2), np.uint8)
-    preprocessing = make(stream="flow", height_px=9 + 4 * seed, width_px=14, flow_scale_px=2.5)
+    size = {"height_px": 9 + 4 * seed, "width_px": 14}
+    preprocessing = make(stream="flow", flow_scale_px=2.5, motion_scale=motion_scale, **size)
     view = draw_view(rng, AUGMENT)
     tensor = clip_tensor(codes, 0, 22, preprocessing, view)
     half_a_part = 0.5 / 8 / 256 * math.exp(AUGMENT.amplitude) / 2.5 * 2
