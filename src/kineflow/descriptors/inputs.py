@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from kineflow.data.dataset import ClipItem
 from kineflow.data.probabilities import Labels
 from kineflow.descriptors.cells import CellRule, VideoCells
+from kineflow.descriptors.fit_progress import Tell, in_silence
 from kineflow.descriptors.local import clip_descriptors
 from kineflow.descriptors.model import FisherModel
 from kineflow.descriptors.windows import frame_means, window_spans
-from kineflow.descriptors.work import Tell, in_silence
 from kineflow.schema import FileSchema
 
 SCHEMA = FileSchema("descriptors", version=1, remedy="train it again, or load it with the Kineflow that made it")

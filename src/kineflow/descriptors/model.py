@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from kineflow.data.probabilities import Labels
 from kineflow.descriptors.calibration import Calibration, fit_calibration, uncalibrated
 from kineflow.descriptors.fisher import Codebook, fit_codebook
+from kineflow.descriptors.fit_progress import Tell, in_silence
 from kineflow.descriptors.local import Channel, LocalDescriptors, joined
 from kineflow.descriptors.svm import LinearMachines, Rows, fit_machines
-from kineflow.descriptors.work import Tell, in_silence
 from kineflow.errors import DataError
 
 MAX_CODEBOOK_DESCRIPTORS = 40_000  # over all clips: bounds memory, and time

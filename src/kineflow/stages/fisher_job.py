@@ -16,11 +16,11 @@ from threadpoolctl import threadpool_limits
 from kineflow.data.dataset import ClipItem
 from kineflow.data.probabilities import Labels
 from kineflow.descriptors.cells import VideoCells, read_cells
+from kineflow.descriptors.fit_progress import Part, Tell, part_seconds, share_done
 from kineflow.descriptors.inputs import FisherInput, predict_probs
 from kineflow.descriptors.local import clip_descriptors
 from kineflow.descriptors.model import FisherRecipe, Fitted, fit_model, num_inner_folds, save_model
 from kineflow.descriptors.windows import OVERLAP, Span, some_windows, window_spans, window_targets
-from kineflow.descriptors.work import Part, Tell, part_seconds, share_done
 from kineflow.progress.fold_news import Teller
 from kineflow.progress.machine import MachineWatch
 from kineflow.store import ResultStore, digest, is_not_empty

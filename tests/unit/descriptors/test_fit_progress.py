@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from kineflow.descriptors.fit_progress import ENCODE_SEC, READ_SEC, part_seconds, share_done
 from kineflow.descriptors.local import LocalDescriptors
 from kineflow.descriptors.model import FisherRecipe, fit_model, num_inner_folds
-from kineflow.descriptors.work import ENCODE_SEC, READ_SEC, part_seconds, share_done
 
 
 def test_shares_add_up_in_the_order_of_the_parts():
