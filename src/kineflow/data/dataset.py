@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +71,15 @@ class ClipDataset:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def num_labels(self, indices: Iterable[int]) -> int:
+        """How much some clips say: one class each, or every frame and class that is known."""
+        return sum(self._num_labels[index % len(self)] for index in indices)
+
+    @cached_property
+    def _num_labels(self) -> list[int]:
+        targets = [item.target for item in self.items]
+        return [int((~np.isnan(target)).sum()) if isinstance(target, np.ndarray) else 1 for target in targets]
 
     def sample(self, index: int, *, epoch: int) -> Sample:
         """A training view of clip `index`, drawn from the seed, the epoch and the index alone.

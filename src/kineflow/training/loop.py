@@ -330,10 +330,10 @@ def _train_epoch(
     num_together, total = run.recipe.accumulation, 0.0
     for first in range(0, len(batches), num_together):
         wholes = batches[first : first + num_together]
-        num_clips = sum(len(whole) for whole in wholes)
         # data-parallel gradients are averaged over processes: weigh each by its share of the step
-        num_mine = [len(whole[shard.rank :: shard.world_size]) for whole in wholes]
-        shares = [num * shard.world_size / num_clips for num in num_mine]
+        num_mine = [train_set.num_labels(whole[shard.rank :: shard.world_size]) for whole in wholes]
+        num_labels = max(sum(map(train_set.num_labels, wholes)), 1)
+        shares = [num * shard.world_size / num_labels for num in num_mine]
         step = list(zip(itertools.islice(made, len(wholes)), shares, strict=True))
         while True:
             try:
@@ -349,7 +349,7 @@ def _train_epoch(
         run.update(math.ceil(len(batches) / num_together))
         if on_step is not None:
             on_step(epoch, (first + len(wholes)) / len(batches))
-    return _sum_of_all(total, shard, device) / sum(len(batch) for batch in batches)
+    return _sum_of_all(total, shard, device) / max(sum(map(train_set.num_labels, batches)), 1)
 
 
 def _sum_of_all(value: float, shard: Shard, device: torch.device) -> float:
@@ -371,8 +371,12 @@ def _backward(
     epoch: int,
     device: torch.device,
 ) -> float:
-    """Add the gradient of a batch, times `share`, in as many pieces as the device has room for; its mean loss."""
+    """Add the gradient of a batch, times `share`, in as many pieces as the device has room for; its mean loss.
+
+    As `share` is of a batch, so is each piece weighed by its labels, which on task frame clips have more or fewer of.
+    """
     total, num_clips = 0.0, len(batch.positions)
+    num_labels = max(train_set.num_labels(batch.positions), 1)
     for rows in np.array_split(np.arange(num_clips), min(run.num_pieces, num_clips)):
         piece = batch if len(rows) == num_clips else batch.rows(rows)
         clips_BCTHW = model_input(piece, train_set.preprocessing, device)
@@ -381,7 +385,7 @@ def _backward(
         loss = objective(prediction, piece, epoch=epoch)
         if prediction.extra_loss is not None:
             loss = loss + prediction.extra_loss
-        weight = len(rows) / num_clips
+        weight = train_set.num_labels(piece.positions) / num_labels
         run.scaler.scale(loss * (share * weight)).backward()
         total += float(loss.detach()) * weight
     return total

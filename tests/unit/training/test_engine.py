@@ -18,11 +18,17 @@ from kineflow.models.registry import create_model
 from kineflow.training.batch_norm import batch_norms, measure_batch_norm
 from kineflow.training.batches import epoch_batches, sampling_weights
 from kineflow.training.inputs import model_input
-from kineflow.training.loop import Shard, fit
+from kineflow.training.loop import FitResult, Shard, fit
 from kineflow.training.objectives import Classification, focal, masked_binary_cross_entropy, masked_cross_entropy
-from kineflow.training.recipe import is_stopped_early, learning_rate, make_optimizer, plateau_scale
+from kineflow.training.recipe import Recipe, is_stopped_early, learning_rate, make_optimizer, plateau_scale
 from kineflow.training.recompute import recompute_activations
-from tests.unit.training.test_loop import CPU, CROSS_ENTROPY, moving_left_or_right, recipe
+from tests.unit.training.test_loop import (
+    CPU,
+    CROSS_ENTROPY,
+    moving_left_or_right,
+    moving_with_labels_of_some_frames,
+    recipe,
+)
 
 NAN = math.nan
 
@@ -32,13 +38,19 @@ def model(seed: int = 0) -> torch.nn.Module:
     return create_model("r3d_mini.avg", num_classes=2, in_channels=2, task="clip")
 
 
-def without_norms(seed: int = 0) -> torch.nn.Module:
+def without_norms(network: torch.nn.Module | None = None) -> torch.nn.Module:
     """Of which a batch in two halves and a whole one mean the same."""
-    network = model(seed)
+    network = network or model()
     for norm in batch_norms(network):
         norm.eval()
         norm.train = lambda mode=True, norm=norm: norm  # type: ignore[method-assign, misc, assignment]
     return network
+
+
+def of_frames() -> torch.nn.Module:
+    torch.manual_seed(0)
+    given = {"num_classes": 2, "in_channels": 2, "task": "frame", "dropout": 0.0}
+    return without_norms(create_model("resnet10_tiny.tcn", **given))
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float) -> bool:
@@ -88,6 +100,37 @@ def test_a_batch_that_memory_has_no_room_for_comes_in_pieces(monkeypatch: pytest
     monkeypatch.setattr(short_of_memory, "forward", refuse_all)
     with pytest.raises(torch.OutOfMemoryError):
         fit(short_of_memory, CROSS_ENTROPY, clips, None, given, device=CPU)
+
+
+def test_of_frames_with_gaps_every_label_weighs_alike_however_a_step_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clips have none to four labelled frames: pieces, batches of one step and processes have more or fewer labels."""
+    clips, objective = moving_with_labels_of_some_frames(8), Classification("independent")
+    given = recipe(batch_size=8, epochs=1, optimizer="sgd")
+
+    def trained(network: torch.nn.Module, chosen: Recipe, shard: Shard | None = None) -> FitResult:
+        return fit(network, objective, clips, None, chosen, device=CPU, shard=shard)
+
+    whole = trained(of_frames(), given)
+    in_batches = trained(of_frames(), replace(given, batch_size=2, accumulation=4))
+    pieces = of_frames()
+    forward = pieces.forward
+
+    def refuse_large(clips_BCTHW: torch.Tensor, *others: object) -> object:
+        if len(clips_BCTHW) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return forward(clips_BCTHW, *others)
+
+    monkeypatch.setattr(pieces, "forward", refuse_large)
+    for cut in (in_batches, trained(pieces, given)):
+        assert equal(whole.state, cut.state, 1e-6)
+        assert cut.curves[0].train_loss == pytest.approx(whole.curves[0].train_loss, rel=1e-5)
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: None)
+    first, second = (trained(of_frames(), given, Shard(rank, world_size=2)) for rank in range(2))
+    for name, _ in of_frames().named_parameters():  # each by itself: in data-parallel training they are averaged
+        torch.testing.assert_close((first.state[name] + second.state[name]) / 2, whole.state[name], atol=1e-6, rtol=0)
+    both = first.curves[0].train_loss + second.curves[0].train_loss
+    assert both == pytest.approx(whole.curves[0].train_loss, rel=1e-5)
 
 
 def test_every_step_is_told_of_also_after_a_resume(tmp_path) -> None:

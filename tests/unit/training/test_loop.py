@@ -1,5 +1,5 @@
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -107,6 +107,19 @@ def moving_with_several_labels(count: int) -> ClipDataset:
         arrays[f"v{index}"] = codes_of(flows)
         items.append(ClipItem(f"c{index}", f"v{index}", 0, 7, target))
     return ClipDataset(items, OpenVideos(lambda video_id: DecodedImages(arrays[video_id])), PREPROCESSING, seed=3)
+
+
+def moving_with_labels_of_some_frames(count: int) -> ClipDataset:
+    """Clips of four frames of noise and two behaviours; of one clip after the other, one more frame is labelled."""
+    rng = np.random.default_rng(7)
+    arrays, items = {}, []
+    for index in range(count):
+        target = rng.integers(0, 2, size=(4, 2)).astype(np.float32)
+        target[index % 5 :] = np.nan
+        arrays[f"v{index}"] = codes_of(rng.normal(size=(6, 12, 12, 2)).astype(np.float32))
+        items.append(ClipItem(f"c{index}", f"v{index}", 0, 4, target))
+    preprocessing = replace(PREPROCESSING, task="frame", sampling="dense")
+    return ClipDataset(items, OpenVideos(lambda video_id: DecodedImages(arrays[video_id])), preprocessing, seed=3)
 
 
 def small_model():

@@ -123,6 +123,7 @@ def pretrain(
         checkpoint: where its state is kept and picked up from; one that is finished costs nothing.
     """
     model = Projected(classifier).to(device)
+    train_set = replace(train_set, items=[replace(item, target=None) for item in train_set.items])
     if train_set.augment is not None:
         train_set = replace(train_set, augment=replace(train_set.augment, mixup=0.0, cutmix=0.0))
     others = replace(train_set, seed=train_set.seed + 1)  # other views, also of the same clip
