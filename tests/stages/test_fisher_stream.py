@@ -17,11 +17,11 @@ import pytest
 from kineflow.descriptors.cells import CellRule, Scale
 from kineflow.inference.predict import label_videos
 from kineflow.stages import STAGES, paths
-from kineflow.stages.fisher_job import MAX_OPEN_VIDEOS, _cells_of
+from kineflow.stages.fisher_job import MAX_OPEN_VIDEOS, cells_by_video
 from kineflow.store import ResultStore, home
 from kineflow.tables import CLIPS, LOGITS, read_table
 from tests.conftest import Built
-from tests.graph import change_params, contents, copy_workspace, report_of, run_stage, run_stages
+from tests.graph import change_params, contents, copy_workspace, report_of, run_command, run_stage, run_stages
 
 AFTER_FRAMES = STAGES[STAGES.index("compute_flow") :]
 ONLY_FV = {
@@ -42,7 +42,8 @@ def test_thousands_of_videos_do_not_use_up_file_descriptors(tmp_path: Path) -> N
             folder.mkdir()
             np.save(folder / "scale_0.npy", np.zeros((3, 2, 2, 32), np.float16))
     described = SimpleNamespace(cells=CellRule(112, (Scale(8, 5),), track=False))
-    cells_of = _cells_of(SimpleNamespace(cells_root=tmp_path, cells=keys, described=described))  # type: ignore[arg-type]
+    job = SimpleNamespace(cells_root=tmp_path, cells=keys, described=described)
+    cells_of = cells_by_video(job)  # type: ignore[arg-type]
     before = psutil.Process().num_fds()
     assert {cells_of(video).num_flows for video in keys} == {3}
     assert psutil.Process().num_fds() - before <= MAX_OPEN_VIDEOS
@@ -85,6 +86,37 @@ def test_it_stands_alone_and_two_runs_are_the_same_to_the_byte(project: Path, mo
     assert {name: value for name, value in after.items() if name not in timed} == {
         name: value for name, value in before.items() if name not in timed
     }
+
+
+def test_streams_and_their_fusion_are_compared_as_evaluate_scored_them(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_params(
+        project,
+        streams__fv__enabled=True,
+        streams__flow__enabled=False,
+        distill__enabled=False,
+        evaluate__baselines=["majority"],
+        evaluate__fusion="validation",
+    )
+    run_stages(monkeypatch, AFTER_FRAMES)
+    out = run_command("kineflow", "compare", "fv", "rgb", "fusion", cwd=project).stdout
+    assert "4 trainings, 4 of them already there" in out  # two folds of each stream
+    table = pd.read_csv("reports/compare/compare.csv").set_index("name")
+    assert table["stream"].tolist() == ["fv", "rgb", "fusion"]
+    assert table["model"].tolist() == ["fisher.svm", "r3d_mini.avg", "r3d_mini.avg + fisher.svm"]
+    for name, row in table.iterrows():
+        for metric, scored in metrics()["cv"][name].items():
+            assert row[f"{metric}_fold_mean"] == pytest.approx(scored["mean"], abs=1e-5), (name, metric)
+    for cost in ("params_M", "macs_G", "ms_per_clip", "train_sec_per_fold"):
+        assert table[cost].min() > 0 and table.loc["fusion", cost] == pytest.approx(table[cost][:2].sum(), rel=1e-4)
+
+    (project / "coarser.yaml").write_text("streams.fv.num_gaussians: 2\n")
+    seeds = ("compare", "fv", "coarser.yaml", "--stream", "fv", "--seeds", "0,1")
+    assert "8 trainings, 2 of them already there" in run_command("kineflow", *seeds, cwd=project).stdout
+    assert "8 trainings, 8 of them already there" in run_command("kineflow", *seeds, cwd=project).stdout
+    sizes = pd.read_csv("reports/compare/compare.csv").set_index("name")["params_M"]
+    assert sizes["coarser"] < sizes["fv"]
 
 
 def parity(bundle: Path, logits: Path) -> None:

@@ -275,11 +275,11 @@ def test_a_failed_trial_is_told_and_the_others_go_on(root: Path) -> None:
 def test_a_comparison_uses_what_was_trained_and_says_what_it_measured(root: Path) -> None:
     before = trained()
     (root / "faster.yaml").write_text("streams.rgb.lr: 0.004\n")
-    arguments = ("compare", "present", "faster.yaml", "r3d_mini.bert", "--seeds", "0,1")
+    arguments = ("compare", "rgb", "faster.yaml", "r3d_mini.bert", "--seeds", "0,1")
     out = run_command("kineflow", *arguments, cwd=root).stdout
     assert "12 trainings, 2 of them already there" in out  # the folds of the stage train: as they are, seed 0
     table = pd.read_csv(root / "reports/compare/compare.csv").set_index("name")
-    assert table.index.tolist() == ["present", "faster", "r3d_mini.bert"]
+    assert table.index.tolist() == ["rgb", "faster", "r3d_mini.bert"]
     released = json.loads((root / "metrics.json").read_text())["cv"]["rgb"][METRIC]
     after = trained()
     comparison_runs(root, table)
@@ -287,7 +287,7 @@ def test_a_comparison_uses_what_was_trained_and_says_what_it_measured(root: Path
     assert trained() == after and len(after) == len(before) + 10
     comparison_runs(root, table)  # and not written twice
 
-    one_seed = ("compare", "present", "--out", "reports/one")
+    one_seed = ("compare", "rgb", "--out", "reports/one")
     run_command("kineflow", *one_seed, cwd=root)
     alone = pd.read_csv(root / "reports/one/compare.csv").iloc[0]
     assert alone[f"{METRIC}_fold_mean"] == pytest.approx(released["mean"], abs=1e-5)
@@ -331,11 +331,14 @@ def comparison_runs(root: Path, table: pd.DataFrame) -> None:
     ("arguments", "message"),
     [
         (["compare", "r3d_mini.brt"], "unknown model 'r3d_mini.brt'"),
-        (["compare", "present", "present"], "present is compared with itself"),
-        (["compare", "present", "--seeds", "0,0"], "--seeds wants whole numbers from 0, each of them once"),
-        (["compare", "present", "--seeds", "a"], "--seeds a: write whole numbers, such as 0,1,2"),
-        (["compare", "present", "--stream", "depth"], "--stream depth: known are rgb, flow, pose"),
-        (["compare", "present", "--set", "frames.fps=3"], "--set: frames.fps is settled before training"),
+        (["compare", "rgb", "rgb"], "rgb is compared with itself"),
+        (["compare", "rgb", "pose"], "pose is not enabled under streams in params; there are rgb, flow"),
+        (["compare", "r3d_mini.avg", "--stream", "pose"], "--stream pose is not enabled under streams in params"),
+        (["compare", "rgb", "--set", "streams.flow.epochs=3"], "is of another stream than rgb"),
+        (["compare", "rgb", "--seeds", "0,0"], "--seeds wants whole numbers from 0, each of them once"),
+        (["compare", "rgb", "--seeds", "a"], "--seeds a: write whole numbers, such as 0,1,2"),
+        (["compare", "rgb", "--stream", "depth"], "--stream depth: known are rgb, flow, pose, fv"),
+        (["compare", "rgb", "--set", "frames.fps=3"], "--set: frames.fps is settled before training"),
         (["compare", "gone.yaml"], "gone.yaml is no YAML file that can be read"),
         (["search", "--space", "gone"], "there is no space 'gone'"),
     ],
@@ -346,6 +349,6 @@ def test_wrong_usage_is_one_sentence(workspace: Path, arguments: list[str], mess
 
 
 def test_without_data_both_say_what_to_build(workspace: Path) -> None:
-    for arguments in (["search"], ["compare", "present"]):
+    for arguments in (["search"], ["compare", "rgb"]):
         done = run_command("kineflow", *arguments, cwd=workspace, check=False)
         assert done.returncode == 3 and "is not there; run the stage that makes it" in done.stderr

@@ -84,32 +84,34 @@ def search(
 
 @commands.command()
 def compare(
-    names: Annotated[list[str], typer.Argument(help="models, patches (.yaml), or `present`: params as they are")],
-    stream: Annotated[str, typer.Option(help="rgb, flow or pose")] = "rgb",
+    names: Annotated[list[str], typer.Argument(help="models, patches (.yaml), streams as params have them, or fusion")],
+    stream: Annotated[str, typer.Option(help="of models and patches: rgb, flow, pose or fv")] = "rgb",
     seeds: Annotated[str, typer.Option(help="each trains every fold once more")] = "0",
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one value for all")] = None,
     metric: Annotated[str | None, typer.Option(help="of the figures; default: promotion.metric")] = None,
     params: Annotated[Path, typer.Option(help="params file of the trainings")] = Path("params.yaml"),
     out: Annotated[Path, typer.Option(help="folder to write")] = Path("reports/compare"),
 ) -> None:
-    """Compare models, or other changes of params, on the same folds and seeds: scores, intervals, size and speed.
+    """Compare models, streams or changes of params on the same folds and seeds: scores, intervals, size and speed.
 
     What was trained is not trained again, so it goes on where it was stopped. The others are compared with the first.
 
     Example: kineflow compare r3d_mini.avg r3d_mini.bert --seeds 0,1,2
 
-    Example: kineflow compare present reports/search/params/best.yaml --stream flow --seeds 0,1,2
+    Example: kineflow compare flow reports/search/params/best.yaml --stream flow --seeds 0,1,2
+
+    Example: kineflow compare rgb flow fv fusion --seeds 0,1,2
     """
     from kineflow.errors import ParamsError
-    from kineflow.params import NETWORK_NAMES, load_params
+    from kineflow.params import STREAM_NAMES, load_params
     from kineflow.setup.presets import parse_value
     from kineflow.stages.compare import run_compare
     from kineflow.stages.compare_table import print_comparison
 
     pairs = [change.partition("=") for change in changes or []]
-    known = [name for name in NETWORK_NAMES if name == stream]
+    known = [name for name in STREAM_NAMES if name == stream]
     if not known:
-        raise ParamsError(f"--stream {stream}: known are {', '.join(NETWORK_NAMES)}")
+        raise ParamsError(f"--stream {stream}: known are {', '.join(STREAM_NAMES)}")
     if not all(equals for _, equals, _ in pairs):
         raise ParamsError("--set: write KEY=VALUE, for example --set streams.rgb.epochs=20")
     if not all(seed.strip().isdecimal() for seed in seeds.split(",")):

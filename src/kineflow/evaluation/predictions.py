@@ -5,7 +5,7 @@ holds one that its fold was trained on is refused. So every model and baseline i
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,22 @@ class Predictions:
         """The scores of each fold, in order."""
         masks = [self.examples.of_fold(fold) for fold in self.examples.folds]
         return [scores(self.probs_NK[mask], self.examples.truth[mask], task=self.examples.task) for mask in masks]
+
+
+def join_folds(folds: Sequence[Predictions]) -> Predictions:
+    """The predictions of one model for each fold as one, in the order of the folds."""
+    examples = [one.examples for one in folds]
+    first_rows = np.cumsum([0, *(len(one.rows) for one in examples)])[:-1]
+    joined = replace(
+        examples[0],
+        rows=pd.concat([one.rows for one in examples], ignore_index=True),
+        truth=np.concatenate([one.truth for one in examples]),
+        window_rows=pd.concat([one.window_rows for one in examples], ignore_index=True),
+        row_of_window_row=np.concatenate(
+            [one.row_of_window_row + first for one, first in zip(examples, first_rows, strict=True)]
+        ),
+    )
+    return Predictions(folds[0].name, joined, np.concatenate([one.probs_NK for one in folds]))
 
 
 LabelsOfVideo = Callable[[str], Floats]

@@ -23,12 +23,22 @@ class CompareReport:
     """
 
     data_name: str
-    stream: str
     metric: str
     seeds: tuple[int, ...]
     num_folds: int
     num_groups: int
     results: tuple[Result, ...]
+
+    @property
+    def streams(self) -> list[str]:
+        """What is looked at, in the order of the results."""
+        return list(dict.fromkeys(result.contender.stream for result in self.results))
+
+    @property
+    def measured_on(self) -> list[str]:
+        """What the times of a clip were measured on, for people."""
+        costs = [result.cost for result in self.results]
+        return list(dict.fromkeys(f"{cost.device}, {cost.threads} threads, {cost.precision}" for cost in costs))
 
     @property
     def best(self) -> Result:

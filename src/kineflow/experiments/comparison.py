@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from kineflow.evaluation.paired import GroupScores, Interval, draw_groups, group
 from kineflow.evaluation.predictions import Predictions
 from kineflow.experiments.cost import Cost
 from kineflow.experiments.space import Changes
-from kineflow.experiments.trials import mean_of_known
+from kineflow.experiments.trials import FoldScores, mean_of_known
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,12 @@ class Contender:
     """One line of a comparison.
 
     Args:
+        stream: what it looks at; `fusion` looks at all that are enabled.
         changes: to the params that all share.
     """
 
     name: str
+    stream: Literal["rgb", "flow", "pose", "fv", "fusion"]
     changes: Changes
 
 
@@ -51,14 +54,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Trained:
-    """The finished trainings of a contender: predictions and metrics of each seed's folds."""
+    """The finished trainings of a contender: predictions and scores of each seed's folds."""
 
     contender: Contender
     model: str
     predictions: Sequence[Sequence[Predictions]]
-    fold_scores: Sequence[Sequence[Mapping[str, float]]]
+    folds: Sequence[Sequence[FoldScores]]
     cost: Cost
-    train_sec: float
 
 
 def compare(trained: Sequence[Trained], group_of: Mapping[str, str], metrics: Sequence[str]) -> list[Result]:
@@ -78,17 +80,17 @@ def compare(trained: Sequence[Trained], group_of: Mapping[str, str], metrics: Se
     for one in trained:
         by_seed = [_scores(seed, truth, group_N, counts_DG, metrics) for seed in one.predictions]
         scores = {metric: _mean([seed[metric] for seed in by_seed]) for metric in metrics}
-        folds = [fold for seed in one.fold_scores for fold in seed]
+        folds = [fold for seed in one.folds for fold in seed]
         results.append(
             Result(
                 contender=one.contender,
                 model=one.model,
                 scores=scores,
                 by_seed={metric: tuple(seed[metric].value for seed in by_seed) for metric in metrics},
-                by_fold={m: tuple(fold[m] for fold in folds) for m in metrics if m in folds[0]},
+                by_fold={m: tuple(fold.scores[m] for fold in folds) for m in metrics if m in folds[0].scores},
                 differences={m: scores[m].minus(results[0].scores[m]) for m in metrics} if results else None,
                 cost=one.cost,
-                train_sec=one.train_sec,
+                train_sec=mean_of_known([fold.seconds for fold in folds]),
             )
         )
     return results
@@ -115,7 +117,8 @@ def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
     """One row for each contender: scores with intervals, differences from the first, cost."""
     rows = []
     for result in results:
-        row: dict[str, object] = {"name": result.contender.name, "model": result.model}
+        row: dict[str, object] = {"name": result.contender.name, "stream": result.contender.stream}
+        row |= {"model": result.model}
         for metric, scores in result.scores.items():
             interval = scores.interval
             row |= {metric: scores.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
@@ -128,6 +131,6 @@ def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
             row |= {f"{metric}_difference_low": difference.low, f"{metric}_difference_high": difference.high}
         cost = result.cost
         row |= {"params_M": cost.num_params / 1e6, "macs_G": cost.macs / 1e9, "ms_per_clip": cost.ms_per_clip}
-        row |= {"train_sec_per_fold": result.train_sec, "input_CTHW": "x".join(map(str, cost.input_CTHW))}
+        row |= {"train_sec_per_fold": result.train_sec, "input_CTHW": "x".join(map(str, cost.input_CTHW or ()))}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,16 +21,30 @@ class Cost:
 
     Args:
         macs: multiply-accumulates of the layers with weights and of attention.
+        input_CTHW: of a network.
         ms_per_clip: median of a forward pass of one clip; `device` and `threads` say where.
     """
 
     num_params: int
     macs: int
-    input_CTHW: tuple[int, int, int, int]
+    input_CTHW: tuple[int, int, int, int] | None
     ms_per_clip: float
     device: str
     threads: int
     precision: str
+
+
+def sum_of(costs: Sequence[Cost]) -> Cost:
+    """What several models cost that judge a clip one after the other."""
+    return Cost(
+        num_params=sum(cost.num_params for cost in costs),
+        macs=sum(cost.macs for cost in costs),
+        input_CTHW=None,
+        ms_per_clip=sum(cost.ms_per_clip for cost in costs),
+        device="+".join(dict.fromkeys(cost.device for cost in costs)),
+        threads=max(cost.threads for cost in costs),
+        precision="+".join(dict.fromkeys(cost.precision for cost in costs)),
+    )
 
 
 def measure_cost(job: Job) -> Cost:
@@ -57,12 +72,21 @@ def measure_cost(job: Job) -> Cost:
 
 def _ms_per_clip(model: torch.nn.Module, job: Job, device: torch.device) -> float:
     clip_BCTHW = torch.zeros(1, *job.input_CTHW, device=device)
-    times_sec = []
+
+    def judge() -> None:
+        model(clip_BCTHW)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
     with torch.inference_mode(), autocast(device, job.recipe.precision):
-        for _ in range(NUM_WARM_UPS + NUM_RUNS):
-            started = time.perf_counter()
-            model(clip_BCTHW)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times_sec.append(time.perf_counter() - started)
+        return median_ms(judge)
+
+
+def median_ms(judge: Callable[[], object]) -> float:
+    """Milliseconds that a call takes: the median of several, after others that do not count."""
+    times_sec = []
+    for _ in range(NUM_WARM_UPS + NUM_RUNS):
+        started = time.perf_counter()
+        judge()
+        times_sec.append(time.perf_counter() - started)
     return 1000 * statistics.median(times_sec[NUM_WARM_UPS:])

@@ -130,6 +130,6 @@ def write_comparison(
 
 
 def _record(fold: FoldScores) -> TrainingRecord:
-    metrics = {**fold.scores, "best_epoch": float(fold.best_epoch)}
+    metrics = dict(fold.scores) | ({} if fold.best_epoch is None else {"best_epoch": float(fold.best_epoch)})
     params = {"fold": fold.fold, "job_key": fold.job_key}
     return TrainingRecord(params, metrics, fold.seconds, fold.curves, fold.machine)

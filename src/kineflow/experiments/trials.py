@@ -22,6 +22,7 @@ class FoldScores:
         scores: every metric of the task, on the fold's validation clips.
         classes: the same, class by class.
         seconds: of the training, whenever that was.
+        best_epoch: None of what has no epochs.
         curves: `train_loss`, `val_loss` and `val_metric` of each epoch.
         machine: what the machine was busy with meanwhile; see `MachineWatch`.
     """
@@ -31,7 +32,7 @@ class FoldScores:
     scores: Mapping[str, float]
     classes: tuple[ClassRow, ...]
     seconds: float
-    best_epoch: int
+    best_epoch: int | None
     curves: tuple[Mapping[str, float], ...] = ()
     machine: tuple[Mapping[str, float], ...] = ()
 

@@ -5,14 +5,14 @@ A patch is a YAML mapping of dotted keys, for example `streams.rgb.lr: 0.001`.
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from kineflow.errors import ParamsError
-from kineflow.params import NetworkName, Params, as_json, parse_params
+from kineflow.params import Params, StreamName, as_json, parse_params
 
 RESOURCES = ("threads_per_fold", "workers_per_fold", "gpus_per_fold", "max_failures", "cache_gb")
 
@@ -33,35 +33,34 @@ def with_changes(params: Params, changes: Mapping[str, Any], *, where: str) -> P
     return parse_params(values, where=where)
 
 
-def check_keys(params: Params, keys: Iterable[str], *, stream: NetworkName, where: str) -> None:
-    """Refuse keys that the training of `stream` does not take, each with the reason.
+def check_keys(params: Params, keys: Iterable[str], *, streams: Sequence[StreamName], where: str) -> None:
+    """Refuse keys that the trainings of `streams` do not take, each with the reason.
 
     Raises:
         ParamsError: a key is unknown, of another stream, of something before training, or a matter of resources.
     """
     known = _leaves(as_json(params))
-    own = f"streams.{stream}."
     for key in keys:
-        if key.startswith(f"{own}options.") and key.count(".") == own.count(".") + 1:
+        if any(key.startswith(f"streams.{name}.options.") and key.count(".") == 3 for name in streams if name != "fv"):
             continue
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             raise ParamsError(f"{where}: there is no key {key!r}" + (f"; nearest: {near[0]}" if near else ""))
-        if reason := _refusal(params, key, stream):
+        if reason := _refusal(params, key, streams):
             raise ParamsError(f"{where}: {key} {reason}")
 
 
-def _refusal(params: Params, key: str, stream: NetworkName) -> str | None:
-    own = f"streams.{stream}."
+def _refusal(params: Params, key: str, streams: Sequence[StreamName]) -> str | None:
     if key.startswith("train."):
         if key.removeprefix("train.") in RESOURCES:
             return "says how trainings are run and not what they learn; set it in params.yaml"
         return None
     if key == "seed":
         return "also deals the folds, on which every trial must be the same; `kineflow compare` takes --seeds"
-    if key.startswith("streams.") and not key.startswith(own):
-        return f"is of another stream than {stream}, whose training this is"
-    if not key.startswith(own) or key == f"{own}enabled":
+    own = next((f"streams.{name}." for name in streams if key.startswith(f"streams.{name}.")), None)
+    if own is None and key.startswith("streams."):
+        return f"is of another stream than {' and '.join(streams)}, whose training this is"
+    if own is None or key == f"{own}enabled":
         return "is settled before training; change it in params.yaml, build with `dvc repro`, and start again"
     if key == f"{own}num_frames" and params.task == "frame":
         return "is of no use with task frame, whose windows are as long as clips.window_sec says"

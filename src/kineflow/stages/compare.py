@@ -1,4 +1,4 @@
-"""`kineflow compare`: several models, or patches of params, on the same folds and seeds, into one table."""
+"""`kineflow compare`: models, patches of params or streams, on the same folds and seeds, into one table."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,25 +6,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kineflow.errors import ParamsError, ServiceError
-from kineflow.evaluation.metrics import metric_names
+from kineflow.evaluation.fusion import fit_fusion
+from kineflow.evaluation.metrics import class_table, metric_names, scores
 from kineflow.evaluation.paired import LEVEL, NUM_DRAWS
+from kineflow.evaluation.predictions import Predictions, join_folds
 from kineflow.experiments.compare_report import CompareReport, write_compare_report
 from kineflow.experiments.comparison import Contender, Result, Trained, compare, comparison_table
-from kineflow.experiments.cost import measure_cost
+from kineflow.experiments.cost import measure_cost, sum_of
 from kineflow.experiments.recorder import write_comparison
-from kineflow.experiments.trials import FoldScores, mean_of_known
-from kineflow.models.registry import find_model
-from kineflow.params import NetworkName, Params
-from kineflow.stages.changed_params import check_keys, read_patch, with_changes
+from kineflow.experiments.trials import FoldScores
+from kineflow.params import Params, StreamName
+from kineflow.stages.contenders import FUSION, contenders, parts_of_fusion
 from kineflow.stages.cross_validation import CrossValidation, cross_validation
+from kineflow.stages.fisher_cost import fisher_cost
+from kineflow.stages.fisher_job import MODEL_NAME, FisherJob
+from kineflow.stages.fisher_training import fit_jobs
 from kineflow.stages.fold_training import resources_of
-from kineflow.store import home
+from kineflow.stages.stage import StageReport
+from kineflow.store import digest, home
 from kineflow.training.folds import train_jobs
 from kineflow.training.job import Job
 
 REPORTS = Path("reports/compare")
-PRESENT = "present"  # names the params as they are
 NUM_TOP = 3  # the theses' tables have top-1 and top-3
 
 
@@ -43,41 +49,11 @@ class Outcome:
     note: str | None = None
 
 
-def contenders(params: Params, names: Sequence[str], stream: NetworkName, shared: Mapping[str, Any]) -> list[Contender]:
-    """What the names stand for: models, files of patches, or `present` for the params as they are.
-
-    A model comes with its own default options; everything else, `weights` too, is as the params say.
-
-    Args:
-        shared: changes that all of them get.
-
-    Raises:
-        ParamsError: a name stands for nothing, is there twice, or what it stands for cannot be.
-    """
-    found = []
-    for name in names:
-        if name == PRESENT:
-            shown, own = name, {}
-        elif name.endswith((".yaml", ".yml")):
-            shown, own = Path(name).stem, read_patch(Path(name))
-            check_keys(params, own, stream=stream, where=name)
-        else:
-            find_model(name)
-            shown, own = name, {f"streams.{stream}.model": name, f"streams.{stream}.options": {}}
-        changes = {**shared, **own}
-        with_changes(params, changes, where=name)
-        found.append(Contender(shown, changes))
-    repeated = {one.name for i, one in enumerate(found) if one.name in {other.name for other in found[:i]}}
-    if repeated:
-        raise ParamsError(f"{sorted(repeated)[0]} is compared with itself; give each name once")
-    return found
-
-
 def run_compare(
     params: Params,
     names: Sequence[str],
     *,
-    stream: NetworkName,
+    stream: StreamName,
     seeds: Sequence[int],
     shared: Mapping[str, Any],
     metric: str | None = None,
@@ -87,37 +63,36 @@ def run_compare(
 
     Args:
         names: see `contenders`; the others are compared with the first.
+        stream: of models and patches.
         metric: that the figures show; by default promotion.metric.
         out: the folder to write; by default reports/compare.
 
     Raises:
         ParamsError: a name, key or metric that cannot be, before anything is trained.
     """
-    if not params.streams[stream].enabled:
-        raise ParamsError(f"--stream {stream} is not enabled under streams in params")
     known = metric_names(params.task, params.labels)
     if metric not in (None, *known):
         raise ParamsError(f"--metric {metric}: task {params.task} has {', '.join(known)}")
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ParamsError("--seeds wants whole numbers from 0, each of them once, such as 0,1,2")
-    check_keys(params, shared, stream=stream, where="--set")
     listed = contenders(params, names, stream, shared)
     validation = cross_validation(params, stream)
-    jobs = {one.name: [_jobs(one, seed, validation) for seed in seeds] for one in listed}
-    folders = _train(params, [job for of_seeds in jobs.values() for of_seed in of_seeds for job in of_seed])
+    parts = [one for one in listed if one.stream != FUSION]
+    if len(parts) < len(listed):
+        named = {one.name for one in parts}
+        parts += [one for one in parts_of_fusion(params, shared) if one.name not in named]
+    trained = _train(parts, seeds, validation)
+    for one in listed:
+        if one.stream == FUSION:
+            trained[one.name] = _fused(one, [trained[name] for name in params.streams.enabled], validation)
     metrics = list(known)
     if (params.task, params.labels) == ("clip", "exclusive") and len(validation.dataset.classes) > NUM_TOP:
         metrics.insert(1, "video_top3_acc")
-    scored = {
-        one.name: [[validation.score(job, folders[job.key]) for job in of_seed] for of_seed in jobs[one.name]]
-        for one in listed
-    }
-    trained = [_trained(one, jobs[one.name], scored[one.name], folders, validation) for one in listed]
-    results = tuple(compare(trained, validation.dataset.groups, metrics))
+    compared = [trained[one.name] for one in listed]
+    results = tuple(compare(compared, validation.dataset.groups, metrics))
     folder = out or REPORTS
     source = CompareReport(
         data_name=params.data.name,
-        stream=stream,
         metric=metric or params.promotion.metric,
         seeds=tuple(seeds),
         num_folds=len(validation.rows),
@@ -125,8 +100,8 @@ def run_compare(
         results=results,
     )
     documents = _write(folder, source)
-    by_seed = [(one, dict(zip(seeds, scored[one.name], strict=True))) for one in listed]
-    shown = {"stream": stream, "metric": source.metric, "seeds": json.dumps(list(seeds))}
+    by_seed = [(one.contender, dict(zip(seeds, one.folds, strict=True))) for one in compared]
+    shown = {"streams": json.dumps(source.streams), "metric": source.metric, "seeds": json.dumps(list(seeds))}
     try:
         write_comparison(f"{params.register_.model_name}-compare", shown, by_seed, documents)
     except ServiceError as err:
@@ -134,37 +109,87 @@ def run_compare(
     return Outcome(results, source.metric, folder)
 
 
-def _jobs(contender: Contender, seed: int, validation: CrossValidation) -> list[Job]:
+def _train(parts: Sequence[Contender], seeds: Sequence[int], validation: CrossValidation) -> dict[str, Trained]:
+    """Train every contender but the fusion: networks first, as many folds at once as there is room for."""
+    jobs = {one.name: [_jobs(one, seed, validation) for seed in seeds] for one in parts}
+    found = {job.key: job for of_seeds in jobs.values() for of_seed in of_seeds for job in of_seed}
+    networks = [job for job in found.values() if isinstance(job, Job)]
+    fishers = [job for job in found.values() if isinstance(job, FisherJob)]
+    resources = resources_of(validation.params.train)
+    folders, num_skipped = train_jobs(networks, home(), resources, label="compare", say=_say)
+    num_skipped += fit_jobs(fishers, StageReport("compare"))
+    folders |= {job.key: job.folder for job in fishers}
+    _say(f"{len(folders)} trainings, {num_skipped} of them already there")
+    return {one.name: _trained(one, jobs[one.name], folders, validation) for one in parts}
+
+
+def _say(line: str) -> None:
+    print(f"compare: {line}", flush=True)
+
+
+def _jobs(contender: Contender, seed: int, validation: CrossValidation) -> list[Job] | list[FisherJob]:
     """Of one seed, named for people."""
-    jobs = validation.jobs({**contender.changes, "seed": seed})
-    return [replace(job, name=f"{contender.name}, seed {seed}, fold {job.fold}") for job in jobs]
-
-
-def _train(params: Params, jobs: Sequence[Job]) -> dict[str, Path]:
-    resources = resources_of(params.train)
-
-    def say(line: str) -> None:
-        print(f"compare: {line}", flush=True)
-
-    folders, num_skipped = train_jobs(jobs, home(), resources, label="compare", say=say)
-    print(f"compare: {len(folders)} trainings, {num_skipped} of them already there", flush=True)
-    return folders
+    assert contender.stream != FUSION
+    of_stream, changes = replace(validation, stream=contender.stream), {**contender.changes, "seed": seed}
+    named = f"{contender.name}, seed {seed}, fold"
+    if contender.stream == "fv":
+        return [replace(job, name=f"{named} {job.fold}") for job in of_stream.fisher_jobs(changes)]
+    return [replace(job, name=f"{named} {job.fold}") for job in of_stream.jobs(changes)]
 
 
 def _trained(
     contender: Contender,
-    jobs: Sequence[Sequence[Job]],
-    scored: Sequence[Sequence[FoldScores]],
+    jobs: Sequence[Sequence[Job | FisherJob]],
     folders: Mapping[str, Path],
     validation: CrossValidation,
 ) -> Trained:
+    first = jobs[0][0]
     return Trained(
-        contender=contender,
-        model=jobs[0][0].model.name,
-        predictions=[[validation.predictions(job, folders[job.key]) for job in of_seed] for of_seed in jobs],
-        fold_scores=[[fold.scores for fold in of_seed] for of_seed in scored],
-        cost=measure_cost(jobs[0][0]),
-        train_sec=mean_of_known([fold.seconds for of_seed in scored for fold in of_seed]),
+        contender,
+        first.model.name if isinstance(first, Job) else MODEL_NAME,
+        [[validation.predictions(job, folders[job.key]) for job in of_seed] for of_seed in jobs],
+        [[validation.score(job, folders[job.key]) for job in of_seed] for of_seed in jobs],
+        measure_cost(first) if isinstance(first, Job) else fisher_cost(first),
+    )
+
+
+def _fused(contender: Contender, parts: Sequence[Trained], validation: CrossValidation) -> Trained:
+    """The fusion of streams, each fold by weights that its groups had no say in; it costs what they cost together."""
+    predictions, folds = [], []
+    for seed in range(len(parts[0].predictions)):
+        of_seed = _fuse_seed([part.predictions[seed] for part in parts], parts, validation)
+        predictions.append(of_seed)
+        below = zip(*(part.folds[seed] for part in parts), strict=True)
+        folds.append([_score_fused(one, fused) for one, fused in zip(below, of_seed, strict=True)])
+    model = " + ".join(part.model for part in parts)
+    return Trained(contender, model, predictions, folds, sum_of([part.cost for part in parts]))
+
+
+def _fuse_seed(
+    folds_of_parts: Sequence[Sequence[Predictions]], parts: Sequence[Trained], validation: CrossValidation
+) -> list[Predictions]:
+    streams = [
+        replace(join_folds(of_part), name=part.contender.name)
+        for of_part, part in zip(folds_of_parts, parts, strict=True)
+    ]
+    groups_N = streams[0].examples.rows["video_id"].map(validation.dataset.groups).to_numpy(dtype=object)
+    fused = fit_fusion(streams, groups_N, rule=validation.params.evaluate.fusion).out_of_fold
+    examples = [of_fold.examples for of_fold in folds_of_parts[0]]
+    bounds = np.cumsum([len(one.rows) for one in examples])[:-1]
+    return [
+        Predictions(FUSION, one, probs) for one, probs in zip(examples, np.split(fused.probs_NK, bounds), strict=True)
+    ]
+
+
+def _score_fused(below: Sequence[FoldScores], fused: Predictions) -> FoldScores:
+    examples = fused.examples
+    return FoldScores(
+        fold=below[0].fold,
+        job_key=digest(fused=[one.job_key for one in below]),
+        scores=scores(fused.probs_NK, examples.truth, task=examples.task),
+        classes=tuple(class_table(fused.probs_NK, examples.truth, examples.classes)),
+        seconds=sum(one.seconds for one in below),
+        best_epoch=None,
     )
 
 
@@ -173,16 +198,15 @@ def _write(folder: Path, source: CompareReport) -> list[Path]:
     table = comparison_table(source.results)
     csv, values_json, report = (folder / f"compare.{suffix}" for suffix in ("csv", "json", "html"))
     table.to_csv(csv, index=False, float_format="%.6g")
-    cost = source.results[0].cost
     values = {
         "data": source.data_name,
-        "stream": source.stream,
+        "streams": source.streams,
         "metric": source.metric,
         "seeds": list(source.seeds),
         "folds": source.num_folds,
         "groups": source.num_groups,
         "bootstrap": {"draws": NUM_DRAWS, "level": LEVEL, "of": "groups"},
-        "measured_on": {"device": cost.device, "threads": cost.threads, "precision": cost.precision},
+        "measured_on": source.measured_on,
         "rows": json.loads(table.to_json(orient="records")),
         "changes": {result.contender.name: result.contender.changes for result in source.results},
     }

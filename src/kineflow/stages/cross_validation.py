@@ -11,13 +11,17 @@ from kineflow.evaluation.metrics import class_table, scores
 from kineflow.evaluation.predictions import Examples, Predictions, read_predictions
 from kineflow.experiments.trials import FoldScores
 from kineflow.models.registry import find_model
-from kineflow.params import NetworkName, Params
+from kineflow.params import Params, StreamName
 from kineflow.stages.changed_params import with_changes
-from kineflow.stages.fold_dataset import Dataset, load_dataset
+from kineflow.stages.fisher_job import FisherJob
+from kineflow.stages.fisher_training import fisher_jobs
+from kineflow.stages.fold_dataset import RELEASE, Dataset, load_dataset
 from kineflow.stages.fold_jobs import stream_jobs
 from kineflow.stages.scored_rows import validation_rows
 from kineflow.stages.stage import StageReport
 from kineflow.training.job import Job
+
+SHOWN_CURVES = ("train_loss", "val_loss", "val_metric")
 
 
 class SilentReport(StageReport):
@@ -37,27 +41,39 @@ class CrossValidation:
 
     params: Params
     dataset: Dataset
-    stream: NetworkName
+    stream: StreamName
     rows: Mapping[int, Examples]
 
     def jobs(self, changes: Mapping[str, Any]) -> list[Job]:
-        """One training for each fold; none of them ever sees a test clip.
+        """One training of a network for each fold; none of them ever sees a test clip.
 
         Raises:
             ParamsError: the changes do not go together.
         """
-        where = ", ".join(f"{key}: {value}" for key, value in changes.items())
-        changed = with_changes(self.params, changes, where=where)
+        assert self.stream != "fv"  # which has `fisher_jobs`
+        changed = self._changed(changes)
         refuse_found_batches(changed)
         find_model(changed.streams[self.stream].model)  # refused now rather than in its own process
         jobs = stream_jobs(changed, self.dataset, self.stream, SilentReport("search"))
         return [replace(job, test=[]) for job in jobs]
 
-    def predictions(self, job: Job, folder: Path) -> Predictions:
+    def fisher_jobs(self, changes: Mapping[str, Any]) -> list[FisherJob]:
+        """The same of the stream fv; the cells of every video are computed, where they are not there yet.
+
+        Raises:
+            ParamsError: the changes do not go together.
+        """
+        jobs = fisher_jobs(self._changed(changes), self.dataset, SilentReport("compare"))
+        return [replace(job, test=[]) for job in jobs if job.fold != RELEASE]
+
+    def _changed(self, changes: Mapping[str, Any]) -> Params:
+        return with_changes(self.params, changes, where=", ".join(f"{key}: {value}" for key, value in changes.items()))
+
+    def predictions(self, job: Job | FisherJob, folder: Path) -> Predictions:
         """What the model of a finished training says of its fold's validation rows."""
         return read_predictions(folder / "logits.parquet", job.name, self.rows[job.fold])
 
-    def score(self, job: Job, folder: Path) -> FoldScores:
+    def score(self, job: Job | FisherJob, folder: Path) -> FoldScores:
         """Every metric of a finished training on its fold's validation rows."""
         predicted = self.predictions(job, folder)
         truth = predicted.examples.truth
@@ -68,8 +84,8 @@ class CrossValidation:
             scores=scores(predicted.probs_NK, truth, task=self.params.task),
             classes=tuple(class_table(predicted.probs_NK, truth, job.classes)),
             seconds=result["seconds"],
-            best_epoch=result["best_epoch"],
-            curves=tuple({k: epoch[k] for k in ("train_loss", "val_loss", "val_metric")} for epoch in result["curves"]),
+            best_epoch=result.get("best_epoch"),
+            curves=tuple({key: epoch[key] for key in SHOWN_CURVES} for epoch in result.get("curves", ())),
             machine=tuple(result["machine"]),
         )
 
@@ -85,7 +101,7 @@ def refuse_found_batches(params: Params) -> None:
         raise ParamsError(f"{text}; write a number, or let the search try some")
 
 
-def cross_validation(params: Params, stream: NetworkName) -> CrossValidation:
+def cross_validation(params: Params, stream: StreamName) -> CrossValidation:
     """Read the data set of the workspace for trainings of `stream`.
 
     Raises:

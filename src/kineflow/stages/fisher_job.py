@@ -30,7 +30,8 @@ from kineflow.training.job import item_key, logits_table
 
 CODE = ("kineflow.descriptors", "kineflow.stages.fisher_job", "kineflow.data.probabilities", "kineflow.data.clips")
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "opencv-contrib-python-headless")
-RESULT_FILES = ("weights.safetensors", "logits.parquet", "result.json")
+WEIGHTS = "weights.safetensors"
+RESULT_FILES = (WEIGHTS, "logits.parquet", "result.json")
 MAX_WINDOWS = 3000  # task frame: that one classifier is trained on; they are in memory together
 MAX_OPEN_VIDEOS = 64  # whose cells are mapped; each scale holds a file descriptor, of which a process usually has 1024
 MODEL_NAME = "fisher.svm"
@@ -128,7 +129,7 @@ def run_fisher_job(job: FisherJob) -> None:
     results, key = job.results, job.key
     if key in results:
         return
-    cells_of = _cells_of(job)
+    cells_of = cells_by_video(job)
     with threadpool_limits(1), MachineWatch() as machine:
         examples = _of_clips(job) if job.described.window_frames is None else _of_windows(job, cells_of)
         groups_N = [job.groups[video_id] for video_id in examples.videos]
@@ -145,7 +146,7 @@ def run_fisher_job(job: FisherJob) -> None:
         probs = predict_probs(fitted.model, scored, cells_of, job.described, job.labels, tell)
     with results.writing(key) as folder:
         folder.mkdir()
-        save_model(folder / "weights.safetensors", fitted.model)
+        save_model(folder / WEIGHTS, fitted.model)
         _write_logits(folder / "logits.parquet", job, scored, probs)
         if fitted.inner_margins_NK is not None and job.described.task == "clip":
             inner = fitted.model.calibration.probs(fitted.inner_margins_NK, job.labels)
@@ -154,6 +155,17 @@ def run_fisher_job(job: FisherJob) -> None:
         timed = {"seconds": round(seconds, 2), "machine": machine.samples}
         values = _result(fitted, num_examples=len(examples.spans)) | timed
         (folder / "result.json").write_text(json.dumps(values, indent=1) + "\n")
+
+
+def cells_by_video(job: FisherJob) -> Callable[[str], VideoCells]:
+    """Reads the cells of a video; those of the last few stay open."""
+    store = ResultStore(job.cells_root)
+
+    @lru_cache(MAX_OPEN_VIDEOS)
+    def cells_of(video_id: str) -> VideoCells:
+        return read_cells(store.path(job.cells[video_id]), job.described.cells)
+
+    return cells_of
 
 
 def _telling(job: FisherJob, examples: _Examples, groups_N: Sequence[str]) -> Tell:
@@ -181,16 +193,6 @@ def _telling(job: FisherJob, examples: _Examples, groups_N: Sequence[str]) -> Te
 
 def _is_result(folder: Path) -> bool:
     return all(is_not_empty(folder / name) for name in RESULT_FILES)
-
-
-def _cells_of(job: FisherJob) -> Callable[[str], VideoCells]:
-    store = ResultStore(job.cells_root)
-
-    @lru_cache(MAX_OPEN_VIDEOS)
-    def cells_of(video_id: str) -> VideoCells:
-        return read_cells(store.path(job.cells[video_id]), job.described.cells)
-
-    return cells_of
 
 
 def _of_clips(job: FisherJob) -> _Examples:

@@ -22,7 +22,7 @@ from kineflow.parallel.tasks import map_tasks
 from kineflow.params import Params, as_json
 from kineflow.progress.fold_table import FoldTable, Training
 from kineflow.stages import paths
-from kineflow.stages.fisher_job import MODEL_NAME, FisherJob, run_fisher_job
+from kineflow.stages.fisher_job import MODEL_NAME, WEIGHTS, FisherJob, run_fisher_job
 from kineflow.stages.fold_dataset import RELEASE, Dataset
 from kineflow.stages.fold_jobs import flow_of
 from kineflow.stages.fold_outs import CURVE_COLUMNS, bundle_of, mean_logits, write_history
@@ -33,7 +33,6 @@ from kineflow.training.bundle import FisherMember, write_bundle
 from kineflow.video.result_index import read_index
 
 NAME = "fv"
-WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -53,20 +52,33 @@ def train_fisher(params: Params, dataset: Dataset, report: StageReport) -> None:
     Raises:
         DataError: the training clips have too few descriptors that move, or a video has no flow.
     """
-    described, recipe = _described(params), _recipe(params)
-    cells = _compute_cells(dataset, described.cells, report)
-    jobs = _plan(params, dataset, described, recipe, cells)
-    todo = [job for job in jobs if job.key not in job.results]
-    report.items, report.skipped = len(jobs), len(jobs) - len(todo)
-    if todo:
-        _fit(jobs, todo, report)
+    jobs = fisher_jobs(params, dataset, report)
+    report.items, report.skipped = len(jobs), fit_jobs(jobs, report)
     if not all(job.result()["calibrated"] for job in jobs):
         report.note("a fold trains on one group only, so its probabilities are margins that nothing was calibrated on")
     _write_outs(paths.MODELS / NAME, dataset, jobs)
 
 
-def _fit(jobs: Sequence[FisherJob], todo: Sequence[FisherJob], report: StageReport) -> None:
-    """Fit what is to be done, and show how far it is."""
+def fisher_jobs(params: Params, dataset: Dataset, report: StageReport) -> list[FisherJob]:
+    """One job for each fold, and with `release.form: refit` one for the release model; what they read is there then.
+
+    Raises:
+        DataError: a video has no flow.
+    """
+    described, recipe = _described(params), _recipe(params)
+    cells = _compute_cells(dataset, described.cells, report)
+    return _plan(params, dataset, described, recipe, cells)
+
+
+def fit_jobs(jobs: Sequence[FisherJob], report: StageReport) -> int:
+    """Fit what is not there yet, and show how far it is; the number of those that were there.
+
+    Raises:
+        DataError: the training clips have too few descriptors that move.
+    """
+    todo = [job for job in jobs if job.key not in job.results]
+    if not todo:
+        return len(jobs)
     for job in todo:
         job.news.unlink(missing_ok=True)  # of a run that was killed
     trainings = [Training(job.key, job.name, epochs=1, num_clips=job.num_clips) for job in jobs]
@@ -77,6 +89,7 @@ def _fit(jobs: Sequence[FisherJob], todo: Sequence[FisherJob], report: StageRepo
             table.done(job.key)
             job.news.unlink(missing_ok=True)
             report.note(f"{job.name}: {result['num_examples']} examples, {result['seconds']:.1f} s")
+    return len(jobs) - len(todo)
 
 
 def _described(params: Params) -> FisherInput:

@@ -91,7 +91,7 @@ def check_search(params: Params, spec: SearchParams) -> None:
     names = metric_names(params.task, params.labels)
     if spec.metric not in (None, *names):
         raise ParamsError(f"search.metric: {spec.metric!r} is none of {', '.join(names)}")
-    check_keys(params, spec.space, stream=spec.stream, where=where)
+    check_keys(params, spec.space, streams=[spec.stream], where=where)
     for key, tried in spec.space.items():
         for value in next(iter(tried.values()))[: 2 if "int_range" in tried else None]:
             changed = with_changes(params, {key: value}, where=f"{where}: {key}: {value}")

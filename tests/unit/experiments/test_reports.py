@@ -57,7 +57,7 @@ def result(name: str, value: float, draws: np.ndarray, first: GroupScores | None
     cost = Cost(230_000, 29_000_000, (3, 8, 24, 24), 12.5, "cpu", 1, "fp32")
     differences = None if first is None else {"video_top1_acc": scores.minus(first)}
     values = {"video_top1_acc": (value,)}
-    return Result(Contender(name, {}), name, {"video_top1_acc": scores}, values, values, differences, cost, 90.0)
+    return Result(Contender(name, "rgb", {}), name, {"video_top1_acc": scores}, values, values, differences, cost, 90.0)
 
 
 def test_the_report_of_a_comparison_says_what_intervals_allow(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_the_report_of_a_comparison_says_what_intervals_allow(tmp_path: Path) ->
     base = first.scores["video_top1_acc"]
     better = result("b<r>t", 0.7, base.draws_D + 0.1 + rng.normal(0, 0.01, 500), base)
     same = result("c.avg", 0.61, base.draws_D + 0.01 + rng.normal(0, 0.02, 500), base)
-    source = CompareReport("data", "rgb", "video_top1_acc", (0, 1), 4, 5, (first, better, same))
+    source = CompareReport("data", "video_top1_acc", (0, 1), 4, 5, (first, better, same))
     write_compare_report(tmp_path / "compare.html", source)
     page = (tmp_path / "compare.html").read_text()
     assert is_offline(page) and "b&lt;r&gt;t" in page and "Few groups" in page and "+0.100" in page
