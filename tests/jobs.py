@@ -17,7 +17,7 @@ from kineflow.data.views import Augment
 from kineflow.models.classifier import Prediction
 from kineflow.training.job import Job, ObjectiveConfig
 from kineflow.training.model_config import ModelConfig
-from kineflow.training.objectives import Objective
+from kineflow.training.objectives import Loss, Objective
 from kineflow.training.recipe import Recipe
 
 NUM_VIDEOS, NUM_FRAMES, FEATURE_DIM = 12, 20, 8
@@ -117,7 +117,7 @@ class _Counting:
         self.labels = objective.labels
         self.begun = -1
 
-    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> torch.Tensor:
+    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Loss:
         if epoch != self.begun:
             self.begun = epoch
             with Path(self.log).open("a") as file:

@@ -31,7 +31,7 @@ from kineflow.stages.stage import StageReport
 from kineflow.store import home
 from kineflow.training.folds import Resources
 from kineflow.training.job import Job, ObjectiveConfig
-from kineflow.training.objectives import Objective
+from kineflow.training.objectives import Loss, Objective
 from kineflow.training.run_storage import RunStorage
 from tests.conftest import Built
 from tests.graph import change_params, contents, copy_workspace, report_of, run_stage
@@ -56,7 +56,7 @@ class _Short:
         self.objective, self.room, self.says_so = objective, room, says_so
         self.labels = objective.labels
 
-    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> torch.Tensor:
+    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Loss:
         if len(batch.positions) > self.room:
             if self.says_so:
                 raise torch.OutOfMemoryError("no room")

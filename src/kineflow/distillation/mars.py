@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from kineflow.data.dataset import Batch, ClipDataset, collate
 from kineflow.data.decoded_cache import DecodedCache
@@ -23,7 +23,7 @@ from kineflow.store import file_sha256
 from kineflow.training.bundle import Bundle, Member, read_bundle
 from kineflow.training.inputs import clip_lengths, model_input
 from kineflow.training.job import ClassWeights, Job, classification, training_videos
-from kineflow.training.objectives import Classification, Objective
+from kineflow.training.objectives import Classification, Loss, Objective
 from kineflow.training.precision import autocast
 
 
@@ -101,8 +101,8 @@ class Mars:
         self.feature_weight = feature_weight
         self.device = device
 
-    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
-        """The mean loss of `batch`, whose clips the teacher sees in the same views, mixed in the same way."""
+    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Loss:
+        """The loss of `batch`, whose clips the teacher sees in the same views, mixed in the same way."""
         seen = collate([self.inputs.sample(int(position), epoch=epoch) for position in batch.positions])
         seen = seen._replace(mixing=batch.mixing)
         with torch.no_grad(), autocast(self.device, self.precision):
@@ -115,4 +115,4 @@ class Mars:
                 f"{tuple(taught.shape)}; give streams.rgb and streams.flow models with features of one size"
             )
         loss = self.classification(prediction, batch, epoch=epoch)
-        return loss + self.feature_weight * F.mse_loss(prediction.features.float(), taught.float())
+        return loss.plus(self.feature_weight * F.mse_loss(prediction.features.float(), taught.float()))

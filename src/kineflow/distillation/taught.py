@@ -22,7 +22,7 @@ from kineflow.models.classifier import Prediction
 from kineflow.store import file_sha256
 from kineflow.tables import LOGITS, read_table
 from kineflow.training.job import ClassWeights, Job, classification
-from kineflow.training.objectives import Classification, Objective
+from kineflow.training.objectives import Classification, Loss, Objective
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Taught:
         self.probs_NK = probs_NK
         self.prob_weight = prob_weight
 
-    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
-        """The mean loss of `batch`; of clips that are mixed the teacher's probabilities are mixed as they are."""
+    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Loss:
+        """The loss of `batch`; of clips that are mixed the teacher's probabilities are mixed as they are."""
         logits_BK = prediction.logits.float()
         taught_BK = self.probs_NK[torch.as_tensor(batch.positions % len(self.probs_NK))].to(logits_BK.device)
         if batch.mixing is not None:
@@ -97,4 +97,4 @@ class Taught:
             imitation = F.cross_entropy(logits_BK, taught_BK)
         else:
             imitation = F.binary_cross_entropy_with_logits(logits_BK, taught_BK)
-        return self.classification(prediction, batch, epoch=epoch) + self.prob_weight * imitation
+        return self.classification(prediction, batch, epoch=epoch).plus(self.prob_weight * imitation)

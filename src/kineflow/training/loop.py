@@ -7,11 +7,11 @@ killed and resumed ends with the same weights as one that was not (same machine,
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -155,7 +155,7 @@ def step_seconds(
     seconds: list[float] = []
     while not seconds or (len(seconds) <= NUM_TIMED and max(seconds) < LONG_SEC):
         started = time.perf_counter()
-        _backward(model, run, objective, train_set, batch, 1.0, epoch, device)
+        _backward(model, run, objective, train_set, batch, _Amount(1.0, 1.0), epoch, device)
         run.update(num_steps=1)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
@@ -325,15 +325,16 @@ def _train_epoch(
         return train_set.batch(positions, epoch=epoch)
 
     run.train_mode(model)
+    epoch_size = _size(train_set, itertools.chain(*batches))
     mine = [batch[shard.rank :: shard.world_size] or batch[:1] for batch in batches]
     made = prefetch(make, mine, depth=_loader_threads(device))
     num_together, total = run.recipe.accumulation, 0.0
     for first in range(0, len(batches), num_together):
         wholes = batches[first : first + num_together]
+        mine_of_step = [_size(train_set, whole[shard.rank :: shard.world_size]) for whole in wholes]
+        step_size = _size(train_set, itertools.chain(*wholes))
         # data-parallel gradients are averaged over processes: weigh each by its share of the step
-        num_mine = [train_set.num_labels(whole[shard.rank :: shard.world_size]) for whole in wholes]
-        num_labels = max(sum(map(train_set.num_labels, wholes)), 1)
-        shares = [num * shard.world_size / num_labels for num in num_mine]
+        shares = [_share(one, step_size, times=shard.world_size) for one in mine_of_step]
         step = list(zip(itertools.islice(made, len(wholes)), shares, strict=True))
         while True:
             try:
@@ -342,14 +343,33 @@ def _train_epoch(
             except torch.OutOfMemoryError:
                 if shard.world_size > 1 or not run.split_batches(max(len(batch.positions) for batch, _ in step)):
                     raise
-        if not all(map(math.isfinite, losses)):
-            text = f"training diverged: the loss is {max(losses)} in epoch {epoch + 1}"
+        broken = [value for loss in losses for value in loss if not math.isfinite(value)]
+        if broken:
+            text = f"training diverged: the loss is {broken[0]} in epoch {epoch + 1}"
             raise ParamsError(f"{text}; lower the stream's lr or train.grad_clip_norm")
-        total += sum(loss * num for loss, num in zip(losses, num_mine, strict=True))
+        for loss, size in zip(losses, mine_of_step, strict=True):
+            share = _share(size, epoch_size)
+            total += loss.labels * share.labels + loss.clips * share.clips
         run.update(math.ceil(len(batches) / num_together))
         if on_step is not None:
             on_step(epoch, (first + len(wholes)) / len(batches))
-    return _sum_of_all(total, shard, device) / max(sum(map(train_set.num_labels, batches)), 1)
+    return _sum_of_all(total, shard, device)
+
+
+class _Amount(NamedTuple):
+    """Something of the labels and of the clips of a batch: how many there are, their share, or their loss."""
+
+    labels: float
+    clips: float
+
+
+def _size(train_set: ClipDataset, positions: Iterable[int]) -> _Amount:
+    listed = list(positions)
+    return _Amount(train_set.num_labels(listed), len(listed))
+
+
+def _share(part: _Amount, whole: _Amount, *, times: int = 1) -> _Amount:
+    return _Amount(*(times * of_part / max(of_whole, 1) for of_part, of_whole in zip(part, whole, strict=True)))
 
 
 def _sum_of_all(value: float, shard: Shard, device: torch.device) -> float:
@@ -367,28 +387,30 @@ def _backward(
     objective: Objective,
     train_set: ClipDataset,
     batch: Batch,
-    share: float,
+    share: _Amount,
     epoch: int,
     device: torch.device,
-) -> float:
-    """Add the gradient of a batch, times `share`, in as many pieces as the device has room for; its mean loss.
+) -> _Amount:
+    """Add the gradient of a batch, times `share`, in as many pieces as the device has room for; its mean losses.
 
-    As `share` is of a batch, so is each piece weighed by its labels, which on task frame clips have more or fewer of.
+    What is a mean over labels is weighed by labels, which on task frame clips have more or fewer of.
     """
-    total, num_clips = 0.0, len(batch.positions)
-    num_labels = max(train_set.num_labels(batch.positions), 1)
+    of_labels, of_clips, num_clips = 0.0, 0.0, len(batch.positions)
+    whole = _size(train_set, batch.positions)
     for rows in np.array_split(np.arange(num_clips), min(run.num_pieces, num_clips)):
         piece = batch if len(rows) == num_clips else batch.rows(rows)
         clips_BCTHW = model_input(piece, train_set.preprocessing, device)
         with autocast(device, run.recipe.precision):
             prediction: Prediction = model(clips_BCTHW, clip_lengths(piece, train_set.preprocessing, device))
-        loss = objective(prediction, piece, epoch=epoch)
-        if prediction.extra_loss is not None:
-            loss = loss + prediction.extra_loss
-        weight = train_set.num_labels(piece.positions) / num_labels
-        run.scaler.scale(loss * (share * weight)).backward()
-        total += float(loss.detach()) * weight
-    return total
+        loss = objective(prediction, piece, epoch=epoch).plus(prediction.extra_loss)
+        part = _share(_size(train_set, piece.positions), whole)
+        weighed = loss.of_labels * (share.labels * part.labels)
+        of_labels += float(loss.of_labels.detach()) * part.labels
+        if loss.of_clips is not None:
+            weighed = weighed + loss.of_clips * (share.clips * part.clips)
+            of_clips += float(loss.of_clips.detach()) * part.clips
+        run.scaler.scale(weighed).backward()
+    return _Amount(of_labels, of_clips)
 
 
 def _validate(

@@ -1,7 +1,7 @@
 """What the loop minimises. An objective sees the model's prediction and the batch; it has no weights of its own."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,8 +15,25 @@ from kineflow.models.classifier import Prediction
 SUREST = 1e-7  # of 1 - p in a focal loss: at 0 the slope of its root is infinite
 
 
+class Loss(NamedTuple):
+    """What is minimised: the sum of two means, of which a cut step weighs each by what it is a mean of.
+
+    Args:
+        of_labels: over the labels of the batch: classes of clips, or the frames and classes that are known.
+        of_clips: over its clips, which needs no labels; None where there is nothing of the kind.
+    """
+
+    of_labels: Tensor
+    of_clips: Tensor | None = None
+
+    def plus(self, of_clips: Tensor | None) -> "Loss":
+        """With another mean over clips."""
+        known = [loss for loss in (self.of_clips, of_clips) if loss is not None]
+        return self._replace(of_clips=sum(known[1:], known[0]) if known else None)
+
+
 class Objective(Protocol):
-    """Mean loss of a batch.
+    """Loss of a batch.
 
     Args:
         labels: whether the classes exclude each other, and so what makes probabilities of the model's logits.
@@ -24,7 +41,7 @@ class Objective(Protocol):
 
     labels: Labels
 
-    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor: ...
+    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Loss: ...
 
 
 class Classification:
@@ -51,8 +68,8 @@ class Classification:
         self.focal_gamma = focal_gamma
         self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float32)
 
-    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
-        """The mean loss of `batch`.
+    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Loss:
+        """The mean loss over the labels of `batch`.
 
         Where clips are mixed, the loss of either target counts by its share. Without a focal factor these losses are
         linear in the target, so that is the loss of the mixed target, weights and smoothing included; unlabelled frames
@@ -62,9 +79,9 @@ class Classification:
         logits = prediction.logits.float()
         loss = self._mean_loss(logits, targets)
         if batch.mixing is None:
-            return loss
+            return Loss(loss)
         share = batch.mixing.share
-        return share * loss + (1 - share) * self._mean_loss(logits, targets.roll(1, dims=0))
+        return Loss(share * loss + (1 - share) * self._mean_loss(logits, targets.roll(1, dims=0)))
 
     def _mean_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         weights = None if self.weights is None else self.weights.to(logits.device)

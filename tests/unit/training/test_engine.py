@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,7 +103,22 @@ def test_a_batch_that_memory_has_no_room_for_comes_in_pieces(monkeypatch: pytest
         fit(short_of_memory, CROSS_ENTROPY, clips, None, given, device=CPU)
 
 
-def test_of_frames_with_gaps_every_label_weighs_alike_however_a_step_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+class Supervised(torch.nn.Module):
+    """A model that minimises something of its features too, which takes no labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = of_frames()
+
+    def forward(self, clips_BCTHW: torch.Tensor, num_frames_B: torch.Tensor | None = None) -> Prediction:
+        prediction: Prediction = self.model(clips_BCTHW, num_frames_B)
+        return prediction._replace(extra_loss=(prediction.features - 1).square().mean())
+
+
+@pytest.mark.parametrize("make_model", [of_frames, Supervised])
+def test_of_frames_with_gaps_every_label_and_clip_weighs_alike_however_a_step_is_cut(
+    make_model: Callable[[], torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Clips have none to four labelled frames: pieces, batches of one step and processes have more or fewer labels."""
     clips, objective = moving_with_labels_of_some_frames(8), Classification("independent")
     given = recipe(batch_size=8, epochs=1, optimizer="sgd")
@@ -110,9 +126,9 @@ def test_of_frames_with_gaps_every_label_weighs_alike_however_a_step_is_cut(monk
     def trained(network: torch.nn.Module, chosen: Recipe, shard: Shard | None = None) -> FitResult:
         return fit(network, objective, clips, None, chosen, device=CPU, shard=shard)
 
-    whole = trained(of_frames(), given)
-    in_batches = trained(of_frames(), replace(given, batch_size=2, accumulation=4))
-    pieces = of_frames()
+    whole = trained(make_model(), given)
+    in_batches = trained(make_model(), replace(given, batch_size=2, accumulation=4))
+    pieces = make_model()
     forward = pieces.forward
 
     def refuse_large(clips_BCTHW: torch.Tensor, *others: object) -> object:
@@ -126,11 +142,22 @@ def test_of_frames_with_gaps_every_label_weighs_alike_however_a_step_is_cut(monk
         assert cut.curves[0].train_loss == pytest.approx(whole.curves[0].train_loss, rel=1e-5)
 
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: None)
-    first, second = (trained(of_frames(), given, Shard(rank, world_size=2)) for rank in range(2))
-    for name, _ in of_frames().named_parameters():  # each by itself: in data-parallel training they are averaged
+    first, second = (trained(make_model(), given, Shard(rank, world_size=2)) for rank in range(2))
+    for name, _ in make_model().named_parameters():  # each by itself: in data-parallel training they are averaged
         torch.testing.assert_close((first.state[name] + second.state[name]) / 2, whole.state[name], atol=1e-6, rtol=0)
     both = first.curves[0].train_loss + second.curves[0].train_loss
     assert both == pytest.approx(whole.curves[0].train_loss, rel=1e-5)
+
+
+def test_clips_without_any_label_still_teach_what_needs_none() -> None:
+    clips = moving_with_labels_of_some_frames(8)
+    unlabelled = replace(clips, items=[replace(item, target=np.full((4, 2), NAN, np.float32)) for item in clips.items])
+    given = recipe(batch_size=4, epochs=1, optimizer="sgd", weight_decay=0.0)
+    for network, learns in ((of_frames(), False), (Supervised(), True)):
+        before = {name: value.clone() for name, value in network.named_parameters()}
+        loss = fit(network, Classification("independent"), unlabelled, None, given, device=CPU).curves[0].train_loss
+        moved = any(not torch.equal(value, before[name]) for name, value in network.named_parameters())
+        assert (moved, loss > 0) == (learns, learns)
 
 
 def test_every_step_is_told_of_also_after_a_resume(tmp_path) -> None:
@@ -364,7 +391,7 @@ def test_the_focal_loss_is_its_formula() -> None:
     of_clips = Prediction(torch.tensor([[math.log(3.0), 0.0]] * 2), torch.zeros(2, 1))
     focussed = Classification("exclusive", weights=np.array([1.0, 3.0]), focal_gamma=2.0)
     expected_of_clips = (math.log(4 / 3) / 16 + 3 * 9 / 16 * math.log(4)) / 2
-    assert float(focussed(of_clips, batch, epoch=0)) == pytest.approx(expected_of_clips)
+    assert float(focussed(of_clips, batch, epoch=0).of_labels) == pytest.approx(expected_of_clips)
 
 
 def test_fp16_scales_its_loss_and_learns() -> None:

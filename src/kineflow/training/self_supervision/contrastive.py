@@ -19,6 +19,7 @@ from kineflow.data.probabilities import Labels
 from kineflow.models.classifier import Prediction, VideoClassifier
 from kineflow.training.inputs import clip_lengths, model_input
 from kineflow.training.loop import Shard, fit
+from kineflow.training.objectives import Loss
 from kineflow.training.precision import autocast
 from kineflow.training.recipe import Recipe
 
@@ -81,10 +82,11 @@ class Contrastive:
         self.videos = videos
         self.labels = labels
 
-    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Tensor:
-        """The mean loss of `batch`."""
+    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> Loss:
+        """The mean loss over the clips of `batch`; nothing of its labels."""
         videos_B = torch.from_numpy(self.videos[batch.positions])
-        return contrastive_loss(prediction.logits, self.second_view(batch, epoch).logits, videos_B=videos_B)
+        loss = contrastive_loss(prediction.logits, self.second_view(batch, epoch).logits, videos_B=videos_B)
+        return Loss(torch.zeros_like(loss), loss)
 
 
 def partner(position: int, videos: NDArray[np.int64], *, seed: int, epoch: int) -> int:
@@ -123,7 +125,6 @@ def pretrain(
         checkpoint: where its state is kept and picked up from; one that is finished costs nothing.
     """
     model = Projected(classifier).to(device)
-    train_set = replace(train_set, items=[replace(item, target=None) for item in train_set.items])
     if train_set.augment is not None:
         train_set = replace(train_set, augment=replace(train_set.augment, mixup=0.0, cutmix=0.0))
     others = replace(train_set, seed=train_set.seed + 1)  # other views, also of the same clip
