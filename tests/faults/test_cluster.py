@@ -47,10 +47,9 @@ def resources_of(workers: int) -> Resources:
 
 @contextmanager
 def ray_cluster() -> Iterator[dict[str, str]]:
-    """`ray start --head` on loopback, and the environment for who uses it."""
+    """`ray start --head`, and the environment for who uses it."""
     folder = Path(tempfile.mkdtemp(prefix="kf-", dir="/tmp"))  # its sockets need a short path
-    environ = os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}", "OMP_NUM_THREADS": "1"}
-    environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environ = environ_of_ray()
     try:
         with _head(folder, environ) as address:
             yield environ | {"RAY_ADDRESS": address}
@@ -58,30 +57,44 @@ def ray_cluster() -> Iterator[dict[str, str]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def environ_of_ray() -> dict[str, str]:
+    """Of a cluster's nodes and of who uses it; with a token, since Ray listens on every interface."""
+    environ = os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}", "OMP_NUM_THREADS": "1"}
+    return environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
 @contextmanager
 def _head(folder: Path, environ: dict[str, str]) -> Iterator[str]:
-    """The address of a head. A free port may be taken before Ray binds it, so a head that dies has two successors.
+    """The address of a head. A free port may be taken before Ray binds it, so a head that dies has two successors."""
+    told = ""
+    for _ in range(3):
+        port = free_port()
+        with head_at(port, folder, environ) as why_not:
+            if not why_not:
+                yield f"127.0.0.1:{port}"
+                return
+            told += why_not
+    pytest.fail(f"no head came up:\n{told}")
+
+
+@contextmanager
+def head_at(port: int, folder: Path, environ: dict[str, str]) -> Iterator[str]:
+    """Why no head came up there; empty where one did.
 
     It ends by its own pid: `ray stop` would end every Ray there is.
     """
-    told = ""
-    for attempt in range(3):
-        ports = {name: free_port() for name in ("port", "dashboard-agent-listen-port")}
-        command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2"]
-        command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
-        command += [f"--object-store-memory={100 * 2**20}", f"--temp-dir={folder / str(attempt)}"]
-        command += [f"--{name}={port}" for name, port in ports.items()]
-        log = folder / f"{attempt}.log"
-        with log.open("wb") as output:
-            head = psutil.Popen(command, env=environ, stdout=output, stderr=output, start_new_session=True)
-        try:
-            if _is_up(head, log):
-                yield f"127.0.0.1:{ports['port']}"
-                return
-            told += log.read_text()
-        finally:
-            _end(head)
-    pytest.fail(f"no head came up:\n{told}")
+    own = Path(tempfile.mkdtemp(dir=folder))
+    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
+    command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", "--disable-usage-stats"]
+    command += [f"--object-store-memory={100 * 2**20}", f"--temp-dir={own}"]
+    command += [f"--dashboard-agent-listen-port={free_port()}"]
+    log = folder / f"{own.name}.log"
+    with log.open("wb") as output:
+        head = psutil.Popen(command, env=environ, stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield "" if _is_up(head, log) else log.read_text()
+    finally:
+        end(head)
 
 
 def _is_up(head: psutil.Popen, log: Path) -> bool:
@@ -93,7 +106,7 @@ def _is_up(head: psutil.Popen, log: Path) -> bool:
     return False
 
 
-def _end(head: psutil.Popen) -> None:
+def end(head: psutil.Popen) -> None:
     family = head.children(recursive=True) if head.is_running() else []
     if head.is_running():
         head.terminate()

@@ -142,7 +142,8 @@ def test_commands_have_the_options_that_they_are_given(service: str, program: st
     shown = subprocess.run([executable, *words[1:num_words], "--help"], capture_output=True, text=True, check=True)
     options = {word.split("=")[0] for word in words if word.startswith("--")}
     if service == "ray-head":
-        options |= {word.split("=")[0] for word in command("ray-worker") if word.startswith("--")}
+        of_nodes = [*command("ray-worker"), *SERVICES["worker"]["entrypoint"][2].split()]
+        options |= {re.split("[=;]", word)[0] for word in of_nodes if word.startswith("--")}
     for option in options:
         assert re.search(rf"{option}\b", shown.stdout), f"{program} knows no {option}"
 

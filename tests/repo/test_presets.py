@@ -51,6 +51,8 @@ NEGATIVES = {"label": None, "ratio": 1.0, "within": [], "min_distance_sec": 0.0,
     ("section", "change", "message"),
     [
         ("train", {"batchsize": 3}, "train.batchsize: unknown key"),
+        ("validation", {"str": 1}, "validation.str: unknown key"),
+        ("validation", {"severity": {"int": "halt"}}, "validation.severity.int: input should be 'stop' or 'warn'"),
         ("train", {"batch_size": "12"}, "train.batch_size: input should be a valid integer, or 'auto' (given: '12')"),
         (
             "train",

@@ -12,11 +12,12 @@ from kineflow.errors import ParamsError
 from kineflow.params import only, parse_params
 from kineflow.stages import make_splits, paths, train
 from kineflow.stages.fold_dataset import RELEASE, load_dataset
-from kineflow.stages.fold_jobs import _negative_class
+from kineflow.stages.fold_jobs import _negative_class, _recipe
 from kineflow.stages.fold_outs import mean_logits
 from kineflow.stages.fold_training import resources_of
 from kineflow.stages.stage import StageReport
 from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, write_table
+from kineflow.training.finetune import Finetune
 from tests.unit.data.test_clips import events_table, videos_table
 
 NA = float("nan")
@@ -72,6 +73,33 @@ def test_a_ratio_of_negatives_knows_their_class_and_is_refused_where_there_are_n
         parse_params(values | {"train": values["train"] | {"sampler": "balanced"}}, where="test")
     with pytest.raises(ParamsError, match=r"train\.negative_ratio needs clips\.negatives"):
         parse_params(values | {"clips": values["clips"] | {"negatives": None}}, where="test")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "of_head", "is_read"),
+    [
+        ("adam", None, False),
+        ("adamw", "adam", False),
+        ("adamw", "sgd", True),
+        ("swats", "adam", True),
+        ("sgd", None, True),
+    ],
+)
+def test_a_momentum_that_nothing_reads_makes_no_other_training(
+    optimizer: str, of_head: Any, is_read: bool, values: dict[str, Any]
+) -> None:
+    finetune = None if of_head is None else Finetune(1, of_head, 0.1, 1, None, 1.0, 1.0)
+    given: dict[str, Any] = {"classes": ("a", "b"), "negative_class": None, "epochs": 2, "lr": 0.1, "seed": 0}
+    recipes = []
+    for momentum in (0.5, 0.9):
+        values["train"] |= {"optimizer": optimizer, "momentum": momentum}
+        train_params = parse_params(values, where="test").train
+        recipes.append(_recipe(train_params, **given, precision="fp32", finetune=finetune).to_json())
+    one, other = recipes
+    assert (one != other) == is_read
+    if is_read:
+        assert (one["momentum"], other["momentum"]) == (0.5, 0.9)
+        assert one | {"momentum": 0.9} == other
 
 
 @pytest.mark.parametrize("labels", ["exclusive", "independent"])

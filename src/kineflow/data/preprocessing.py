@@ -29,7 +29,7 @@ SCHEMA = FileSchema(
     "preprocessing", version=6, oldest=4, remedy="train it again, or load it with the Kineflow that made it"
 )
 RGB_MEAN, RGB_STD = 0.45, 0.225  # of 0..1 values, for every channel
-FLOW_CLAMP = 6.0  # in units of flow_scale_px
+FLOW_CLAMP = 6.0  # in units of what flow is divided by, see motion_scale
 STILL_PX = 0.02  # the least that flow is divided by: what is below is noise
 ORIENTATION_CHANNELS, ORIENTATION_POOLING = 24, 2  # as kineflow.models.orientation counts, which needs torch
 CODE_PARTS = 256  # flow pixels are counted in this part of a step of the stored 8-bit codes

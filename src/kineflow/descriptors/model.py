@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -129,11 +130,11 @@ def fit_model(
     inner_folds = _inner_folds(groups_N)
     machines: dict[Channel, LinearMachines] = {}
     margins = []
-    for name in recipe.channels:
+    for index, name in enumerate(recipe.channels):
         views = [np.stack([of_clip[view][name] for of_clip in rows]) for view in range(2 if recipe.flip else 1)]
-        machines[name], of_channel_NK = _fit_channel(views, targets_NK, inner_folds, recipe)
+        tell_channel = partial(_tell_channel, tell, index, len(recipe.channels))
+        machines[name], of_channel_NK = _fit_channel(views, targets_NK, inner_folds, recipe, tell_channel)
         margins.append(of_channel_NK)
-        tell("machines", len(machines) / len(recipe.channels))
     inner: Floats | None = np.stack(margins).mean(axis=0) if inner_folds else None
     calibration = uncalibrated(targets_NK.shape[1]) if inner is None else fit_calibration(inner, targets_NK, labels)
     return Fitted(FisherModel(codebooks, machines, calibration, recipe.flip), inner, num_descriptors)
@@ -237,16 +238,22 @@ def _inner_folds(groups_N: Sequence[str]) -> list[NDArray[np.int64]]:
     return [held_out for _, held_out in GroupKFold(num_folds).split(groups, groups=groups)]
 
 
+def _tell_channel(tell: Tell, index: int, num_channels: int, share: float) -> None:
+    tell("machines", (index + share) / num_channels)
+
+
 def _fit_channel(
     views: Sequence[Floats],
     targets_NK: NDArray[np.floating],
     inner_folds: Sequence[NDArray[np.int64]],
     recipe: FisherRecipe,
+    tell_share: Callable[[float], None],
 ) -> tuple[LinearMachines, Floats]:
     """Machines of all clips, and the margins of each clip by machines that saw nothing of its group, (N, K).
 
     Args:
         views: of the clips, and with `flip` of their mirror images.
+        tell_share: is told the share of the machines that are fitted.
     """
     rows = Rows(np.concatenate(views))
 
@@ -257,10 +264,12 @@ def _fit_channel(
         )
 
     machines = fitted(targets_NK)
+    tell_share(1 / (1 + len(inner_folds)))
     margins_NK = np.zeros(targets_NK.shape, np.float32)
-    for held_out in inner_folds:
+    for num_fitted, held_out in enumerate(inner_folds, start=2):
         seen_NK = np.array(targets_NK, np.float64)
         seen_NK[held_out] = np.nan
         inner = fitted(seen_NK, start=machines)
         margins_NK[held_out] = np.mean([inner.margins(view[held_out]) for view in views], axis=0)
+        tell_share(num_fitted / (1 + len(inner_folds)))
     return machines, margins_NK

@@ -38,17 +38,26 @@ def parse_params(values: Any, *, where: str) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as err:
-        raise ParamsError(f"{where}: {'; '.join(_explain_all(err.errors()))}") from err
+        raise ParamsError(f"{where}: {'; '.join(_explain_all(err.errors(), values))}") from err
 
 
-def _explain_all(errors: Sequence[Any]) -> list[str]:
+def _explain_all(errors: Sequence[Any], values: Any) -> list[str]:
     """A sentence for each key: what was wrong with each of several types that it may have is one of them."""
     alternatives: dict[tuple[Any, ...], list[Any]] = {}
     for error in errors:
         loc = error["loc"]
-        is_type = len(loc) > 1 and UNION_TYPE.fullmatch(str(loc[-1])) is not None
+        is_type = len(loc) > 1 and UNION_TYPE.fullmatch(str(loc[-1])) is not None and not _is_key(loc, values)
         alternatives.setdefault(loc[:-1] if is_type else loc, []).append(error)
     return [_explain(key, found) for key, found in alternatives.items()]
+
+
+def _is_key(loc: Sequence[Any], values: Any) -> bool:
+    """Whether `values` has a key there, though it may be named like a type."""
+    for part in loc:
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True
 
 
 def _explain(loc: tuple[Any, ...], alternatives: Sequence[Any]) -> str:

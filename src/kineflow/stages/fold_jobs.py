@@ -17,7 +17,7 @@ from kineflow.stages.fold_dataset import RELEASE, Dataset
 from kineflow.stages.stage import StageReport
 from kineflow.stages.transfer import check_unseen, finetune_of, tell_weights, weights_key
 from kineflow.stages.weights_manifest import weights_file
-from kineflow.training.finetune import Finetune
+from kineflow.training.finetune import MOMENTUM_READERS, Finetune
 from kineflow.training.job import Job, ObjectiveConfig
 from kineflow.training.model_config import ModelConfig
 from kineflow.training.precision import choose_device, choose_precision
@@ -241,6 +241,7 @@ def _recipe(
     finetune: Finetune | None,
 ) -> Recipe:
     batch_size = usual_batch(train) if train.batch_size == "auto" else train.batch_size
+    optimizers = {train.optimizer, finetune.head_optimizer if finetune else train.optimizer}
     return Recipe(
         epochs=epochs,
         batch_size=batch_size,
@@ -254,7 +255,7 @@ def _recipe(
         ema_decay=train.ema_decay,
         eval_every=train.eval_every,
         select=train.select,
-        momentum=train.momentum,
+        momentum=train.momentum if optimizers & MOMENTUM_READERS else 0.0,  # or one training would have several keys
         betas=(train.betas[0], train.betas[1]),
         accumulation=train.accumulation,
         plateau_patience=train.plateau_patience,

@@ -18,6 +18,7 @@ from kineflow.errors import ParamsError
 from kineflow.models.blocks import Block, backbone_blocks
 
 Optimizer = Literal["sgd", "adam", "adamw", "swats"]
+MOMENTUM_READERS: frozenset[Optimizer] = frozenset({"sgd", "swats"})  # the others keep moments of their own (betas)
 
 
 @dataclass(frozen=True)

@@ -75,16 +75,19 @@ class Recipe:
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, *, epoch: int = 0) -> torch.optim.Optimizer:
-    """The optimizer over the parameters that train in an epoch and its phase; norms and biases are not decayed.
+    """The optimizer over the parameters that train in an epoch and its phase.
 
+    Norms, biases and the sizes of filters that `weight_norm` keeps apart are not decayed. Their directions are, as
+    filters before a batch norm are: it changes no output, but steps would else turn them less and less.
     Each group of parameters keeps its `lr_factor`, what multiplies the phase's learning rate.
     """
     phase = recipe.phase(epoch)
+    sizes = {size for name, size in model.named_parameters() if name.endswith("weight.original0")}
     groups: list[dict[str, Any]] = []
     for part in trained_parts(model, phase):
         rates = {"lr": phase.lr * part.lr_factor, "lr_factor": part.lr_factor}
-        decayed = [p for p in part.parameters if p.ndim > 1]
-        others = [p for p in part.parameters if p.ndim <= 1]
+        decayed = [p for p in part.parameters if p.ndim > 1 and p not in sizes]
+        others = [p for p in part.parameters if p.ndim <= 1 or p in sizes]
         groups.append({"params": decayed, "weight_decay": recipe.weight_decay, **rates})
         groups.append({"params": others, "weight_decay": 0.0, **rates})
     if phase.optimizer == "sgd":

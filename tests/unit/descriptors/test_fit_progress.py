@@ -40,5 +40,7 @@ def test_a_fit_tells_of_every_part_in_order_and_never_goes_back():
     )
     assert num_inner_folds(groups) == 3 and num_inner_folds(["a", "a"]) == 0
     assert list(dict.fromkeys(part for part, _ in told)) == ["read", "codebooks", "encode", "machines"]
+    eighths = [share for part, share in told if part == "machines"]  # two channels, each of the whole and three folds
+    assert eighths == pytest.approx([number / 8 for number in range(1, 9)])
     shares = [share_done(seconds, part, share) for part, share in told]
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1)

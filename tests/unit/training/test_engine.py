@@ -185,6 +185,23 @@ def test_every_step_is_told_of_also_after_a_resume(tmp_path) -> None:
     assert told == [(1, 0.4), (1, 0.8), (1, 1.0)]
 
 
+def test_weight_decay_leaves_norms_biases_and_the_sizes_of_normed_filters_as_they_are() -> None:
+    network = create_model(
+        "resnet10_tiny.tcn", num_classes=2, in_channels=2, task="clip", options={"norm": "weight", "num_layers": 1}
+    )
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    make_optimizer(network, recipe(optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.5)).step()
+    sizes = {name for name in before if name.endswith("parametrizations.weight.original0")}
+    directions = {name for name in before if name.endswith("parametrizations.weight.original1")}
+    vectors = {name for name, value in before.items() if value.ndim == 1}
+    assert sizes and len(sizes) == len(directions) and vectors
+    for name, value in network.named_parameters():
+        share = 1.0 if name in sizes | vectors else 1 - 0.1 * 0.5
+        torch.testing.assert_close(value.detach(), share * before[name], msg=name)
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 def test_sgd_has_the_momentum_that_it_is_given(momentum: float) -> None:
     ours, theirs = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
