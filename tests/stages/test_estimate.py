@@ -42,6 +42,7 @@ FROZEN_EMBEDDINGS = {
     "distill__enabled": False,
     "embed__enabled": True,
     "embed__backbone": "resnet10_tiny",
+    "embed__precision": "bf16",
     "streams__rgb__model": "embedding.lstm",
     "streams__rgb__options": {"hidden_dim": 16, "num_layers": 1},
     "streams__flow__model": "resnet10_tiny.lstm",

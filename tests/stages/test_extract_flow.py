@@ -20,6 +20,7 @@ from kineflow.stages.stage import StageReport
 from kineflow.stages.weights_manifest import write_weights
 from kineflow.store import file_sha256
 from kineflow.tables import VIDEOS, read_table, write_table
+from kineflow.video.feature_store import FeatureReader
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.probe import probe
@@ -249,10 +250,41 @@ def test_embeddings_are_the_features_of_each_frame_by_itself(project: Path, repo
     before = contents(paths.EMBEDDINGS)
     assert run(embed, params).skipped == 3
     assert contents(paths.EMBEDDINGS) == before
-    assert run(embed, embed_params(repository)).skipped == 0  # fp16
-    half_ND = np.load(paths.EMBEDDINGS / "a.mp4.npy")
-    assert half_ND.dtype == np.float16
-    np.testing.assert_allclose(half_ND, features_ND, rtol=2e-3, atol=2e-3)
+
+
+def test_embeddings_in_half_the_room_are_the_same_but_rounded(project: Path, repository: Path) -> None:
+    params = {name: embed_params(repository, embed__precision=name) for name in ("fp32", "fp16", "bf16")}
+    run(extract_frames, params["fp32"])
+    read = {}
+    for name, of_name in params.items():
+        assert run(embed, of_name).skipped == 0  # each has keys of its own
+        assert run(embed, of_name).skipped == 3
+        assert Embedder.read(paths.EMBEDDINGS).precision == name
+        read[name] = FeatureReader(paths.EMBEDDINGS / "a.mp4.npy").read(range(9))
+    num_features = read["fp32"].shape[1]
+    header_bytes = 128
+    assert (paths.EMBEDDINGS / "a.mp4.npy").stat().st_size == header_bytes + 9 * num_features * 2
+    exact = torch.from_numpy(read["fp32"])
+    np.testing.assert_array_equal(read["bf16"], exact.bfloat16().float().numpy())
+    np.testing.assert_array_equal(read["fp16"], exact.half().float().numpy())
+    assert np.abs(read["bf16"] - read["fp32"]).max() > np.abs(read["fp16"] - read["fp32"]).max() > 0
+
+
+def test_features_beyond_the_precision_leave_nothing_behind(project: Path, repository: Path) -> None:
+    run(extract_frames, embed_params(repository))
+    loud = Embedder("resnet10_tiny", 48, 48, "fp32").make_backbone(None, seed=7).state_dict()
+    last = [name for name in loud if name.startswith("backbone.") and name.endswith((".weight", ".bias"))][-2:]
+    torch.save({name: tensor * (1e6 if name in last else 1) for name, tensor in loud.items()}, "loud.pt")
+    write_weights(paths.WEIGHTS, {"embed.weights": ("loud.pt", Path("loud.pt"))})
+    params = {
+        name: embed_params(repository, embed__precision=name, embed__weights="loud.pt") for name in ("fp16", "bf16")
+    }
+    with pytest.raises(DataError, match=r"a\.mp4: features reach .*, and fp16 holds up to 6\.55e\+04; set embed\.prec"):
+        run(embed, params["fp16"])
+    assert not paths.EMBEDDINGS.exists()
+    assert run(embed, params["bf16"]).skipped == 0
+    features_ND = FeatureReader(paths.EMBEDDINGS / "a.mp4.npy").read(range(9))
+    assert np.isfinite(features_ND).all() and features_ND.max() > 65_504
 
 
 def test_embeddings_begin_from_the_weights_that_sync_found(project: Path, repository: Path) -> None:

@@ -185,6 +185,7 @@ def test_frame_task_on_frozen_embeddings(project: Path, monkeypatch: pytest.Monk
         project,
         **LONG_VIDEOS | {"promotion__metric": "frame_mAP"},
         embed__enabled=True,
+        embed__precision="bf16",
         distill__enabled=False,
         streams__rgb__model="embedding.lstm",
         streams__rgb__options={"hidden_dim": 16, "num_layers": 1},

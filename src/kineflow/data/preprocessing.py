@@ -209,9 +209,7 @@ def clip_pixels(images: Images, start: int, stop: int, preprocessing: Preprocess
     if preprocessing.stream == "embedding":
         features_THWC = np.stack([images[index] for index in every_frame(len(images), start, stop)])
         num_features = features_THWC.shape[-1]
-        return ClipPixels(
-            features_THWC.astype(np.float32), np.ones(num_features, np.float32), np.zeros(num_features, np.float32)
-        )
+        return ClipPixels(features_THWC, np.ones(num_features, np.float32), np.zeros(num_features, np.float32))
     clip = (len(images), start, stop)
     if preprocessing.task == "frame":
         indices = every_frame(*clip)

@@ -10,6 +10,7 @@ import numpy as np
 from kineflow.data.preprocessing import Images, Preprocessing, Stream
 from kineflow.errors import DataError
 from kineflow.video.dct_scale import WHOLE, fewest_eighths
+from kineflow.video.feature_store import FeatureReader
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.frame_store import FrameReader
 from kineflow.video.pose_store import PoseReader
@@ -105,7 +106,7 @@ class StreamStore:
     @property
     def num_features(self) -> int:
         """Channels of stored features."""
-        return int(self._features(next(iter(self.keys))).shape[1])
+        return self._features(next(iter(self.keys))).num_features
 
     def open(self, video_id: str, preprocessing: Preprocessing) -> Images:
         """The images of one video, as large as `preprocessing` needs them.
@@ -116,14 +117,13 @@ class StreamStore:
         if video_id not in self.keys:
             raise DataError(f"{self.root}: has no video {video_id}; run the stage that makes it")
         if self.stream == "embedding":
-            return DecodedImages(self._features(video_id)[:, None, None, :])
+            return stored_features(self._features(video_id))
         path = self.root / f"{video_id}.zip"
         readers: dict[Stream, type[StoreReader]] = {"rgb": FrameReader, "flow": FlowReader, "pose": PoseReader}
         return stored_images(readers[self.stream](path), preprocessing)
 
-    def _features(self, video_id: str) -> np.ndarray:
-        features_ND: np.ndarray = np.load(self.root / f"{video_id}.npy", mmap_mode="r")
-        return features_ND
+    def _features(self, video_id: str) -> FeatureReader:
+        return FeatureReader(self.root / f"{video_id}.npy")
 
 
 def stored_images(reader: StoreReader, preprocessing: Preprocessing) -> StoredImages:
@@ -136,3 +136,8 @@ def stored_images(reader: StoreReader, preprocessing: Preprocessing) -> StoredIm
         return StoredImages(len(reader), WHOLE, lambda item, _: reader.read([item])[0])
     eighths = fewest_eighths(reader.height, reader.width, min_height=min_height, min_width=min_width)
     return StoredImages(len(reader), eighths, reader.read_scaled)
+
+
+def stored_features(reader: FeatureReader) -> StoredImages:
+    """The features of each frame as an image of one pixel."""
+    return StoredImages(len(reader), WHOLE, lambda item, _: reader.read([item])[None])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kineflow.evaluation import hof
 from kineflow.evaluation.predictions import Examples
 from kineflow.store import ResultStore
+from kineflow.video.feature_store import FeatureReader
 
 HOF_WINDOW_SEC = 1.0  # task frame: the flows round a frame that describe it
 METADATA = ("duration_sec", "width", "height")
@@ -86,13 +87,13 @@ def embedding_features(examples: Examples, embeddings_of: Callable[[str], Path])
     """The embedding of each frame.
 
     Args:
-        embeddings_of: the `.npy` file of a video, (N, D), which is read as rows are asked for.
+        embeddings_of: the feature store of a video, which is read as rows are asked for.
     """
 
     def features_of(rows: Rows) -> Features:
         wanted = examples.rows.iloc[rows].reset_index(drop=True)
         parts = [
-            (index, np.load(embeddings_of(str(video_id)), mmap_mode="r")[wanted["frame"].to_numpy()[index]])
+            (index, FeatureReader(embeddings_of(str(video_id))).read(wanted["frame"].to_numpy()[index]))
             for video_id, index in wanted.groupby("video_id", sort=True).indices.items()
         ]
         features_ND = np.empty((len(rows), parts[0][1].shape[1]), dtype=np.float32)

@@ -15,7 +15,7 @@ from kineflow.data.dataset import ClipDataset, ClipItem
 from kineflow.data.open_videos import OpenVideos
 from kineflow.data.preprocessing import Images, Preprocessing
 from kineflow.data.probabilities import mean_by_row
-from kineflow.data.readers import DecodedImages, StoreReader, stored_images
+from kineflow.data.readers import StoreReader, stored_features, stored_images
 from kineflow.descriptors import inputs as fisher
 from kineflow.descriptors.cells import VideoCells, cells_key, video_cells
 from kineflow.descriptors.model import load_model
@@ -23,7 +23,7 @@ from kineflow.errors import DataError, DecodeError
 from kineflow.inference.keypoints import find_keypoints
 from kineflow.models.flow import compute_flow
 from kineflow.models.frame_features import CODE_VERSION as FEATURES_CODE_VERSION
-from kineflow.models.frame_features import Embedder, write_features
+from kineflow.models.frame_features import Embedder, embed_video
 from kineflow.models.pose import CODE_VERSION as POSE_CODE_VERSION
 from kineflow.models.pose import compute_pose
 from kineflow.store import ResultStore, digest, file_sha256, home, is_npy
@@ -32,6 +32,7 @@ from kineflow.training.precision import choose_device
 from kineflow.training.scoring import predict_probs
 from kineflow.video.extract import CODE_VERSION as FRAMES_CODE_VERSION
 from kineflow.video.extract import FrameSize, extract_frames
+from kineflow.video.feature_store import FeatureReader
 from kineflow.video.flow import CODE_VERSION as FLOW_CODE_VERSION
 from kineflow.video.flow_store import FlowReader, FlowRule
 from kineflow.video.frame_store import FrameReader
@@ -144,8 +145,8 @@ def open_images(video: VideoFile, bundle: Bundle, member: Member) -> Images:
     if key not in features:
         backbone = _backbone(member.embedder, weights, sha256)
         with features.writing(key) as target:
-            write_features(store.path(frames_key), target, member.embedder, backbone)
-    return DecodedImages(np.load(features.path(key), mmap_mode="r")[:, None, None, :])
+            embed_video(store.path(frames_key), target, member.embedder, backbone)
+    return stored_features(FeatureReader(features.path(key)))
 
 
 @lru_cache(maxsize=1)  # one for all videos; by the hash too, for another bundle may lie at the path later

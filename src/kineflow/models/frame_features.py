@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kineflow.errors import DataError
+from kineflow.video.feature_store import Precision, write_features
 from kineflow.video.frame_store import FrameReader
 
 if TYPE_CHECKING:
@@ -35,12 +36,7 @@ class Embedder:
     backbone: str
     height_px: int
     width_px: int
-    precision: Literal["fp32", "fp16"]
-
-    @property
-    def dtype(self) -> type[np.float16] | type[np.float32]:
-        """Of the stored features."""
-        return np.float16 if self.precision == "fp16" else np.float32
+    precision: Precision
 
     def make_backbone(self, weights: Path | None, *, seed: int) -> "VideoClassifier":
         """The backbone in evaluation mode, on the GPU if there is one.
@@ -96,33 +92,25 @@ class Embedder:
         return model
 
 
-def write_features(frames: Path, target: Path, embedder: Embedder, backbone: "VideoClassifier") -> int:
-    """Write the features of a video's extracted frames as a `.npy` file (N, D), and return N.
+def embed_video(frames: Path, target: Path, embedder: Embedder, backbone: "VideoClassifier") -> int:
+    """Write the features of a video's extracted frames to `target` (see `feature_store`), and return their number.
 
     A batch is in memory at a time.
+
+    Raises:
+        DataError: a feature is larger than the embedder's precision can hold.
     """
-    with FrameReader(frames) as reader, target.open("wb") as file:
-        for start, features_TD in _batches(reader, embedder, backbone):
-            if start == 0:
-                _write_header(file, features_TD, num_frames=reader.num_frames)
-            file.write(features_TD.tobytes())
+    with FrameReader(frames) as reader:
+        batches = _batches(reader, embedder, backbone)
+        write_features(target, batches, num_frames=reader.num_frames, precision=embedder.precision)
         return reader.num_frames
 
 
-def _batches(
-    reader: FrameReader, embedder: Embedder, backbone: "VideoClassifier"
-) -> Iterator[tuple[int, NDArray[Any]]]:
+def _batches(reader: FrameReader, embedder: Embedder, backbone: "VideoClassifier") -> Iterator[NDArray[np.float32]]:
     size = (embedder.height_px, embedder.width_px)
     for start in range(0, reader.num_frames, BATCH_FRAMES):
         batch = np.arange(start, min(start + BATCH_FRAMES, reader.num_frames))
-        yield start, embed_frames(backbone, reader.read(batch), size=size).astype(embedder.dtype)
-
-
-def _write_header(file: BinaryIO, features_TD: NDArray[Any], *, num_frames: int) -> None:
-    """Begin a `.npy` file that rows are appended to, as `np.save` would begin it."""
-    header = np.lib.format.header_data_from_array_1_0(features_TD)
-    as_rows = {"shape": (num_frames, features_TD.shape[1]), "fortran_order": False}  # torch may lay out columns first
-    np.lib.format.write_array_header_1_0(file, header | as_rows)
+        yield embed_frames(backbone, reader.read(batch), size=size)
 
 
 def embed_frames(

@@ -131,4 +131,4 @@ class EmbedParams(Section):
     weights: str | None  # a local file, `timm:NAME`, `torchvision:NAME`, or null for seeded random features
     height_px: PositiveInt
     width_px: PositiveInt
-    precision: Literal["fp32", "fp16"]
+    precision: Literal["fp32", "bf16", "fp16"]  # of the stored features

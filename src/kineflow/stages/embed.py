@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kineflow.errors import ParamsError
-from kineflow.models.frame_features import CODE_VERSION, Embedder, embed_frames, write_features
+from kineflow.models.frame_features import CODE_VERSION, Embedder, embed_frames, embed_video
 from kineflow.params import Params, as_json
 from kineflow.stages import paths
 from kineflow.stages.stage import StageReport
 from kineflow.stages.video_results import VideoPlan, VideoTask, compute_missing, link_results
 from kineflow.stages.weights_manifest import weights_file
 from kineflow.store import ResultStore, digest, file_sha256, home, is_npy
+from kineflow.video.feature_store import STORED_AS
 from kineflow.video.result_index import VideoResult, read_index
 
 if TYPE_CHECKING:
@@ -105,14 +106,14 @@ def embed_into_store(task: EmbedTask) -> int:
     """Embed the frames of one video, and return their number."""
     backbone = _backbone(task.embedder, task.weights, task.seed)
     with ResultStore(task.store_root).writing(task.key) as target:
-        return write_features(task.frames, target, task.embedder, backbone)
+        return embed_video(task.frames, target, task.embedder, backbone)
 
 
 def _feature_bytes(embedder: Embedder, weights: Path | None, seed: int) -> float:
     frame_THWC = np.zeros((1, embedder.height_px, embedder.width_px, 3), np.uint8)
     backbone = _backbone(embedder, weights, seed)
     features_TD = embed_frames(backbone, frame_THWC, size=(embedder.height_px, embedder.width_px))
-    return float(features_TD.shape[1] * embedder.dtype().itemsize)
+    return float(features_TD.shape[1] * STORED_AS[embedder.precision].itemsize)
 
 
 @lru_cache(maxsize=1)  # one for all videos of a worker

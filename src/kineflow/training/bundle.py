@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from kineflow.training.recipe import Precision
 
-# 1 knew neither labels nor window_stride_sec, 2 networks only, 3 weighed all streams alike, 4 had no embedder.
-SCHEMA = FileSchema("bundle", version=5, oldest=1, remedy="train it again, or load it with the Kineflow that made it")
+# 1 knew neither labels nor window_stride_sec, 2 networks only, 3 weighed all streams alike, 4 had no embedder,
+# 5 no embeddings in bf16.
+SCHEMA = FileSchema("bundle", version=6, oldest=1, remedy="train it again, or load it with the Kineflow that made it")
 BUNDLE_JSON = "bundle.json"
 
 

@@ -55,6 +55,7 @@ CODE = (
     "kineflow.data.sampling",
     "kineflow.data.views",
     "kineflow.video.dct_scale",
+    "kineflow.video.feature_store",
 )
 RESULT_FILES = ("weights.pt", "logits.parquet", "result.json")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "opencv-contrib-python-headless")

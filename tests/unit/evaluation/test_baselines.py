@@ -8,6 +8,7 @@ from kineflow.errors import DataError
 from kineflow.evaluation import baseline_features, baselines
 from kineflow.evaluation.baselines import Split
 from kineflow.evaluation.predictions import Examples
+from kineflow.video.feature_store import write_features
 
 DIMENSIONS = 6 * 4 * 6 * 9
 
@@ -101,15 +102,16 @@ def test_hof_of_frames_finds_the_behaviour():
     assert [scores["frame_macro_f1"] for scores in found.folds] == [1.0, 1.0]
 
 
-def test_one_linear_layer_on_embeddings_finds_what_a_single_frame_tells(tmp_path):
+@pytest.mark.parametrize(("precision", "rounding"), [("fp32", 0), ("fp16", 2**-11), ("bf16", 2**-8)])
+def test_one_linear_layer_on_embeddings_finds_what_a_single_frame_tells(tmp_path, precision, rounding):
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, (400, 2)).astype(np.float64)
-    embeddings_ND = rng.normal(size=(400, 16)).astype(np.float16)
+    embeddings_ND = rng.normal(size=(400, 16)).astype(np.float32)
     embeddings_ND[:, 3] += 4 * truth[:, 0]  # of a alone; b is not seen
-    np.save(tmp_path / "v.npy", embeddings_ND)
+    write_features(tmp_path / "v.npy", [embeddings_ND], num_frames=400, precision=precision)
     examples = frame_examples(truth)
     features_of = baseline_features.embedding_features(examples, lambda video_id: tmp_path / f"{video_id}.npy")
-    np.testing.assert_array_equal(features_of(np.array([7, 2])), embeddings_ND[[7, 2]].astype(np.float32))
+    np.testing.assert_allclose(features_of(np.array([7, 2])), embeddings_ND[[7, 2]], rtol=rounding)
     for scores in baselines.embedding(examples, halves(400), features_of).folds:
         assert 0.67 < scores["frame_mAP"] < 0.83  # of a 0.99, of b the share of positives
 
