@@ -297,27 +297,30 @@ def _teller(strategy: Strategy, work: Work, listener: Listener, trials: dict[str
         found = Trial(_changes(strategy.space, config), strategy.metric)
         return trials.setdefault(found.key, found)
 
+    is_pbt = strategy.algorithm == "pbt"
+
     class Teller(tune.Callback):  # type: ignore[misc]
         def __reduce__(self) -> tuple[Any, ...]:
             return (tune.Callback, ())  # Tune keeps a copy to restore from, which we never do
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
             found = trial_of(result["config"])
+            before = found.state
             if "error" in result:
                 found.state, found.reason = "failed", result["error"]
-                return
-            if found.add(_fold_scores(result["fold"])):
+            elif found.add(_fold_scores(result["fold"])):
                 listener.fold_done(found)
-            if strategy.algorithm == "pbt" and len(found.folds) == work.num_folds and found.state == "running":
+            if is_pbt and found.state == "running" and len(found.folds) == work.num_folds:
                 found.state = "done"
+            if is_pbt and found.state != before:  # its process goes on, with the next generation's values
                 listener.trial_ended(found)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            if is_pbt:  # told with their results; by now Tune may have drawn values for a generation that never comes
+                return
             found = trial_of(trial.config)
             if found.state in ("running", "pruned"):  # the same values may have been drawn, and pruned, before
                 found.state = "done" if len(found.folds) == work.num_folds else "pruned"
-            elif strategy.algorithm == "pbt":
-                return
             listener.trial_ended(found)
 
     return Teller()

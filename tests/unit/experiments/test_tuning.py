@@ -12,6 +12,7 @@ from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from kineflow.experiments.space import make_space
+from kineflow.experiments.trials import Trial
 from kineflow.experiments.tuning import (
     Halving,
     Listener,
@@ -86,6 +87,29 @@ def test_values_that_were_pruned_and_come_again_may_see_every_fold(tmp_path: Pat
         teller.on_trial_complete(0, [], SimpleNamespace(config={"lr": 0.25}))
         states += [one.state for one in known.values()]
     assert states == ["pruned", "done"] and len(known[done.key].folds) == 2
+
+
+class Told(Listener):
+    """Remembers the ends it is told of."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[float, str]] = []
+
+    def trial_ended(self, trial: Trial) -> None:
+        self.ended.append((trial.changes["lr"], trial.state))
+
+
+def test_values_that_pbt_draws_behind_its_last_generation_are_no_trial(tmp_path: Path) -> None:
+    work = Work(lambda changes: [], lambda job, folder: done.folds[0], tmp_path, tmp_path, 2, 1, 0.0, 0, 0)
+    done, listener = trial([0.5, 0.7], lr=0.25), Told()
+    known: dict[str, Any] = {}
+    teller = _teller(strategy("pbt"), work, listener, known)
+    for fold in done.folds:
+        teller.on_trial_result(0, [], None, {"config": {"changes": {"lr": 0.25}}, "fold": asdict(fold)})
+    teller.on_trial_complete(0, [], SimpleNamespace(config={"changes": {"lr": 0.3}}))  # what the next would have had
+    teller.on_trial_result(0, [], None, {"config": {"changes": {"lr": 0.9}}, "error": "no such model"})
+    teller.on_trial_complete(0, [], SimpleNamespace(config={"changes": {"lr": 0.9}}))
+    assert listener.ended == [(0.25, "done"), (0.9, "failed")] and len(known) == 2
 
 
 def test_how_many_trials_there_will_be() -> None:
