@@ -18,6 +18,7 @@ from kineflow.models.registry import find_model
 from kineflow.params import Params, SearchParams, as_json, parse_params
 from kineflow.stages.changed_params import check_keys, with_changes, write_patch
 from kineflow.stages.cross_validation import CrossValidation, cross_validation, refuse_found_batches
+from kineflow.stages.searched_clips import refuse_missing_negatives, refuse_short_clips
 from kineflow.store import digest, home
 
 REPORTS = Path("reports/search")
@@ -51,7 +52,8 @@ def run_search(params: Params, *, name: str, out: Path | None = None) -> Outcome
         out: the folder to write; by default `reports/search/<name>`.
 
     Raises:
-        ParamsError: the space names a key or value that cannot be, before anything starts.
+        ParamsError: the space names a key or value that cannot be, or that clips are too short for, before anything
+            starts.
         KineflowError: no trial finished.
     """
     spec = params.search
@@ -60,6 +62,7 @@ def run_search(params: Params, *, name: str, out: Path | None = None) -> Outcome
     check_search(params, spec)
     strategy = _strategy(params, spec)
     validation = cross_validation(params, spec.stream)
+    refuse_short_clips(params, spec, [item.stop - item.start for item in validation.dataset.development])
     work = _work(params, validation)
     key = digest(data=params.data.name, stream=spec.stream, algorithm=spec.algorithm, space=spec.space)
     memory = _Memory(home() / "search" / f"{key[:16]}.jsonl", strategy)
@@ -98,6 +101,7 @@ def check_search(params: Params, spec: SearchParams) -> None:
             find_model(changed.streams[spec.stream].model)
             if key == "train.batch_size":
                 refuse_found_batches(changed)
+    refuse_missing_negatives(params, spec)
     if "train.batch_size" not in spec.space:
         refuse_found_batches(params)
 
