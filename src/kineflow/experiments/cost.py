@@ -1,7 +1,7 @@
 """What models cost: parameters, multiply-accumulates, and the time of one clip on this machine.
 
-Times are taken in rounds, in which every model has its turn: what else the machine does meanwhile then hits all of them
-alike, and not the one that happened to run just then.
+Times are taken in rounds, in which every model has its turn, so that what else the machine does meanwhile hits all of
+them alike. On a CPU the clock is that of the judging thread, which stands still while other programs have the cores.
 """
 
 import statistics
@@ -27,7 +27,8 @@ class Cost:
     Args:
         macs: multiply-accumulates of the layers with weights and of attention.
         input_CTHW: of a network.
-        ms_per_clip: median of a forward pass of one clip; `device` and `threads` say where.
+        ms_per_clip: median of a forward pass of one clip, without waiting for other programs on a CPU; `device`
+            and `threads` say where.
     """
 
     num_params: int
@@ -120,8 +121,9 @@ def timed(models: Sequence[Untimed]) -> list[Cost]:
 
 def _turn(model: Untimed) -> float:
     """Seconds of one clip, after one that brings the model back into the processor's caches."""
+    clock = time.thread_time if model.cost.device == "cpu" else time.perf_counter
     with model.settings():
         model.judge()
-        started = time.perf_counter()
+        started = clock()
         model.judge()
-        return time.perf_counter() - started
+        return clock() - started

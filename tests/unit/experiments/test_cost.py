@@ -1,5 +1,6 @@
 """What models cost: counted as they are described, and timed in turns."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sec = 0.0
         self.said: list[str] = []
-        monkeypatch.setattr(cost.time, "perf_counter", lambda: self.sec)
+        monkeypatch.setattr(cost.time, "thread_time", lambda: self.sec)
         monkeypatch.setattr(cost.time, "monotonic", lambda: self.sec)
 
     def model(self, name: str, *seconds: float) -> Untimed:
@@ -59,6 +60,11 @@ def test_quick_models_are_timed_until_a_median_is_steady(monkeypatch: pytest.Mon
     slower = clock.model("b", 0.1)
     timed([Untimed(COST, slower.judge, torch.inference_mode)])
     assert clock.said.count("b") == pytest.approx(2 * 5.0 / 0.2, abs=2)  # as many as the budget holds
+
+
+def test_waiting_for_others_is_no_cost_of_a_model() -> None:
+    (found,) = timed([Untimed(COST, lambda: time.sleep(0.02), torch.inference_mode)])
+    assert found.ms_per_clip < 10.0
 
 
 def test_a_network_is_counted_and_timed_as_it_is_trained(tmp_path: Path) -> None:
