@@ -6,19 +6,26 @@ from typing import Any
 import pytest
 import yaml
 
+from kineflow.data.clips import num_window_frames
 from kineflow.errors import ParamsError
 from kineflow.experiments.space import draw, make_space
 from kineflow.models.registry import find_model
-from kineflow.params import load_params, parse_params
+from kineflow.params import Params, as_json, load_params, parse_params
 from kineflow.setup.presets import space_values
 from kineflow.stages.changed_params import with_changes
 from kineflow.stages.search import check_search, with_space
+from kineflow.stages.searched_clips import refuse_short_clips
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPACES = sorted((REPOSITORY / "params" / "search").glob("*.yaml"))
 TCN = {  # as docs/how-to/theses.md changes the preset
     "streams.rgb.model": "embedding.tcn",
     "streams.rgb.options": {"num_layers": 1, "num_filters": 256, "kernel_size": 3, "norm": "batch"},
+}
+FISH = {  # as it says there too
+    "clips.window_sec": 2.9,
+    "clips.min_frames": 29,
+    "clips.negatives.ratio": 5.0,
 }
 GRID = {"algorithm": "grid", "num_trials": None}
 
@@ -91,6 +98,61 @@ def test_what_cannot_be_searched_is_refused_before_anything_starts(change: dict[
     assert message in str(caught.value)
 
 
+def fish(space: str = "fish_rcnn") -> Params:
+    params = load_params(REPOSITORY / "params" / "fish.yaml")
+    return with_space(params, space_values(str(REPOSITORY / "params" / "search" / f"{space}.yaml")), where="test")
+
+
+def test_more_negatives_than_there_are_cannot_be_tried() -> None:
+    params = fish()
+    assert params.search is not None
+    with pytest.raises(ParamsError) as caught:
+        check_search(params, params.search)
+    assert str(caught.value) == (
+        "search.space: train.negative_ratio: 5 is more than clips.negatives.ratio makes, 1 for each event; "
+        "set that to 5, build with `dvc repro`, and start again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "lengths", "message"),
+    [
+        ({}, [15] * 9, "num_frames: 23 wants clips of 23 frames, and most are shorter (15 in the median); try fewer"),
+        ({}, [15] * 9, "set clips.window_sec to 2.3 (it is 1.5), build with `dvc repro`, and start again"),
+        ({}, [15] * 4 + [29] * 5, None),
+        ({}, [15] * 5 + [29] * 4, "streams.rgb.num_frames: 23 wants"),
+        ({"streams.rgb.frame_stride": 2}, [29] * 9, "num_frames: 23 wants clips of 45 frames"),  # 0, 2, ... 44
+        ({"streams.rgb.frame_stride": 2, "streams.rgb.sampling": "segments"}, [29] * 9, None),
+        ({"streams.rgb.sampling": "segments"}, [10, 11], "num_frames: 15 wants clips of 15 frames"),
+        (
+            {"clips.window_sec": None, "clips.negatives": None},
+            [10],
+            "try fewer frames, or extract more with frames.fps",
+        ),
+    ],
+)
+def test_more_frames_than_clips_have_cannot_be_tried(
+    changes: dict[str, Any], lengths: list[int], message: str | None
+) -> None:
+    params = with_changes(fish("sequence_length"), changes, where="test")
+    assert params.search is not None
+    if message is None:
+        refuse_short_clips(params, params.search, lengths)
+        return
+    with pytest.raises(ParamsError) as caught:
+        refuse_short_clips(params, params.search, lengths)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_every_combination_of_frames_and_stride_has_to_fit() -> None:
+    space = {"streams.rgb.num_frames": {"int_range": [4, 8]}, "streams.rgb.frame_stride": {"choice": [1, 2]}}
+    params = with_space(fish(), as_json(fish())["search"] | {"space": space, "prune": None}, where="test")
+    assert params.search is not None
+    refuse_short_clips(params, params.search, [15])
+    with pytest.raises(ParamsError, match=r"num_frames: 8, streams.rgb.frame_stride: 2 wants clips of 15 frames"):
+        refuse_short_clips(params, params.search, [14])
+
+
 def test_windows_of_task_frame_have_their_own_length() -> None:
     params = load_params(REPOSITORY / "params" / "sample_frames.yaml")
     space = {"streams.rgb.num_frames": {"grid": [8]}}
@@ -116,11 +178,13 @@ def test_there_are_shipped_spaces() -> None:
 def test_every_shipped_space_can_be_searched_and_names_options_of_its_models(path: Path) -> None:
     preset = {"fish_rcnn": "fish", "mouse_lstm": "mouse", "mouse_tcn": "mouse"}.get(path.stem, "sample")
     params = load_params(REPOSITORY / "params" / f"{preset}.yaml")
-    if path.stem == "mouse_tcn":
-        params = with_changes(params, TCN, where="test")
+    documented = {"mouse_tcn": TCN, "fish_rcnn": FISH}.get(path.stem, {})
+    params = with_changes(params, documented, where="test")
     params = with_space(params, space_values(str(path)), where=path.name)
     assert params.search is not None
     check_search(params, params.search)
+    if preset == "fish":
+        refuse_short_clips(params, params.search, [num_window_frames(2.9, fps=params.frames.fps)] * 9)
     for changes in draw(make_space(params.search.space), num_draws=20, seed=0):
         changed = with_changes(params, changes, where=path.name).streams.rgb
         assert set(changed.options) <= set(find_model(changed.model).options)

@@ -302,7 +302,7 @@ def test_a_comparison_uses_what_was_trained_and_says_what_it_measured(root: Path
     summary = json.loads((root / "models/rgb/summary.json").read_text())
     assert alone["params_M"] == pytest.approx(summary["num_params"] / 1e6, rel=1e-4)
     assert alone["macs_G"] == pytest.approx(summary["macs"] / 1e9, rel=1e-4) and alone["ms_per_clip"] > 0
-    difference = table.loc["faster", METRIC] - table.loc["present", METRIC]
+    difference = table.loc["faster", METRIC] - table.loc["rgb", METRIC]
     assert table.loc["faster", f"{METRIC}_difference"] == pytest.approx(difference, abs=1e-5)
 
 
@@ -339,6 +339,9 @@ def comparison_runs(root: Path, table: pd.DataFrame) -> None:
         (["compare", "rgb", "--seeds", "a"], "--seeds a: write whole numbers, such as 0,1,2"),
         (["compare", "rgb", "--stream", "depth"], "--stream depth: known are rgb, flow, pose, fv"),
         (["compare", "rgb", "--set", "frames.fps=3"], "--set: frames.fps is settled before training"),
+        (["compare", "rgb", "--set", "train.epoch=3"], "--set: there is no key 'train.epoch'"),
+        (["compare", "rgb", "--set", "streams.rgb={}"], "--set: streams.rgb is a section of many keys; name those"),
+        (["compare", "rgb", "--set", "streams.rgb.finetune.top_blocks=1"], "streams.rgb.finetune is null; write"),
         (["compare", "gone.yaml"], "gone.yaml is no YAML file that can be read"),
         (["search", "--space", "gone"], "there is no space 'gone'"),
     ],

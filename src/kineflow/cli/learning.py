@@ -63,15 +63,16 @@ def search(
     from kineflow.params import load_params
     from kineflow.setup.presets import space_values, write_changes
     from kineflow.stages.changed_params import in_text
-    from kineflow.stages.search import run_search, with_space
+    from kineflow.stages.search import Asked, run_search, with_space
 
     values = load_params(params)
     if space is not None:
         values = with_space(values, space_values(space), where=f"--space {space}")
-    done = run_search(values, name=Path(space).stem if space else params.stem, out=out)
+    done = run_search(values, Asked(space, params, out))
     best = done.best
     score = f"{best.metric} {best.mean:.3f} over {len(best.folds)} folds"
-    print(f"best of {len(done.trials)} trials: {best.key}, {score}")
+    others = f", of {len(done.trials)} in all" if len(done.trials) > done.num_whole else ""
+    print(f"best of {done.num_whole} trials that saw every fold{others}: {best.key}, {score}")
     for key, value in best.changes.items():
         print(f"  {key}: {value}")
     if done.note:
@@ -90,7 +91,7 @@ def compare(
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one value for all")] = None,
     metric: Annotated[str | None, typer.Option(help="of the figures; default: promotion.metric")] = None,
     params: Annotated[Path, typer.Option(help="params file of the trainings")] = Path("params.yaml"),
-    out: Annotated[Path, typer.Option(help="folder to write")] = Path("reports/compare"),
+    out: Annotated[Path, typer.Option(help="folder to write, over what is there")] = Path("reports/compare"),
 ) -> None:
     """Compare models, streams or changes of params on the same folds and seeds: scores, intervals, size and speed.
 

@@ -8,7 +8,7 @@ from typing import Any
 from kineflow.evaluation.metrics import LOWER_IS_BETTER
 from kineflow.experiments import plots
 from kineflow.experiments.comparison import Result
-from kineflow.experiments.pages import render, write_page
+from kineflow.experiments.pages import render, shown_macs, shown_ms, write_page
 
 FEW_GROUPS = 10  # below that many a bootstrap over groups is too sure of itself
 
@@ -97,14 +97,15 @@ def _differences(source: CompareReport) -> str | None:
 def _costs(source: CompareReport) -> list[tuple[str, str]]:
     """Scores over multiply-accumulates, and over the time of a clip, both in their logarithm."""
     values = [result.scores[source.metric].value for result in source.results]
-    macs = [result.cost.macs / 1e9 for result in source.results]
+    macs = [float(result.cost.macs) for result in source.results]
     times = [result.cost.ms_per_clip for result in source.results]
+    named = (("multiply-accumulates of a clip", macs, shown_macs), ("measured ms per clip", times, shown_ms))
     found = []
-    for name, costs in (("multiply-accumulates of a clip, G", macs), ("measured ms per clip", times)):
+    for name, costs, shown in named:
         low, high = min(costs), max(costs)
         span = math.log(high / low) if low > 0 and high > low else 0.0
         places = [math.log(cost / low) / span if span else 0.5 for cost in costs]
-        ticks = [(0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")] if span else [(0.5, f"{low:.3g}")]
+        ticks = [(0.0, shown(low)), (1.0, shown(high))] if span else [(0.5, shown(low))]
         labels = [result.contender.name for result in source.results]
         found.append((name, plots.dot_cloud(places, values, ticks, f"{source.metric} by {name}", labels=labels)))
     return found

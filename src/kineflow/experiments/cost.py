@@ -1,8 +1,13 @@
-"""What a model costs: parameters, multiply-accumulates, and the time of one clip on this machine."""
+"""What models cost: parameters, multiply-accumulates, and the time of one clip on this machine.
+
+Times are taken in rounds, in which every model has its turn, so that what else the machine does meanwhile hits all of
+them alike. On a CPU the clock is that of the judging thread, which stands still while other programs have the cores.
+"""
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,8 +16,8 @@ from kineflow.models.describe import describe_model
 from kineflow.training.job import Job
 from kineflow.training.precision import autocast, choose_device, lay_out
 
-NUM_WARM_UPS = 2
-NUM_RUNS = 7
+BUDGET_SEC = 5.0  # of all models together
+MIN_ROUNDS, MAX_ROUNDS = 7, 100  # whatever they take; beyond, a median gets no steadier
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,8 @@ class Cost:
     Args:
         macs: multiply-accumulates of the layers with weights and of attention.
         input_CTHW: of a network.
-        ms_per_clip: median of a forward pass of one clip; `device` and `threads` say where.
+        ms_per_clip: median of a forward pass of one clip, without waiting for other programs on a CPU; `device`
+            and `threads` say where.
     """
 
     num_params: int
@@ -32,6 +38,21 @@ class Cost:
     device: str
     threads: int
     precision: str
+
+
+@dataclass(frozen=True)
+class Untimed:
+    """A model that is ready to be timed.
+
+    Args:
+        cost: all but its time.
+        judge: has it judge one clip.
+        settings: hold while it is timed, such as the threads; entered before the clock starts.
+    """
+
+    cost: Cost
+    judge: Callable[[], object]
+    settings: Callable[[], AbstractContextManager[object]]
 
 
 def sum_of(costs: Sequence[Cost]) -> Cost:
@@ -47,30 +68,13 @@ def sum_of(costs: Sequence[Cost]) -> Cost:
     )
 
 
-def measure_cost(job: Job) -> Cost:
-    """Count and time the model of a training; its weights do not matter, so they are drawn."""
+def network_cost(job: Job) -> Untimed:
+    """Count the model of a training; its weights do not matter, so they are drawn."""
     _, num_frames, height_px, width_px = job.input_CTHW
-    device = choose_device(job.gpus)
-    model = lay_out(replace(job.model, weights=None).build(seed=0), device, job.recipe.precision)
+    device, precision, threads = choose_device(job.gpus), job.recipe.precision, job.recipe.threads
+    model = lay_out(replace(job.model, weights=None).build(seed=0), device, precision)
     described = describe_model(model, num_frames=num_frames, height_px=height_px, width_px=width_px)
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(job.recipe.threads)
-    try:
-        ms_per_clip = _ms_per_clip(model.to(device).eval(), job, device)
-    finally:
-        torch.set_num_threads(threads_before)
-    return Cost(
-        num_params=described.num_parameters,
-        macs=described.macs,
-        input_CTHW=job.input_CTHW,
-        ms_per_clip=ms_per_clip,
-        device=device.type,
-        threads=job.recipe.threads,
-        precision=job.recipe.precision,
-    )
-
-
-def _ms_per_clip(model: torch.nn.Module, job: Job, device: torch.device) -> float:
+    model = model.to(device).eval()
     clip_BCTHW = torch.zeros(1, *job.input_CTHW, device=device)
 
     def judge() -> None:
@@ -78,15 +82,48 @@ def _ms_per_clip(model: torch.nn.Module, job: Job, device: torch.device) -> floa
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    with torch.inference_mode(), autocast(device, job.recipe.precision):
-        return median_ms(judge)
+    @contextmanager
+    def settings() -> Iterator[None]:
+        threads_before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode(), autocast(device, precision):
+                yield
+        finally:
+            torch.set_num_threads(threads_before)
+
+    cost = Cost(
+        num_params=described.num_parameters,
+        macs=described.macs,
+        input_CTHW=job.input_CTHW,
+        ms_per_clip=float("nan"),
+        device=device.type,
+        threads=threads,
+        precision=precision,
+    )
+    return Untimed(cost, judge, settings)
 
 
-def median_ms(judge: Callable[[], object]) -> float:
-    """Milliseconds that a call takes: the median of several, after others that do not count."""
-    times_sec = []
-    for _ in range(NUM_WARM_UPS + NUM_RUNS):
-        started = time.perf_counter()
-        judge()
-        times_sec.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times_sec[NUM_WARM_UPS:])
+def timed(models: Sequence[Untimed]) -> list[Cost]:
+    """Time models side by side, in a few seconds for all or a few rounds, whichever is longer."""
+    times_sec: list[list[float]] = [[] for _ in models]
+    started = time.monotonic()
+    while len(times_sec[0]) <= MIN_ROUNDS or (
+        time.monotonic() - started < BUDGET_SEC and len(times_sec[0]) <= MAX_ROUNDS
+    ):
+        for model, of_model in zip(models, times_sec, strict=True):
+            of_model.append(_turn(model))
+    return [  # the first round is for libraries to choose their kernels
+        replace(model.cost, ms_per_clip=1000 * statistics.median(of_model[1:]))
+        for model, of_model in zip(models, times_sec, strict=True)
+    ]
+
+
+def _turn(model: Untimed) -> float:
+    """Seconds of one clip, after one that brings the model back into the processor's caches."""
+    clock = time.thread_time if model.cost.device == "cpu" else time.perf_counter
+    with model.settings():
+        model.judge()
+        started = clock()
+        model.judge()
+        return clock() - started

@@ -3,6 +3,8 @@
 import math
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -11,12 +13,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from kineflow.experiments.pages import shown_value
 from kineflow.experiments.trials import Trial, ranked
-from kineflow.experiments.tuning import Listener
+from kineflow.experiments.tuning import Listener, news_path
 from kineflow.progress.bar import clock
+from kineflow.progress.fold_news import read_news
 
 MAX_ROWS = 20
-VALUE_CHARS = 10
+GAP = 2  # characters between columns
 STYLES = {"running": "cyan", "done": "green", "pruned": "dim", "failed": "red"}
 
 
@@ -26,12 +30,14 @@ class LiveTable(Listener):
     Args:
         num_trials: that there will be, as far as is known.
         num_folds: of a trial that is not pruned.
+        home: where running trials tell how far their fold is.
     """
 
-    def __init__(self, *, metric: str, num_trials: int, num_folds: int) -> None:
+    def __init__(self, *, metric: str, num_trials: int, num_folds: int, home: Path) -> None:
         self._metric = metric
         self._num_trials = num_trials
         self._num_folds = num_folds
+        self._home = home
         self._trials: dict[str, Trial] = {}
         self._num_trained = 0
         self._started = time.monotonic()
@@ -39,7 +45,8 @@ class LiveTable(Listener):
 
     def __enter__(self) -> Self:
         if sys.stdout.isatty():
-            self._live = Live(console=Console(), refresh_per_second=4, get_renderable=self.drawn)
+            console = Console()
+            self._live = Live(console=console, refresh_per_second=4, get_renderable=lambda: self.drawn(console.width))
             self._live.start()
         return self
 
@@ -48,6 +55,9 @@ class LiveTable(Listener):
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+    def trial_began(self, trial: Trial) -> None:
+        self._trials[trial.key] = trial
 
     def fold_done(self, trial: Trial) -> None:
         self._trials[trial.key] = trial
@@ -78,26 +88,57 @@ class LiveTable(Listener):
         left_sec = (time.monotonic() - self._started) / self._num_trained * open_folds
         return f"{counts}, at most {clock(left_sec)} left"
 
-    def drawn(self) -> Group:
-        """The table of the trials that run, then of the best, and the line under it."""
+    def drawn(self, width: int) -> Group:
+        """The table of the trials that run, then of the best, in so many characters, and the line under it."""
         by_rank = ranked(list(self._trials.values()))
         running = [trial for trial in by_rank if trial.state == "running"]
         shown = [*running, *(trial for trial in by_rank if trial.state != "running")][:MAX_ROWS]
-        return Group(trial_table(shown, self._metric, self._num_folds), Text(self.left(), style="dim"))
+        epochs = [self._epoch(trial) for trial in shown]
+        table, hidden = trial_table(shown, epochs, self._metric, self._num_folds, width)
+        lines = [self.left()]
+        if hidden:
+            lines.append(f"no room for {', '.join(map(_short, hidden))}; trials.csv will have all")
+        return Group(table, *(Text(line, style="dim") for line in lines))
+
+    def _epoch(self, trial: Trial) -> str:
+        """Of the fold that is trained now, such as 3/40."""
+        news = read_news(news_path(self._home, trial.changes)) if trial.state == "running" else None
+        return "" if news is None else f"{news.epoch + 1}/{news.epochs}"
 
 
-def trial_table(trials: list[Trial], metric: str, num_folds: int) -> Table:
-    """One line for each trial, in the order given."""
+def trial_table(
+    trials: Sequence[Trial], epochs: Sequence[str], metric: str, num_folds: int, width: int
+) -> tuple[Table, list[str]]:
+    """One line for each trial, in the order given, and the keys that there is no room for in `width` characters."""
+    columns: dict[str, Sequence[str]] = {
+        "trial": [trial.key for trial in trials],
+        "state": [trial.state for trial in trials],
+        "folds": [f"{len(trial.folds)}/{num_folds}" for trial in trials],
+        "epoch": epochs,
+        metric: ["-" if math.isnan(trial.mean) else f"{trial.mean:.3f}" for trial in trials],
+    }
     keys = list(trials[0].changes) if trials else []
-    table = Table(box=None, header_style="bold")
-    for name in ("trial", "state", "folds", metric, *(_short(key) for key in keys)):
-        table.add_column(name, justify="left" if name in ("trial", "state") else "right", overflow="fold")
-    for trial in trials:
-        mean = "-" if math.isnan(trial.mean) else f"{trial.mean:.3f}"
-        values = [str(value)[:VALUE_CHARS] for value in trial.changes.values()]
-        folds = f"{len(trial.folds)}/{num_folds}"
-        table.add_row(trial.key, Text(trial.state, style=STYLES[trial.state]), folds, mean, *values)
-    return table
+    room = width - sum(_width(name, cells) for name, cells in columns.items())
+    hidden = []
+    for key in keys:
+        cells = [shown_value(trial.changes[key]) for trial in trials]
+        if _width(_short(key), cells) <= room:
+            columns[key] = cells
+            room -= _width(_short(key), cells)
+        else:
+            hidden.append(key)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
+    for name in columns:
+        table.add_column(_short(name), justify="left" if name in ("trial", "state") else "right", no_wrap=True)
+    for trial, cells in zip(trials, zip(*columns.values(), strict=True), strict=True):
+        key, _, *others = cells
+        table.add_row(key, Text(trial.state, style=STYLES[trial.state]), *others)
+    return table, hidden
+
+
+def _width(name: str, cells: Sequence[str]) -> int:
+    """Of a column, with the gap behind it."""
+    return max(len(text) for text in (_short(name), *cells)) + GAP
 
 
 def _short(key: str) -> str:

@@ -21,6 +21,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(score=shown_score, svg=Markup, value=shown_value, duration=shown_duration)
+    environment.filters.update(macs=shown_macs, ms=shown_ms)
     return environment.get_template(template).render(**context)
 
 
@@ -40,9 +41,22 @@ def shown_value(value: Any) -> str:
 
 
 def shown_duration(seconds: float) -> str:
-    """A duration in one unit: 0.8 s, 12 min, 3.5 h; a dash where it is not known."""
+    """A duration in one unit: 0.81 s, 12.0 s, 12.5 min, 3.5 h; a dash where it is not known."""
     if not math.isfinite(seconds):
         return "–"
     if seconds >= 3600:
         return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.1f} min" if seconds >= 100 else f"{seconds:.3g} s"
+    if seconds >= 100:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s"
+
+
+def shown_macs(macs: float) -> str:
+    """Multiply-accumulates: 40.7 G, 29.4 M."""
+    return f"{macs / 1e9:.1f} G" if macs >= 1e9 else f"{macs / 1e6:.1f} M"
+
+
+def shown_ms(milliseconds: float) -> str:
+    """The time of a clip, without digits that the next run would change: 0.42, 6.9, 128."""
+    digits = 2 if milliseconds < 1 else 1 if milliseconds < 100 else 0
+    return f"{milliseconds:.{digits}f}"

@@ -12,6 +12,7 @@ import numpy as np
 from kineflow.evaluation.svg import number, svg, text
 
 CHARACTER_PX = 7.4  # mean width of a letter at the plots' size
+TICK_CHARACTER_PX = 6.3  # of a label of an axis
 WIDTH_PX = 950.0
 MAX_LABEL_CHARS = 34
 ALIKE_SPAN = 0.06  # of an axis whose values are all the same: ticks of two decimals
@@ -24,12 +25,14 @@ class Box:
     Args:
         css_class: `c-...` of its colour.
         marked: drawn in bold, such as the winner.
+        absent: what is said where there is no value.
     """
 
     name: str
     values: tuple[float, ...]
     css_class: str = "c-search"
     marked: bool = False
+    absent: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def box_plot(boxes: Sequence[Box], *, title: str, width_px: float = WIDTH_PX) ->
         y = 8 + 30 * (i + 0.5)
         parts.append(_label(box.name, left, y, bold=box.marked))
         if not values:
+            parts.append(f'<text class="muted" x="{number(left + 6)}" y="{number(y + 4)}">{text(box.absent)}</text>')
             continue
         low, median, high = (float(v) for v in np.quantile(values, [0.25, 0.5, 0.75]))
         reach = 1.5 * (high - low)
@@ -138,10 +142,12 @@ def parallel_plot(axes: Sequence[Axis], shades: Sequence[float], *, best: int, t
             y = bottom - place * (bottom - top)
             at_right = px == xs[-1]
             anchor, dx = ("start", 7) if at_right else ("end", -7)
-            parts.append(
-                f'<text class="muted halo" x="{number(px + dx)}" y="{number(y + 4)}" text-anchor="{anchor}">'
-                f"{text(label)}</text>"
-            )
+            width = TICK_CHARACTER_PX * len(label) + 6  # of a plate, so that no line crosses the label
+            plate_x = px + dx - 3 if at_right else px + dx - width + 3
+            plate = f'x="{number(plate_x)}" y="{number(y - 8)}" width="{number(width)}" height="16" rx="4"'
+            parts.append(f'<rect class="plate" {plate}/>')
+            where = f'x="{number(px + dx)}" y="{number(y + 4)}" text-anchor="{anchor}"'
+            parts.append(f'<text class="muted" {where}>{text(label)}</text>')
             parts.append(f'<circle class="tick" cx="{number(px)}" cy="{number(y)}" r="2"/>')
     return svg(WIDTH_PX, bottom + 16, parts, title)
 

@@ -22,11 +22,13 @@ class SearchReport:
     """What the report shows.
 
     Args:
-        name: of the space.
+        title: what space it is.
+        command: that searches it again, and with `--apply` applies the winner.
         trials: the best first.
     """
 
-    name: str
+    title: str
+    command: str
     data_name: str
     stream: str
     algorithm: str
@@ -153,8 +155,9 @@ def _of_classes(source: SearchReport) -> list[tuple[str, str]]:
     names = [row.name for row in source.done[0].folds[0].classes]
     found = []
     for measure in ("precision", "recall", "f1"):
+        absent = "never predicted" if measure == "precision" else "no clip of it"
         boxes = [
-            plots.Box(name, tuple(_mean_of_class(trial, k, measure) for trial in source.done))
+            plots.Box(name, tuple(_mean_of_class(trial, k, measure) for trial in source.done), absent=absent)
             for k, name in enumerate(names)
         ]
         shown = "F1" if measure == "f1" else measure

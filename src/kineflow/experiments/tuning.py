@@ -26,7 +26,9 @@ from kineflow.experiments.space import Changes, Choice, Interval, Range, Space, 
 from kineflow.experiments.trials import FoldScores, Trial, mean_of_known
 from kineflow.parallel.session import ray_session
 from kineflow.parallel.threads import environment, num_cores
+from kineflow.progress.fold_news import Teller
 from kineflow.training.job import Job, result_store, run_job
+from kineflow.training.loop import EpochResult
 
 Algorithm = Literal["grid", "random", "tpe", "pbt"]
 REPLACED = 0.25  # of the trials, in each generation of pbt
@@ -91,6 +93,9 @@ class Work:
 
 class Listener:
     """Is told of a search as it goes on."""
+
+    def trial_began(self, trial: Trial) -> None:
+        """A process is at the folds that a trial still lacks."""
 
     def fold_done(self, trial: Trial) -> None:
         """A trial has one more fold."""
@@ -289,38 +294,50 @@ def _scheduler(strategy: Strategy, num_folds: int, known: Sequence[Trial]) -> An
     return scheduler
 
 
-def _teller(strategy: Strategy, work: Work, listener: Listener, trials: dict[str, Trial]) -> Any:
-    """Tune's view of a search, turned into ours as it comes in."""
+def _teller(strategy: Strategy, work: Work, listener: Listener, known: dict[str, Trial]) -> Any:
+    """Tune's view of a search, turned into ours as it comes in: `known` gets the trials that were begun."""
     from ray import tune
+
+    is_pbt, num_generations = strategy.algorithm == "pbt", strategy.num_generations or 1
 
     def trial_of(config: Mapping[str, Any]) -> Trial:
         found = Trial(_changes(strategy.space, config), strategy.metric)
-        return trials.setdefault(found.key, found)
+        return known.setdefault(found.key, found)
 
-    class Teller(tune.Callback):  # type: ignore[misc]
+    class Listening(tune.Callback):  # type: ignore[misc]
         def __reduce__(self) -> tuple[Any, ...]:
             return (tune.Callback, ())  # Tune keeps a copy to restore from, which we never do
 
+        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            if is_pbt and trial.last_result.get("training_iteration", 0) >= work.num_folds * num_generations:
+                return  # with values for a generation that never comes
+            found = Trial(_changes(strategy.space, trial.config), strategy.metric)
+            found = known.get(found.key, found)
+            if found.state == "running":
+                news_path(work.home, found.changes).unlink(missing_ok=True)  # of a run that was killed
+                listener.trial_began(found)
+
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
             found = trial_of(result["config"])
+            before = found.state
             if "error" in result:
                 found.state, found.reason = "failed", result["error"]
-                return
-            if found.add(_fold_scores(result["fold"])):
+            elif found.add(_fold_scores(result["fold"])):
                 listener.fold_done(found)
-            if strategy.algorithm == "pbt" and len(found.folds) == work.num_folds and found.state == "running":
+            if is_pbt and found.state == "running" and len(found.folds) == work.num_folds:
                 found.state = "done"
+            if is_pbt and found.state != before:  # its process goes on, with the next generation's values
                 listener.trial_ended(found)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            if is_pbt:  # told with its results, and by now it may have values that are never trained
+                return
             found = trial_of(trial.config)
             if found.state in ("running", "pruned"):  # the same values may have been drawn, and pruned, before
                 found.state = "done" if len(found.folds) == work.num_folds else "pruned"
-            elif strategy.algorithm == "pbt":
-                return
             listener.trial_ended(found)
 
-    return Teller()
+    return Listening()
 
 
 def _changes(space: Space, config: Mapping[str, Any]) -> Changes:
@@ -338,7 +355,7 @@ def _run_trial(config: dict[str, Any], strategy: Strategy, work: Work) -> None:
         values: list[float] = []
         try:
             for job in work.jobs_of(changes):
-                fold = run_fold(job, work)
+                fold = run_fold(job, work, news_path(work.home, changes))
                 values.append(fold.scores[strategy.metric])
                 report = {"score": _score_for_tune(values, strategy.metric), "fold": asdict(fold)}
                 if is_pbt and len(values) == work.num_folds:
@@ -351,15 +368,32 @@ def _run_trial(config: dict[str, Any], strategy: Strategy, work: Work) -> None:
             return
 
 
-def run_fold(job: Job, work: Work) -> FoldScores:
-    """Train a fold unless it is in the store, and score it; two processes never train the same one."""
+def run_fold(job: Job, work: Work, news: Path) -> FoldScores:
+    """Train a fold unless it is in the store, and score it; two processes never train the same one.
+
+    Args:
+        news: the file to tell in how far it is; gone when it is done.
+    """
     key, results = job.key, result_store(work.home)
     if key not in results:
+        teller = Teller(news, epochs=job.recipe.epochs, num_clips=len(job.train))
+        teller.begin()
+
+        def on_epoch(result: EpochResult) -> None:
+            losses = {"train_loss": result.train_loss, "val_loss": result.val_loss}
+            teller.epoch_done(result.epoch, **losses, val_metric=result.val_metric)
+
         cache = DecodedCache(work.home / "decoded", work.cache_bytes)
-        run_job(job, key, results, work.home / "checkpoints", cache)
-        for name in (f"{key}.pt", f"{key}.pretrain.pt"):
-            (work.home / "checkpoints" / name).unlink(missing_ok=True)
+        checkpoints = work.home / "checkpoints"
+        run_job(job, key, results, checkpoints, cache, on_step=teller.step_done, on_epoch=on_epoch)
+        for path in (checkpoints / f"{key}.pt", checkpoints / f"{key}.pretrain.pt", news):
+            path.unlink(missing_ok=True)
     return work.score(job, results.path(key))
+
+
+def news_path(home: Path, changes: Mapping[str, Any]) -> Path:
+    """Where a trial tells how far the fold is that it trains."""
+    return home / "progress" / f"trial_{trial_key(changes)}.json"
 
 
 def _score_for_tune(values: Sequence[float], metric: str) -> float:

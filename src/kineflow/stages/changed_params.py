@@ -1,18 +1,20 @@
 """Params with other values for a few keys of training, and patches: files that hold such values.
 
-A patch is a YAML mapping of dotted keys, for example `streams.rgb.lr: 0.001`.
+A patch is a YAML mapping of dotted keys, for example `streams.rgb.lr: 0.001`. A whole section is a value too:
+`streams.rgb.finetune: null`. Keys are changed in the order in which they stand.
 """
 
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from kineflow.errors import ParamsError
-from kineflow.params import Params, StreamName, as_json, parse_params
+from kineflow.params import STREAM_NAMES, Params, StreamName, as_json, parse_params
 
 RESOURCES = ("threads_per_fold", "workers_per_fold", "gpus_per_fold", "max_failures", "cache_gb")
 
@@ -21,15 +23,20 @@ def with_changes(params: Params, changes: Mapping[str, Any], *, where: str) -> P
     """`params` with other values, checked like a file of params.
 
     Raises:
-        ParamsError: a value is of the wrong type, or impossible together with the others.
+        ParamsError: a value is of the wrong type, impossible together with the others, or of a section that is null.
     """
     values = as_json(params)
     for key, value in changes.items():
         *parents, last = key.split(".")
-        section = values
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
+        section: Any = values
+        for i, parent in enumerate(parents):
+            section = section.get(parent)
+            if not isinstance(section, dict):
+                parent_key = ".".join(parents[: i + 1])
+                raise ParamsError(
+                    f"{where}: {key}: {parent_key} is {json.dumps(section)}; write all of it as one value"
+                )
+        section[last] = deepcopy(value)  # a later key may be inside it
     return parse_params(values, where=where)
 
 
@@ -39,11 +46,11 @@ def check_keys(params: Params, keys: Iterable[str], *, streams: Sequence[StreamN
     Raises:
         ParamsError: a key is unknown, of another stream, of something before training, or a matter of resources.
     """
-    known = _leaves(as_json(params))
+    known = _keys(as_json(params))
     for key in keys:
         if any(key.startswith(f"streams.{name}.options.") and key.count(".") == 3 for name in streams if name != "fv"):
             continue
-        if key not in known:
+        if key not in known and not _in_null(key, known):
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             raise ParamsError(f"{where}: there is no key {key!r}" + (f"; nearest: {near[0]}" if near else ""))
         if reason := _refusal(params, key, streams):
@@ -51,6 +58,8 @@ def check_keys(params: Params, keys: Iterable[str], *, streams: Sequence[StreamN
 
 
 def _refusal(params: Params, key: str, streams: Sequence[StreamName]) -> str | None:
+    if key in ("streams", "train", *(f"streams.{name}" for name in STREAM_NAMES)):
+        return "is a section of many keys; name those that differ"
     if key.startswith("train."):
         if key.removeprefix("train.") in RESOURCES:
             return "says how trainings are run and not what they learn; set it in params.yaml"
@@ -67,11 +76,20 @@ def _refusal(params: Params, key: str, streams: Sequence[StreamName]) -> str | N
     return None
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found: list[str] = []
+def _keys(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every key with its value, sections before what is in them."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
-        found += _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [f"{prefix}{name}"]
+        found[f"{prefix}{name}"] = value
+        if isinstance(value, dict):
+            found |= _keys(value, f"{prefix}{name}.")
     return found
+
+
+def _in_null(key: str, known: Mapping[str, Any]) -> bool:
+    """Whether a section that `key` would be in is null now; another change may fill it."""
+    parent = key.rpartition(".")[0]
+    return bool(parent) and (known[parent] is None if parent in known else _in_null(parent, known))
 
 
 def in_text(params: Params, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from kineflow.evaluation.paired import LEVEL, NUM_DRAWS
 from kineflow.evaluation.predictions import Predictions, join_folds
 from kineflow.experiments.compare_report import CompareReport, write_compare_report
 from kineflow.experiments.comparison import Contender, Result, Trained, compare, comparison_table
-from kineflow.experiments.cost import measure_cost, sum_of
+from kineflow.experiments.cost import Cost, network_cost, sum_of, timed
 from kineflow.experiments.recorder import write_comparison
 from kineflow.experiments.trials import FoldScores
 from kineflow.params import Params, StreamName
@@ -120,7 +120,12 @@ def _train(parts: Sequence[Contender], seeds: Sequence[int], validation: CrossVa
     num_skipped += fit_jobs(fishers, StageReport("compare"))
     folders |= {job.key: job.folder for job in fishers}
     _say(f"{len(folders)} trainings, {num_skipped} of them already there")
-    return {one.name: _trained(one, jobs[one.name], folders, validation) for one in parts}
+    firsts = [jobs[one.name][0][0] for one in parts]
+    costs = timed([network_cost(job) if isinstance(job, Job) else fisher_cost(job) for job in firsts])
+    return {
+        one.name: _trained(one, jobs[one.name], folders, validation, cost)
+        for one, cost in zip(parts, costs, strict=True)
+    }
 
 
 def _say(line: str) -> None:
@@ -142,6 +147,7 @@ def _trained(
     jobs: Sequence[Sequence[Job | FisherJob]],
     folders: Mapping[str, Path],
     validation: CrossValidation,
+    cost: Cost,
 ) -> Trained:
     first = jobs[0][0]
     return Trained(
@@ -149,7 +155,7 @@ def _trained(
         first.model.name if isinstance(first, Job) else MODEL_NAME,
         [[validation.predictions(job, folders[job.key]) for job in of_seed] for of_seed in jobs],
         [[validation.score(job, folders[job.key]) for job in of_seed] for of_seed in jobs],
-        measure_cost(first) if isinstance(first, Job) else fisher_cost(first),
+        cost,
     )
 
 

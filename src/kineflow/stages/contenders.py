@@ -17,8 +17,8 @@ FUSION: Literal["fusion"] = "fusion"
 def contenders(params: Params, names: Sequence[str], stream: StreamName, shared: Mapping[str, Any]) -> list[Contender]:
     """What the names stand for.
 
-    A stream, or `fusion` of all that are enabled, is as the params say. A model comes with its own default options;
-    everything else, `weights` too, is as the params say.
+    A stream, or `fusion` of all that are enabled, is as the params say. A model comes with its own default options and
+    those of `shared`; everything else, `weights` too, is as the params say.
 
     Args:
         stream: of models and patches.
@@ -32,7 +32,7 @@ def contenders(params: Params, names: Sequence[str], stream: StreamName, shared:
     if repeated:
         raise ParamsError(f"{sorted(repeated)[0]} is compared with itself; give each name once")
     check_keys(params, shared, streams=streams_of(params, found), where="--set")
-    found = [replace(one, changes={**_of_stream(shared, one.stream), **one.changes}) for one in found]
+    found = [replace(one, changes=_together(_of_stream(shared, one.stream), one)) for one in found]
     for one in found:
         with_changes(params, one.changes, where=one.name)
     return found
@@ -69,6 +69,14 @@ def _contender(params: Params, name: str, stream: StreamName) -> Contender:
     if stream == "fv":
         raise ParamsError(f"{name} is a network, and --stream fv has none; name fv itself, or a patch of its params")
     return Contender(name, stream, {f"streams.{stream}.model": name, f"streams.{stream}.options": {}})
+
+
+def _together(shared: Mapping[str, Any], one: Contender) -> dict[str, Any]:
+    """The shared changes, then the contender's; of a model the default options come before both."""
+    if one.name != one.changes.get(f"streams.{one.stream}.model"):
+        return {**shared, **one.changes}
+    options = f"streams.{one.stream}.options"
+    return {options: one.changes[options], **shared, f"streams.{one.stream}.model": one.name}
 
 
 def _of_stream(shared: Mapping[str, Any], stream: str) -> dict[str, Any]:

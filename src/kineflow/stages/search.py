@@ -1,6 +1,7 @@
 """`kineflow search`: try other params for one stream, keep every trial, and write the winner as a patch."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +19,48 @@ from kineflow.models.registry import find_model
 from kineflow.params import Params, SearchParams, as_json, parse_params
 from kineflow.stages.changed_params import check_keys, with_changes, write_patch
 from kineflow.stages.cross_validation import CrossValidation, cross_validation, refuse_found_batches
+from kineflow.stages.searched_clips import refuse_missing_negatives, refuse_short_clips
 from kineflow.store import digest, home
 
 REPORTS = Path("reports/search")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a search is asked for on the command line.
+
+    Args:
+        space: a shipped one or a file; None for that of the params file.
+        params: the file.
+        out: the folder of the report; None for the usual one.
+    """
+
+    space: str | None
+    params: Path
+    out: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """A short name, such as sequence_length."""
+        return Path(self.space).stem if self.space else self.params.stem
+
+    @property
+    def title(self) -> str:
+        """What is searched, for people."""
+        return f"space {self.name}" if self.space else f"space of {self.params.name}"
+
+    @property
+    def folder(self) -> Path:
+        """Of the report."""
+        return self.out or REPORTS / self.name
+
+    @property
+    def command(self) -> str:
+        """What to type for the same search again."""
+        options = ["--space", self.space] if self.space else []
+        options += ["--params", str(self.params)] if self.params != Path("params.yaml") else []
+        options += ["--out", str(self.out)] if self.folder != REPORTS / self.name else []
+        return shlex.join(["kineflow", "search", *options])
 
 
 @dataclass(frozen=True)
@@ -42,16 +82,18 @@ class Outcome:
         """The winner."""
         return self.trials[0]
 
+    @property
+    def num_whole(self) -> int:
+        """Trials that saw every fold; the winner is the best of these."""
+        return sum(trial.state == "done" for trial in self.trials)
 
-def run_search(params: Params, *, name: str, out: Path | None = None) -> Outcome:
+
+def run_search(params: Params, asked: Asked) -> Outcome:
     """Carry out `params.search`, going on where the same search stopped before.
 
-    Args:
-        name: of the space, for people.
-        out: the folder to write; by default `reports/search/<name>`.
-
     Raises:
-        ParamsError: the space names a key or value that cannot be, before anything starts.
+        ParamsError: the space names a key or value that cannot be, or that clips are too short for, before anything
+            starts.
         KineflowError: no trial finished.
     """
     spec = params.search
@@ -60,25 +102,27 @@ def run_search(params: Params, *, name: str, out: Path | None = None) -> Outcome
     check_search(params, spec)
     strategy = _strategy(params, spec)
     validation = cross_validation(params, spec.stream)
+    refuse_short_clips(params, spec, [item.stop - item.start for item in validation.dataset.development])
     work = _work(params, validation)
     key = digest(data=params.data.name, stream=spec.stream, algorithm=spec.algorithm, space=spec.space)
     memory = _Memory(home() / "search" / f"{key[:16]}.jsonl", strategy)
-    folder = out or REPORTS / name
     experiment = f"{params.register_.model_name}-search"
     run_key = digest(search=key, params=as_json(params) | {"search": None})
     shown = {"space": json.dumps(spec.space), "stream": spec.stream, "algorithm": spec.algorithm}
     with (
-        Recorder.recording(experiment, run_key, name, shown) as recorder,
-        LiveTable(metric=strategy.metric, num_trials=max_num_trials(strategy), num_folds=work.num_folds) as table,
+        Recorder.recording(experiment, run_key, asked.name, shown) as recorder,
+        LiveTable(
+            metric=strategy.metric, num_trials=max_num_trials(strategy), num_folds=work.num_folds, home=work.home
+        ) as table,
     ):
         listener = _Listeners([memory, table, recorder])
         trials = tuple(ranked(search(strategy, work, listener, tried=memory.tried)))
         if trials[0].state != "done":
             reasons = sorted({trial.reason for trial in trials if trial.reason})
             raise KineflowError(f"no trial finished: {reasons[0] if reasons else 'all were pruned'}")
-        documents = _write(folder, name, params, strategy, validation, trials)
+        documents = _write(asked, params, strategy, validation, trials)
         note = recorder.finish(trials[0], documents)
-    return Outcome(trials, folder, note)
+    return Outcome(trials, asked.folder, note)
 
 
 def check_search(params: Params, spec: SearchParams) -> None:
@@ -98,6 +142,7 @@ def check_search(params: Params, spec: SearchParams) -> None:
             find_model(changed.streams[spec.stream].model)
             if key == "train.batch_size":
                 refuse_found_batches(changed)
+    refuse_missing_negatives(params, spec)
     if "train.batch_size" not in spec.space:
         refuse_found_batches(params)
 
@@ -139,6 +184,10 @@ class _Listeners(Listener):
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._listeners = listeners
+
+    def trial_began(self, trial: Trial) -> None:
+        for listener in self._listeners:
+            listener.trial_began(trial)
 
     def fold_done(self, trial: Trial) -> None:
         for listener in self._listeners:
@@ -195,20 +244,20 @@ def _whole_row(line: str) -> dict[str, Any] | None:
 
 
 def _write(
-    folder: Path,
-    name: str,
+    asked: Asked,
     params: Params,
     strategy: Strategy,
     validation: CrossValidation,
     trials: Sequence[Trial],
 ) -> list[Path]:
+    folder = asked.folder
     folder.mkdir(parents=True, exist_ok=True)
     best = trials[0]
     table = trials_table(trials)
     csv, values, patch, report = (folder / f for f in ("trials.csv", "trials.json", "best.yaml", "report.html"))
     table.to_csv(csv, index=False, float_format="%.6g")
     summary = {
-        "name": name,
+        "name": asked.name,
         "stream": validation.stream,
         "metric": strategy.metric,
         "search": as_json(params.search) if params.search else None,
@@ -218,7 +267,8 @@ def _write(
     values.write_text(json.dumps(summary, indent=1) + "\n")
     write_patch(patch, best.changes, comment=f"{strategy.metric} {best.mean:.4f} over {len(best.folds)} folds")
     source = SearchReport(
-        name=name,
+        title=asked.title,
+        command=asked.command,
         data_name=params.data.name,
         stream=validation.stream,
         algorithm=strategy.algorithm,

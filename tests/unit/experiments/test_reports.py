@@ -9,6 +9,7 @@ from kineflow.evaluation.paired import GroupScores
 from kineflow.experiments.compare_report import CompareReport, verdict, write_compare_report
 from kineflow.experiments.comparison import Contender, Result
 from kineflow.experiments.cost import Cost
+from kineflow.experiments.pages import shown_duration, shown_macs, shown_ms
 from kineflow.experiments.search_report import SearchReport, write_search_report
 from kineflow.experiments.space import draw, make_space
 from kineflow.experiments.trials import ranked
@@ -32,21 +33,35 @@ def test_the_report_of_a_search(tmp_path: Path) -> None:
     trials = [trial([0.5 + 0.01 * i, 0.6], **changes) for i, changes in enumerate(drawn[:7])]
     trials += [trial([0.4], "pruned", **drawn[7]), trial([], "failed", **drawn[8])]
     trials[-1].reason = "no <such> model"
-    source = SearchReport("fish & co", "data", "rgb", "random", SPACE, "video_top1_acc", 2, tuple(ranked(trials)))
+    command = "kineflow search --space fish.yaml"
+    source = SearchReport(
+        "space fish & co", command, "data", "rgb", "random", SPACE, "video_top1_acc", 2, tuple(ranked(trials))
+    )
     write_search_report(tmp_path / "a.html", source)
     write_search_report(tmp_path / "b.html", source)
     page = (tmp_path / "a.html").read_text()
     assert page == (tmp_path / "b.html").read_text() and is_offline(page)
-    assert "fish &amp; co" in page and "no &lt;such&gt; model" in page and "&lt;rest&gt;" in page
+    assert "fish &amp; co" in page and "<code>kineflow search --space fish.yaml --apply</code>" in page
+    assert "best of 7 trials that saw every fold" in page and page.count(">no clip of it<") == 1  # recall of <rest>
+    assert page.count(">never predicted<") == 1  # rear
+    assert "no &lt;such&gt; model" in page and "&lt;rest&gt;" in page
     assert f"<b>{trials[6].key}</b>" in page and "0.580" in page  # (0.56 + 0.60) / 2
     assert page.count('class="parallel') == 8 and page.count('class="parallel best"') == 1
     assert page.count('class="parallel pruned"') == 1 and "fANOVA" in page
 
 
+def test_how_times_and_sizes_are_shown() -> None:
+    durations = [0.16, 0.247, 9.99, 12.34, 99.0, 750.0, 12600.0, float("nan")]
+    shown = ["0.16 s", "0.25 s", "9.99 s", "12.3 s", "99.0 s", "12.5 min", "3.5 h", "–"]
+    assert [shown_duration(seconds) for seconds in durations] == shown
+    assert [shown_macs(macs) for macs in (29_400_000, 999_000_000, 40_700_000_000)] == ["29.4 M", "999.0 M", "40.7 G"]
+    assert [shown_ms(ms) for ms in (0.418, 6.98, 12.5, 698.2)] == ["0.42", "7.0", "12.5", "698"]
+
+
 def test_scores_that_are_all_alike_are_drawn_without_values_that_nobody_has(tmp_path: Path) -> None:
     space = make_space({"streams.rgb.lr": {"choice": [0.1, 0.2]}})
     trials = tuple(trial([0.5, 0.5], **{"streams.rgb.lr": rate}) for rate in (0.1, 0.2))
-    source = SearchReport("alike", "data", "rgb", "grid", space, "video_top1_acc", 2, trials)
+    source = SearchReport("space alike", "kineflow search", "data", "rgb", "grid", space, "video_top1_acc", 2, trials)
     write_search_report(tmp_path / "a.html", source)
     ticks = re.findall(r'<text class="muted[^>]*>([\d.]+)</text>', (tmp_path / "a.html").read_text())
     assert "0.500" in ticks and all(float(tick) <= 1 for tick in ticks)

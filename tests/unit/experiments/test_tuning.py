@@ -12,6 +12,7 @@ from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from kineflow.experiments.space import make_space
+from kineflow.experiments.trials import Trial
 from kineflow.experiments.tuning import (
     Halving,
     Listener,
@@ -88,6 +89,36 @@ def test_values_that_were_pruned_and_come_again_may_see_every_fold(tmp_path: Pat
     assert states == ["pruned", "done"] and len(known[done.key].folds) == 2
 
 
+class Told(Listener):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.began: list[float] = []
+        self.ended: list[tuple[float, str]] = []
+
+    def trial_began(self, trial: Trial) -> None:
+        self.began.append(trial.changes["lr"])
+
+    def trial_ended(self, trial: Trial) -> None:
+        self.ended.append((trial.changes["lr"], trial.state))
+
+
+def test_values_that_pbt_draws_behind_its_last_generation_are_no_trial(tmp_path: Path) -> None:
+    work = Work(lambda changes: [], lambda job, folder: done.folds[0], tmp_path, tmp_path, 2, 1, 0.0, 0, 0)
+    done, listener = trial([0.5, 0.7], lr=0.25), Told()
+    known: dict[str, Any] = {}
+    teller = _teller(replace(strategy("pbt"), num_generations=2), work, listener, known)
+    teller.on_trial_start(0, [], SimpleNamespace(config={"changes": {"lr": 0.25}}, last_result={}))
+    for fold in done.folds:
+        teller.on_trial_result(0, [], None, {"config": {"changes": {"lr": 0.25}}, "fold": asdict(fold)})
+    behind = SimpleNamespace(config={"changes": {"lr": 0.3}}, last_result={"training_iteration": 4})
+    teller.on_trial_start(0, [], behind)  # with what a third generation would have had
+    teller.on_trial_complete(0, [], behind)
+    teller.on_trial_result(0, [], None, {"config": {"changes": {"lr": 0.9}}, "error": "no such model"})
+    teller.on_trial_complete(0, [], SimpleNamespace(config={"changes": {"lr": 0.9}}))
+    assert listener.ended == [(0.25, "done"), (0.9, "failed")] and len(known) == 2 and listener.began == [0.25]
+
+
 def test_how_many_trials_there_will_be() -> None:
     assert max_num_trials(strategy()) == 8 and max_num_trials(strategy("tpe")) == 8
     assert max_num_trials(replace(strategy("pbt"), num_generations=3)) == 8 + 2 * 2  # a quarter, twice
@@ -100,5 +131,6 @@ def test_a_fold_leaves_nothing_but_its_result(tmp_path: Path) -> None:
     job = replace(make_job(tmp_path, epochs=1), self_supervision=first)
     done = trial([0.5]).folds[0]
     work = Work(lambda changes: [job], lambda job, folder: done, tmp_path / "home", tmp_path, 1, 1, 0.0, 0, 0)
-    assert run_fold(job, work) is done
-    assert list((tmp_path / "home" / "checkpoints").iterdir()) == []
+    news = tmp_path / "home" / "progress" / "trial.json"
+    assert run_fold(job, work, news) is done
+    assert list((tmp_path / "home" / "checkpoints").iterdir()) == [] and list(news.parent.iterdir()) == []
