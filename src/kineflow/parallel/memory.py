@@ -1,10 +1,12 @@
 """Memory of the machine and of this process."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
+CGROUP_ROOT = Path("/sys/fs/cgroup")
 # A container's own limits, of control groups version 2 and 1: the most, what is taken, and what of that is file cache.
 CGROUPS = (
     ("memory.max", "memory.current", "inactive_file"),
@@ -12,9 +14,19 @@ CGROUPS = (
 )
 
 
-def available_bytes(cgroup_root: Path = Path("/sys/fs/cgroup")) -> int:
+def total_bytes(cgroup_root: Path = CGROUP_ROOT) -> int:
+    """Memory of the machine, or of a container that has less."""
+    return min([psutil.virtual_memory().total, *(limit for limit, _ in _limits(cgroup_root))])
+
+
+def available_bytes(cgroup_root: Path = CGROUP_ROOT) -> int:
     """Memory that this process and others that it starts may still take, of the machine and of a container."""
-    free = psutil.virtual_memory().available
+    left = (max(0, limit - taken) for limit, taken in _limits(cgroup_root))
+    return min([psutil.virtual_memory().available, *left])
+
+
+def _limits(cgroup_root: Path) -> Iterator[tuple[int, int]]:
+    """The limits of a container, each with what is taken of it, but for file cache that may go."""
     for most, taken, cached in CGROUPS:
         try:
             limit = int((cgroup_root / most).read_text())
@@ -23,8 +35,7 @@ def available_bytes(cgroup_root: Path = Path("/sys/fs/cgroup")) -> int:
         except (OSError, ValueError):  # not there, or `max`: no limit
             continue
         of_files = dict(line.split() for line in stat.splitlines()).get(cached, "0")
-        free = min(free, max(0, limit - used + int(of_files)))
-    return free
+        yield limit, used - int(of_files)
 
 
 def peak_bytes() -> int:

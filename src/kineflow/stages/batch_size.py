@@ -1,93 +1,115 @@
-"""The batch size of `train.batch_size: auto`: chosen once for all folds of a training, and remembered.
+"""The batch size of `train.batch_size: auto`: one for all folds of a training, by steps that are tried once.
 
-Remembered where results of trainings are, and for everything that the choice is for: so a run that was killed goes on
-with the size that it began with, another seed has it too, and no finished fold is trained again because the machine
-was busier the second time.
+What they took is remembered where results of trainings are; the size follows from it, from the folds and from the
+machine. So a run that was killed goes on with the size that it began with, other seeds go by the same times, and no
+finished fold is trained again because the machine was busier the second time. But more trainings side by side, or a
+smaller machine, get the size that there is room for.
 """
 
 import json
-import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+import math
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
-from multiprocessing import get_context
+from pathlib import Path
 
-from kineflow.parallel.memory import available_bytes
+from kineflow.parallel.memory import total_bytes
 from kineflow.parallel.threads import num_cores
 from kineflow.params import TrainParams
-from kineflow.stages import stage
 from kineflow.stages.fold_jobs import usual_batch, with_batch_size
 from kineflow.stages.stage import StageReport
-from kineflow.store import ResultStore, home
-from kineflow.training.batch_size import (
-    SMALLEST,
-    Found,
-    Steps,
-    choice_key,
-    find_batch_size,
-    largest_batch,
-    try_steps,
-    within_memory,
-)
+from kineflow.stages.trial_process import TrialProcess
+from kineflow.store import ResultStore, digest, home
+from kineflow.training.batch_size import SMALLEST, Steps, find_batch_size, largest_batch, steps_key, within_memory
 from kineflow.training.folds import Resources
 from kineflow.training.job import Job, claimed
 from kineflow.training.precision import choose_device
+from kineflow.training.run_storage import RunStorage
 
 MEMORY_SHARE = 0.8  # of what is free: trainings hold more than their steps
-FOUND_JSON = "found.json"
+STEPS_JSON = "steps.json"
 
 
-def with_found_batch_size(jobs: list[Job], train: TrainParams, resources: Resources, report: StageReport) -> list[Job]:
-    """The folds of one training with the batch size that the device trains at best, and the rate that goes with it."""
-    usual, largest = usual_batch(train), largest_batch(jobs)
-    key = choice_key(jobs[0], usual=usual, largest=largest)
-    store, kept = ResultStore(home() / "store" / "batch_size"), resources.run_storage
-    with claimed(home() / "checkpoints", key):
-        remembered = key in store or (kept is not None and kept.fetch_result(key, store))
-        if not remembered:
-            found = _try(jobs, resources, usual=usual, largest=largest)
-            with store.writing(key) as folder:
-                folder.mkdir()
-                (folder / FOUND_JSON).write_text(json.dumps(asdict(found), indent=1) + "\n")
-        if kept is not None:
-            kept.keep_result(key, store.path(key))
-    found = Found(**json.loads((store.path(key) / FOUND_JSON).read_text()))
-    when = "as chosen before" if remembered else "chosen for all folds"
-    report.note(f"training {jobs[0].model.name} in batches of {found.batch_size}, {when}: {found.why}")
+def with_found_batch_size(
+    jobs: list[Job], train: TrainParams, resources: Resources, report: StageReport, *, num_trainings: int
+) -> list[Job]:
+    """The folds of one training with the batch size that the device trains at best, and the rate that goes with it.
+
+    Args:
+        num_trainings: that the machine is given at once: these, and what goes with them.
+
+    Raises:
+        KineflowError: the steps that are to be tried raised it, or their process crashed.
+    """
+    job, key = jobs[0], steps_key(jobs[0])
+    if resources.workers == 1:
+        side_by_side = max(1, min(num_trainings, num_cores() // resources.threads))
+    else:
+        side_by_side = resources.workers  # of one training
+
+    def room_bytes(first: Steps) -> float:
+        """What was free, and not what is: else the size would change with whatever else goes on."""
+        if choose_device(job.gpus).type == "cuda":
+            return math.inf  # a GPU says itself when it is full
+        return MEMORY_SHARE * min(first.free_bytes, total_bytes()) / side_by_side
+
+    with claimed(home() / "checkpoints", key), closing(TrialProcess(job)) as trial:
+        steps = RememberedSteps(key, trial.try_steps, resources.run_storage)
+        found = find_batch_size(
+            within_memory(steps, room_bytes),
+            usual=usual_batch(train),
+            largest=largest_batch(jobs),
+            smallest=SMALLEST * job.workers,
+        )
+    when = "tried for all folds" if steps.num_tried else "as tried before"
+    report.note(f"training {job.model.name} in batches of {found.batch_size}, {when}: {found.why}")
     return [with_batch_size(job, found.batch_size, train) for job in jobs]
 
 
-def _try(jobs: list[Job], resources: Resources, *, usual: int, largest: int) -> Found:
-    job = jobs[0]
-    if choose_device(job.gpus).type == "cuda":
-        room_bytes = sys.maxsize  # of the GPU, which says itself when it is full
-    else:
-        side_by_side = resources.workers if resources.workers > 1 else min(len(jobs), num_cores() // resources.threads)
-        room_bytes = int(MEMORY_SHARE * available_bytes() / max(1, side_by_side))
-    with _another_process() as pool:
+class RememberedSteps:
+    """What steps take, by batch size: tried once, and once more when asked again, but not by another run.
 
-        def steps(batch_size: int) -> Steps | None:
-            try:
-                return pool.submit(try_steps, job, batch_size).result()
-            except BrokenProcessPool:  # the system ended it, as it does where memory is short
+    That a size has no room is remembered too, once another has: a machine that has no room for any may have it later.
+
+    Attributes:
+        num_tried: sizes that nothing was remembered of.
+    """
+
+    def __init__(self, key: str, try_steps: Callable[[int], Steps | None], run_storage: RunStorage | None) -> None:
+        self._key = key
+        self._try_steps = try_steps
+        self._kept = run_storage
+        self._store = ResultStore(home() / "store" / "batch_size", is_whole=_is_whole)
+        self._asked: Counter[int] = Counter()
+        self.num_tried = 0
+
+    def __call__(self, batch_size: int) -> Steps | None:
+        """What steps in batches of so many clips took; None where there was no room for them."""
+        self._asked[batch_size] += 1
+        key = digest(steps=self._key, batch_size=batch_size, attempt=self._asked[batch_size])
+        if key not in self._store and not (self._kept is not None and self._kept.fetch_result(key, self._store)):
+            self.num_tried += 1
+            steps = self._try_steps(batch_size)
+            if steps is None and len(self._asked) == 1:
                 return None
+            with self._store.writing(key) as folder:
+                folder.mkdir()
+                values = {"batch_size": batch_size, "steps": None if steps is None else asdict(steps)}
+                (folder / STEPS_JSON).write_text(json.dumps(values, indent=1) + "\n")
+        if self._kept is not None:
+            self._kept.keep_result(key, self._store.path(key))
+        return _read(self._store.path(key))
 
-        try_size = within_memory(steps, room_bytes)
-        return find_batch_size(try_size, usual=usual, largest=largest, smallest=SMALLEST * job.workers)
+
+def _read(folder: Path) -> Steps | None:
+    values = json.loads((folder / STEPS_JSON).read_text())["steps"]
+    return None if values is None else Steps(**values)
 
 
-def _begin() -> None:
-    stage.die_with_parent()
-
-
-@contextmanager
-def _another_process() -> Iterator[ProcessPoolExecutor]:
-    """One process that ends with the block, and with this process however that ends."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _is_whole(folder: Path) -> bool:
+    try:
+        _read(folder)
+    except (OSError, ValueError):
+        return False
+    return True

@@ -31,11 +31,12 @@ def train_network(
     """Train folds and release model, and write `models/<name>/`."""
     train = params.train
     resources = resources_of(train)
-    if train.batch_size == "auto":
-        jobs = with_found_batch_size(jobs, train, resources, report)
     refit = params.release.form == "refit"
+    beside = refit and train.select == "last"  # the release model needs no fold's best epoch then
+    if train.batch_size == "auto":
+        jobs = with_found_batch_size(jobs, train, resources, report, num_trainings=len(jobs) + beside)
     release: Job | None = None
-    if refit and train.select == "last":  # needs no fold's best epoch, so it may train beside the folds
+    if beside:
         release = release_job(
             jobs[0], dataset, name=name, epochs=jobs[0].recipe.epochs, objective=objective_of(RELEASE)
         )

@@ -15,14 +15,14 @@ import torch
 
 from kineflow.data.dataset import ClipDataset
 from kineflow.data.decoded_cache import DecodedCache
-from kineflow.parallel.memory import peak_bytes
+from kineflow.parallel.memory import available_bytes, peak_bytes
 from kineflow.store import digest
 from kineflow.training.batches import epoch_batches
 from kineflow.training.job import Job, build_network, training_videos, with_branches
 from kineflow.training.loop import step_seconds
 from kineflow.training.precision import choose_device
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 SLACK = 0.05  # a clip may take this much longer than at the fastest size
 MIN_STEPS = 5  # of an epoch
 SMALLEST = 2  # in each process: batch norm needs two
@@ -35,10 +35,12 @@ class Steps:
 
     Args:
         clip_sec: seconds of each clip.
+        free_bytes: memory that trainings might take just then, with what the process held already.
         start_bytes: memory of the process before there was a model; peak_bytes: the most that it held.
     """
 
     clip_sec: float
+    free_bytes: int
     start_bytes: int
     peak_bytes: int
 
@@ -75,7 +77,7 @@ def find_batch_size(
             break
         size *= 2
     if not tried:
-        return Found(smallest, f"{end}, so they come in pieces")
+        return Found(smallest, f"{end}, and fewer cannot be")
     nearest = _nearest(usual, tried)
     chosen = _nearest(usual, _fast(tried))
     if chosen != nearest:  # was the machine busy just then?
@@ -108,28 +110,34 @@ def largest_batch(jobs: list[Job]) -> int:
     return shortest // (MIN_STEPS * recipe.accumulation)
 
 
-def within_memory(steps: Callable[[int], Steps | None], room_bytes: int) -> Callable[[int], float | None]:
+def within_memory(
+    steps: Callable[[int], Steps | None], room_bytes: Callable[[Steps], float]
+) -> Callable[[int], float | None]:
     """Only try what is sure to fit: a processor without memory does not say so, its system ends some process.
 
     A batch is taken to need memory in proportion to its clips.
 
     Args:
-        steps: of a batch size.
-        room_bytes: for a training.
+        steps: of a batch size; None where there was no room.
+        room_bytes: for a training, by the steps of the first size.
     """
     tried: dict[int, Steps] = {}
 
     def try_size(size: int) -> float | None:
-        if tried:
-            last, before = max(tried.items())
-            start_bytes = next(iter(tried.values())).start_bytes  # later ones hold what is left of earlier ones
-            if start_bytes + (before.peak_bytes - start_bytes) * size / last > room_bytes:
-                return None
+        if tried and foreseen_bytes(size) > room_bytes(first()):
+            return None
         found = steps(size)
         if found is None:
             return None
-        tried[size] = found
-        return found.clip_sec
+        before = tried.setdefault(size, found)  # a process that tries it again held larger ones meanwhile
+        return found.clip_sec if before.peak_bytes <= room_bytes(first()) else None
+
+    def foreseen_bytes(size: int) -> float:
+        start_bytes, last = first().start_bytes, max(tried)  # later ones start with what is left of earlier ones
+        return start_bytes + (tried[last].peak_bytes - start_bytes) * size / last
+
+    def first() -> Steps:
+        return next(iter(tried.values()))
 
     return try_size
 
@@ -143,6 +151,7 @@ def try_steps(job: Job, batch_size: int) -> Steps | None:
         batch_size: of all data-parallel workers; this process takes the share of one.
     """
     start_bytes = psutil.Process().memory_info().rss
+    free_bytes = available_bytes() + start_bytes
     torch.set_num_threads(job.recipe.threads)
     device = choose_device(job.gpus)
     job = replace(job, recipe=replace(job.recipe, compile=False))  # which takes minutes for each size
@@ -159,33 +168,37 @@ def try_steps(job: Job, batch_size: int) -> Steps | None:
         model = with_branches(build_network(job, device), job, device)
         objective = job.objective.make(job, job.preprocessing, device, cache)
         seconds = step_seconds(model, objective, train_set, job.recipe, num_clips=num_seen, device=device)
-    except torch.OutOfMemoryError:
+    except (MemoryError, torch.OutOfMemoryError):
+        return None
+    except RuntimeError as err:
+        if "can't allocate memory" not in str(err):  # as PyTorch says of a CPU's
+            raise
         return None
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    return Steps(seconds / num_seen, start_bytes, peak_bytes())
+    return Steps(seconds / num_seen, free_bytes, start_bytes, peak_bytes())
 
 
-def choice_key(job: Job, *, usual: int, largest: int) -> str:
-    """The digest of all that a choice is for: what `job` shares with the other folds and seeds, and the device."""
+def steps_key(job: Job) -> str:
+    """The digest of all that its steps' time and memory are of: what other folds, seeds and rates share."""
     recipe, device = job.recipe, choose_device(job.gpus)
     return digest(
-        kind="batch_size",
+        kind="steps",
         version=CODE_VERSION,
         model=asdict(replace(job.model, weights=None)),
-        input=list(job.input_CTHW),
-        objective=type(job.objective).__name__,
+        preprocessing=job.preprocessing.to_json(),
+        augment=asdict(job.augment),
+        objective=job.objective.key,
         self_supervision=None if job.self_supervision is None else asdict(job.self_supervision),
         optimizer=recipe.optimizer,
         averages=recipe.ema_decay is not None,
         finetune=None if recipe.finetune is None else asdict(recipe.finetune),
+        batch_norm=recipe.batch_norm,
         precision=recipe.precision,
         recompute=recipe.recompute,
         threads=recipe.threads,
         workers=job.workers,
         gpus=job.gpus,
         device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        usual=usual,
-        largest=int(log2(max(1, largest))),  # a few clips more or less are no reason to choose again
     )

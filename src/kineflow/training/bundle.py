@@ -40,7 +40,6 @@ class Member:
         weights: file of its state dict, relative to the bundle.
         embedder: of a model on embeddings: what frames are embedded by; its backbone's weights lie beside `weights`.
             None: it can only be scored on features that are there.
-        batch_size: that it was trained with; None in bundles that do not say.
     """
 
     stream: str
@@ -49,7 +48,6 @@ class Member:
     precision: "Precision"
     weights: str
     embedder: Embedder | None = None
-    batch_size: int | None = None
 
     @property
     def needs_backbone(self) -> bool:
@@ -247,5 +245,4 @@ def _member_from_json(values: dict[str, Any], root: Path) -> AnyMember:
         precision=values["precision"],
         weights=values["weights"],
         embedder=None if values.get("embedder") is None else Embedder(**values["embedder"]),
-        batch_size=values.get("batch_size"),
     )

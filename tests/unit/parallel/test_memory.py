@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from kineflow.parallel.memory import available_bytes
+from kineflow.parallel.memory import available_bytes, total_bytes
 
 GROW = """
 import numpy as np
@@ -35,13 +35,14 @@ def test_a_container_has_less_than_its_machine(tmp_path: Path) -> None:
     assert available_bytes(limit(tmp_path / "2", second, str(8 * 2**20))) == 4 * 2**20  # 8 - 5, and 1 of files
     assert available_bytes(limit(tmp_path / "1", first, str(8 * 2**20))) == 5 * 2**20  # 8 - 5, and 2 of files
     assert available_bytes(limit(tmp_path / "full", second, str(2**20))) == 0
+    assert total_bytes(tmp_path / "2") == 8 * 2**20 and total_bytes(tmp_path / "full") == 2**20
     machine = psutil.virtual_memory().total
     for root in (
         tmp_path / "none",
         limit(tmp_path / "max", second, "max"),
         limit(tmp_path / "huge", first, str(2**62)),
     ):
-        assert 0 < available_bytes(root) < machine
+        assert 0 < available_bytes(root) < machine == total_bytes(root)
 
 
 def test_the_most_that_was_held_stays_known() -> None:

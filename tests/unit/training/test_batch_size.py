@@ -1,24 +1,31 @@
 """A batch size that is found: the rule on numbers by hand, and real steps on a device whose limit is imitated."""
 
+import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from kineflow.models.classifier import VideoClassifier
+from kineflow.data.dataset import Batch
+from kineflow.data.decoded_cache import DecodedCache
+from kineflow.data.preprocessing import Preprocessing
+from kineflow.data.views import Augment
+from kineflow.models.classifier import Prediction, VideoClassifier
 from kineflow.training.batch_size import (
     Steps,
-    choice_key,
     find_batch_size,
     largest_batch,
+    steps_key,
     try_steps,
     within_memory,
 )
 from kineflow.training.finetune import Finetune
-from kineflow.training.job import Job
+from kineflow.training.job import Job, ObjectiveConfig
 from kineflow.training.loop import NUM_TIMED, step_seconds
+from kineflow.training.objectives import Objective
 from kineflow.training.self_supervision.config import SelfSupervision
 from tests.jobs import make_job
 from tests.unit.training.test_engine import model, without_norms
@@ -79,13 +86,22 @@ def test_memory_is_foreseen_from_the_last_size() -> None:
     steps, asked = device({size: 1.0 / size for size in held})
 
     def measured(size: int) -> Steps | None:
-        return Steps(steps(size) or 0.0, 100 if size == 2 else 250, held[size])
+        return Steps(steps(size) or 0.0, 2000, 100 if size == 2 else 250, held[size])
 
-    try_size = within_memory(measured, room_bytes=1600)
+    try_size = within_memory(measured, lambda first: 0.8 * first.free_bytes)
     assert [try_size(size) for size in (2, 4, 8, 16)] == [1 / 2, 1 / 4, 1 / 8, None]
     assert asked == [2, 4, 8]  # 100 + 16 * 100 are more than 1600: not even tried
-    assert within_memory(measured, room_bytes=1)(2) == 1 / 2  # nothing is known yet
-    assert within_memory(lambda size: None, room_bytes=1)(2) is None
+    assert try_size(2) == 1 / 2 and asked == [2, 4, 8, 2]  # once more
+
+    try_size = within_memory(measured, lambda first: 299)
+    assert try_size(2) is None and asked[4:] == [2]  # nothing was known yet
+    assert within_memory(lambda size: None, lambda first: 1600)(2) is None
+
+
+def test_a_size_that_took_more_than_was_foreseen_has_no_room() -> None:
+    held = {2: 300, 4: 500, 8: 2000}
+    try_size = within_memory(lambda size: Steps(1.0, 2000, 100, held[size]), lambda first: 1600)
+    assert [try_size(size) for size in (2, 4, 8)] == [1.0, 1.0, None]
 
 
 def test_an_epoch_has_five_steps_of_what_it_draws(tmp_path: Path) -> None:
@@ -111,6 +127,7 @@ def test_a_step_is_tried_for_real_in_the_phase_that_trains_the_most(monkeypatch:
         return forward(clips_BCTHW, *others)
 
     monkeypatch.setattr(network, "forward", refuse_large)
+    monkeypatch.setattr("kineflow.training.loop.LONG_SEC", math.inf)  # of a busy machine
     first = Finetune(2, "adam", 0.1, None, 1.0, 1.0, 1.0)
     given = recipe(epochs=5, optimizer="sgd", lr=0.1, batch_size=8, finetune=first)
     assert step_seconds(network, CROSS_ENTROPY, clips, given, num_clips=4, device=CPU) > 0
@@ -144,6 +161,7 @@ def test_a_jobs_own_network_is_tried_with_the_share_of_one_worker(
         return forward(self, clips_BCTHW, *others)
 
     monkeypatch.setattr(VideoClassifier, "forward", refuse_large)
+    monkeypatch.setattr("kineflow.training.loop.LONG_SEC", math.inf)  # of a busy machine
     job = make_job(tmp_path, epochs=1)
     threads = torch.get_num_threads()
     try:
@@ -158,21 +176,61 @@ def test_a_jobs_own_network_is_tried_with_the_share_of_one_worker(
     assert set(seen[: NUM_TIMED + 1]) == {4} and seen[NUM_TIMED + 1] == 8 and set(seen[NUM_TIMED + 2 :]) == {4}
 
 
-def test_folds_seeds_and_rates_share_a_choice(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Greedy(ObjectiveConfig):
+    """An objective that takes more memory than any machine has for more than four clips."""
+
+    take: Callable[[], object] = list
+
+    def make(self, job: Job, preprocessing: Preprocessing, device: torch.device, cache: DecodedCache) -> Objective:
+        return _Greedy(super().make(job, preprocessing, device, cache), self.take)
+
+
+class _Greedy:
+    def __init__(self, objective: Objective, take: Callable[[], object]) -> None:
+        self.objective, self.take, self.labels = objective, take, objective.labels
+
+    def __call__(self, prediction: Prediction, batch: Batch, *, epoch: int) -> torch.Tensor:
+        if len(batch.positions) > 4:
+            self.take()
+        return self.objective(prediction, batch, epoch=epoch)
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda: torch.empty(2**47),
+        lambda: np.empty(2**47, np.float64),
+        lambda: bytearray(2**46),
+    ],
+    ids=["torch", "numpy", "python"],
+)
+def test_a_processor_that_refuses_memory_has_no_room(tmp_path: Path, take: Callable[[], object]) -> None:
+    job = replace(make_job(tmp_path, epochs=1), objective=Greedy(0.0, take=take))
+    threads = torch.get_num_threads()
+    try:
+        assert try_steps(job, 4) is not None and try_steps(job, 8) is None
+        with pytest.raises(RuntimeError, match="inconsistent"):  # which is another matter
+            try_steps(replace(job, objective=Greedy(0.0, take=lambda: torch.ones(2) @ torch.ones(3))), 8)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_folds_seeds_and_rates_share_their_steps(tmp_path: Path) -> None:
     job = make_job(tmp_path, epochs=3)
-
-    def key(changed: Job, usual: int = 8, largest: int = 20) -> str:
-        return choice_key(changed, usual=usual, largest=largest)
-
-    other = replace(job, fold=1, train=job.train[1:], recipe=replace(job.recipe, seed=9, lr=1.0, epochs=7))
-    assert key(other) == key(job) == key(job, largest=30)  # 16 are the most with either
+    recipe = replace(job.recipe, seed=9, lr=1.0, epochs=7, batch_size=16, accumulation=2)
+    assert steps_key(replace(job, fold=1, train=job.train[1:], recipe=recipe)) == steps_key(job)
     changes = (
+        job,
         replace(job, recipe=replace(job.recipe, optimizer="adam")),
         replace(job, recipe=replace(job.recipe, precision="bf16")),
         replace(job, recipe=replace(job.recipe, threads=2)),
+        replace(job, recipe=replace(job.recipe, batch_norm="frozen")),
         replace(job, model=replace(job.model, options={"hidden_dim": 32, "num_layers": 1})),
         replace(job, preprocessing=replace(job.preprocessing, num_frames=10)),
+        replace(job, preprocessing=replace(job.preprocessing, short_clips="pad")),
+        replace(job, augment=Augment(mixup=0.2)),
+        replace(job, objective=ObjectiveConfig(0.0, focal_gamma=2.0)),
         replace(job, workers=2),
     )
-    keys = [key(job), key(job, usual=16), key(job, largest=40), *map(key, changes)]
-    assert len(set(keys)) == len(keys)
+    assert len(set(map(steps_key, changes))) == len(changes)
