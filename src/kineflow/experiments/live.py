@@ -130,8 +130,7 @@ def trial_table(
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
     for name in columns:
         table.add_column(_short(name), justify="left" if name in ("trial", "state") else "right", no_wrap=True)
-    for trial, shown in zip(trials, zip(*columns.values(), strict=True), strict=True):
-        key, _, *others = shown
+    for trial, (key, _, *others) in zip(trials, zip(*columns.values(), strict=True), strict=True):
         table.add_row(key, Text(trial.state, style=STYLES[trial.state]), *others)
     return table, hidden
 
