@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -24,9 +24,10 @@ from kineflow.errors import KineflowError
 from kineflow.evaluation.metrics import LOWER_IS_BETTER, ClassRow
 from kineflow.experiments.space import Changes, Choice, Interval, Range, Space, draw, perturbed, tidied, trial_key
 from kineflow.experiments.trials import FoldScores, Trial, mean_of_known
+from kineflow.parallel.capacity import machines, threads_with_room
 from kineflow.parallel.session import ray_session
-from kineflow.parallel.threads import environment, num_cores
-from kineflow.training.job import Job, result_store, run_job
+from kineflow.parallel.threads import environment
+from kineflow.training.job import Job, result_store, run_job, with_threads
 
 Algorithm = Literal["grid", "random", "tpe", "pbt"]
 REPLACED = 0.25  # of the trials, in each generation of pbt
@@ -197,7 +198,9 @@ def _tune(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a dead worker is replaced; what stays broken, we tell
     DecodedCache(work.home / "decoded", work.cache_bytes).sweep()
     on_gpu = work.gpus > 0 and ray.cluster_resources().get("GPU", 0) > 0
-    resources = {"CPU": min(work.threads, num_cores()), "GPU": work.gpus if on_gpu else 0}
+    gpus = work.gpus if on_gpu else 0.0
+    work = replace(work, threads=threads_with_room(work.threads, machines(), say=_say, gpus=gpus))
+    resources = {"CPU": work.threads, "GPU": gpus}
     trainable = tune.with_parameters(_run_trial, strategy=strategy, work=work)
     searcher = _tpe(strategy, list(trials.values()), left) if strategy.algorithm == "tpe" else None
     tuner = tune.Tuner(
@@ -220,6 +223,10 @@ def _tune(
     )
     for error in tuner.fit().errors:
         raise KineflowError(f"a trial broke off ({sentence(error)[-300:]}); run the search again to go on")
+
+
+def _say(text: str) -> None:
+    print(f"search: {text}", flush=True)
 
 
 def _num_slots(resources: Mapping[str, float]) -> int:
@@ -356,7 +363,7 @@ def run_fold(job: Job, work: Work) -> FoldScores:
     key, results = job.key, result_store(work.home)
     if key not in results:
         cache = DecodedCache(work.home / "decoded", work.cache_bytes)
-        run_job(job, key, results, work.home / "checkpoints", cache)
+        run_job(with_threads(job, work.threads), key, results, work.home / "checkpoints", cache)
         for name in (f"{key}.pt", f"{key}.pretrain.pt"):
             (work.home / "checkpoints" / name).unlink(missing_ok=True)
     return work.score(job, results.path(key))
