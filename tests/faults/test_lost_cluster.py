@@ -21,7 +21,6 @@ from tests.jobs import counted, epochs_begun, make_job
 
 EPOCHS = (2, 60, 60)  # of each fold: the first is done when the others have begun
 PAUSE_SEC = 0.3  # of an epoch, so that there is time to notice
-RESOURCES = Resources(threads=1, workers=1, max_failures=2, cache_bytes=0)
 
 COMMAND = """
 import sys
@@ -29,15 +28,19 @@ from pathlib import Path
 from kineflow.errors import KineflowError
 from kineflow.parallel import session
 from kineflow.training import folds
-from tests.faults.test_lost_cluster import PAUSE_SEC, RESOURCES, jobs_of
+from tests.faults.test_lost_cluster import PAUSE_SEC, jobs_of, resources_of
 folds.RAY_START_SEC, session.HEAD_PATIENCE_SEC = -1.0, 2.0
-root = Path(sys.argv[1])
+root, resources = Path(sys.argv[1]), resources_of(int(sys.argv[2]))
 try:
-    folds.train_jobs(jobs_of(root, pause_sec=PAUSE_SEC), root / "home", RESOURCES, label="train", say=print)
+    folds.train_jobs(jobs_of(root, pause_sec=PAUSE_SEC), root / "home", resources, label="train", say=print)
 except KineflowError as err:
     print(err, file=sys.stderr)
     sys.exit(err.exit_code)
 """
+
+
+def resources_of(workers: int) -> Resources:
+    return Resources(threads=1, workers=workers, max_failures=2, cache_bytes=0)
 
 
 def jobs_of(root: Path, *, pause_sec: float = 0.0) -> list[Job]:
@@ -74,21 +77,25 @@ def kill_machine(driver: "subprocess.Popen[str]", ray_folder: Path) -> None:
     shutil.rmtree(ray_folder)
 
 
-@pytest.mark.parametrize("kill", [kill_head, kill_machine])
+@pytest.mark.parametrize(
+    ("kill", "workers"), [(kill_head, 1), (kill_machine, 1), pytest.param(kill_head, 2, marks=pytest.mark.soak)]
+)
 def test_the_next_command_goes_on(
-    tmp_path: Path, ray_folder: Path, kill: Callable[["subprocess.Popen[str]", Path], None]
+    tmp_path: Path, ray_folder: Path, kill: Callable[["subprocess.Popen[str]", Path], None], workers: int
 ) -> None:
+    resources = resources_of(workers)
     jobs, log = jobs_of(tmp_path), tmp_path / "epochs.log"
     results = result_store(tmp_path / "home")
     environ = os.environ | {
         "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}",
         "RAY_TMPDIR": str(ray_folder),
     }
-    command = [sys.executable, "-c", COMMAND, str(tmp_path)]
+    command = [sys.executable, "-c", COMMAND, str(tmp_path), str(workers)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     driver = subprocess.Popen(command, env=environ, cwd=REPOSITORY, start_new_session=True, **pipes)
     deadline = time.monotonic() + 120
-    while jobs[0].key not in results or not {(1, 3), (2, 3)} <= set(epochs_begun(log)):
+    cut_off = {(1, 3), (2, 3)} if workers == 1 else {(1, 3)}  # of two workers each, two cores train one after another
+    while jobs[0].key not in results or not cut_off <= set(epochs_begun(log)):
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -98,16 +105,17 @@ def test_the_next_command_goes_on(
     assert alive == []
     assert jobs[1].key not in results and jobs[2].key not in results
 
-    folders, already = train_jobs(jobs, tmp_path / "home", RESOURCES, label="train", say=lambda line: None)
+    folders, already = train_jobs(jobs, tmp_path / "home", resources, label="train", say=lambda line: None)
     assert already == 1
     begun = epochs_begun(log)
     for fold, epochs in enumerate(EPOCHS):
         times = [begun[fold, epoch] for epoch in range(epochs)]
-        assert min(times) == 1 and sum(times) <= epochs + (fold > 0), (fold, times)  # the one that was cut off
-    assert sum(begun.values()) > sum(EPOCHS), "nothing was cut off"
+        most = workers * (epochs + (fold > 0))  # with the one that was cut off
+        assert min(times) == workers and sum(times) <= most, (fold, times)
+    assert sum(begun.values()) > workers * sum(EPOCHS), "nothing was cut off"
     assert list((tmp_path / "home" / "checkpoints").iterdir()) == []
 
-    undisturbed, _ = train_jobs(jobs, tmp_path / "undisturbed", RESOURCES, label="train", say=lambda line: None)
+    undisturbed, _ = train_jobs(jobs, tmp_path / "undisturbed", resources, label="train", say=lambda line: None)
     for job in jobs:
         weights, wanted = (
             torch.load(found[job.key] / "weights.pt", weights_only=True) for found in (folders, undisturbed)

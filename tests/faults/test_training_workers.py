@@ -7,14 +7,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+import ray
 import torch
 
+from kineflow.errors import ParamsError
+from kineflow.parallel.threads import num_cores
 from kineflow.training.folds import Resources, train_jobs
 from kineflow.training.job import Job
 from tests.jobs import counted, epochs_begun, make_job
@@ -103,6 +108,59 @@ def test_folds_run_side_by_side_and_never_twice(tmp_path, monkeypatch):
     assert any("done (3 of 3)" in line for line in said)
     _, already = train_jobs(jobs, tmp_path / "home", resources, label="train", say=said.append)
     assert already == 3
+
+
+def test_more_threads_than_cores_are_as_many_as_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kineflow.training.folds.RAY_START_SEC", -1.0)
+    wanted = 4 * num_cores()
+    jobs = [make_job(tmp_path, epochs=1, fold=fold) for fold in range(2)]
+    jobs = [replace(job, recipe=replace(job.recipe, threads=wanted)) for job in jobs]
+    said: list[str] = []
+    resources = Resources(threads=wanted, workers=1, max_failures=0, cache_bytes=0)
+    folders, _ = train_jobs(jobs, tmp_path / "home", resources, label="train", say=said.append)
+    assert set(folders) == {job.key for job in jobs}  # under the keys of what was asked for
+    assert said[0].startswith(f"train.threads_per_fold: {wanted} is more than there is (cores: {num_cores()}, ")
+    assert said[0].endswith(f"each process has {num_cores()}")
+
+
+def test_more_workers_than_there_is_room_for_are_refused(tmp_path: Path) -> None:
+    workers = num_cores() + 1
+    resources = Resources(threads=1, workers=workers, max_failures=0, cache_bytes=0)
+    with pytest.raises(ParamsError, match=f"train.workers_per_fold: .* {num_cores()} at a time and not for {workers}"):
+        train_jobs([make_job(tmp_path, epochs=1)], tmp_path / "home", resources, label="train", say=print)
+
+
+@pytest.fixture
+def four_cores() -> Iterator[None]:
+    """A session of as many, wherever it runs: Ray counts what it is told."""
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+        object_store_memory=100 * 2**20,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.soak
+def test_folds_of_two_workers_each_run_side_by_side_as_there_is_room(tmp_path: Path, four_cores: None) -> None:
+    log, home = tmp_path / "epochs.log", tmp_path / "home"
+    jobs = [counted(make_job(tmp_path, epochs=60, fold=fold), log, pause_sec=0.3) for fold in range(3)]
+    resources = Resources(threads=1, workers=2, max_failures=0, cache_bytes=0)
+    folders, _ = train_jobs(jobs, home, resources, label="train", say=lambda line: None)
+    assert set(epochs_begun(log).values()) == {2} and len(epochs_begun(log)) == 3 * 60  # once by each worker
+    folds = [int(line.split()[0]) for line in log.read_text().splitlines()]
+    first = {fold: folds.index(fold) for fold in range(3)}
+    last = {fold: place for place, fold in enumerate(folds)}
+    assert first[1] < last[0] and first[0] < last[1]
+    assert first[2] > min(last[0], last[1])  # waits for the four cores
+    for job in jobs:
+        curves = json.loads((folders[job.key] / "result.json").read_text())["curves"]
+        assert len(curves) == 60 and {epoch["num_pieces"] for epoch in curves} == {1}
+    assert not (home / "ray_train").exists() and list((home / "checkpoints").iterdir()) == []
 
 
 def test_two_commands_at_once_train_a_fold_once(tmp_path: Path) -> None:

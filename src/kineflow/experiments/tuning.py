@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -24,10 +24,11 @@ from kineflow.errors import KineflowError
 from kineflow.evaluation.metrics import LOWER_IS_BETTER, ClassRow
 from kineflow.experiments.space import Changes, Choice, Interval, Range, Space, draw, perturbed, tidied, trial_key
 from kineflow.experiments.trials import FoldScores, Trial, mean_of_known
+from kineflow.parallel.capacity import machines, threads_with_room
 from kineflow.parallel.session import ray_session
-from kineflow.parallel.threads import environment, num_cores
+from kineflow.parallel.threads import environment
 from kineflow.progress.fold_news import Teller
-from kineflow.training.job import Job, result_store, run_job
+from kineflow.training.job import Job, result_store, run_job, with_threads
 from kineflow.training.loop import EpochResult
 
 Algorithm = Literal["grid", "random", "tpe", "pbt"]
@@ -202,7 +203,9 @@ def _tune(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a dead worker is replaced; what stays broken, we tell
     DecodedCache(work.home / "decoded", work.cache_bytes).sweep()
     on_gpu = work.gpus > 0 and ray.cluster_resources().get("GPU", 0) > 0
-    resources = {"CPU": min(work.threads, num_cores()), "GPU": work.gpus if on_gpu else 0}
+    gpus = work.gpus if on_gpu else 0.0
+    work = replace(work, threads=threads_with_room(work.threads, machines(), say=_say, gpus=gpus))
+    resources = {"CPU": work.threads, "GPU": gpus}
     trainable = tune.with_parameters(_run_trial, strategy=strategy, work=work)
     searcher = _tpe(strategy, list(trials.values()), left) if strategy.algorithm == "tpe" else None
     tuner = tune.Tuner(
@@ -225,6 +228,10 @@ def _tune(
     )
     for error in tuner.fit().errors:
         raise KineflowError(f"a trial broke off ({sentence(error)[-300:]}); run the search again to go on")
+
+
+def _say(text: str) -> None:
+    print(f"search: {text}", flush=True)
 
 
 def _num_slots(resources: Mapping[str, float]) -> int:
@@ -384,8 +391,8 @@ def run_fold(job: Job, work: Work, news: Path) -> FoldScores:
             teller.epoch_done(result.epoch, **losses, val_metric=result.val_metric)
 
         cache = DecodedCache(work.home / "decoded", work.cache_bytes)
-        checkpoints = work.home / "checkpoints"
-        run_job(job, key, results, checkpoints, cache, on_step=teller.step_done, on_epoch=on_epoch)
+        checkpoints, given = work.home / "checkpoints", with_threads(job, work.threads)
+        run_job(given, key, results, checkpoints, cache, on_step=teller.step_done, on_epoch=on_epoch)
         for path in (checkpoints / f"{key}.pt", checkpoints / f"{key}.pretrain.pt", news):
             path.unlink(missing_ok=True)
     return work.score(job, results.path(key))

@@ -21,6 +21,7 @@ class News:
         train_loss, val_loss, val_metric: of the last epoch that has them; nan before.
         clips_per_sec: that were trained on since this process began to, validation included; None where not yet known.
         resumed_at: epochs that an earlier process had finished.
+        num_pieces: that each batch comes in, where memory has no room for it as a whole; else 1.
     """
 
     epochs: int
@@ -32,6 +33,7 @@ class News:
     val_metric: float = math.nan
     clips_per_sec: float | None = None
     resumed_at: int = 0
+    num_pieces: int = 1
 
     @property
     def clips_left(self) -> float:
@@ -69,9 +71,11 @@ class Teller:
         self._move(now, epoch + share)
         self._write()
 
-    def epoch_done(self, epoch: int, *, train_loss: float, val_loss: float, val_metric: float) -> None:
+    def epoch_done(
+        self, epoch: int, *, train_loss: float, val_loss: float, val_metric: float, num_pieces: int = 1
+    ) -> None:
         """An epoch (from 0) is done; nan for what was not measured in it."""
-        self._news = replace(self._news, epoch=epoch, train_loss=train_loss)
+        self._news = replace(self._news, epoch=epoch, train_loss=train_loss, num_pieces=num_pieces)
         if not math.isnan(val_loss):  # else the last validation stays
             self._news = replace(self._news, val_loss=val_loss, val_metric=val_metric)
         self._move(time.monotonic(), epoch + 1.0)

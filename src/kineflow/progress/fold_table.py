@@ -121,6 +121,8 @@ class FoldTable:
             parts = [f"epoch {news.epoch + 1}/{news.epochs}", f"loss {news.train_loss:.3f}"]
         if not math.isnan(news.val_loss):
             parts += [f"val loss {news.val_loss:.3f}", f"val {self._metric} {news.val_metric:.3f}"]
+        if news.num_pieces > 1:
+            parts += [f"batches in {news.num_pieces} pieces, as memory is short"]
         if key not in self._done and news.clips_per_sec is not None and news.left_sec is not None:
             parts += [f"{news.clips_per_sec:.3g} clips/s", f"{clock(news.left_sec)} left"]
         return f"{name}: {', '.join(parts)}"

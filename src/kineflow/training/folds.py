@@ -1,17 +1,18 @@
 """Carry out several trainings: in parallel on Ray as far as cores and GPUs allow, none of them twice.
 
-A fold that fits one worker is a plain Ray task round the loop. With several data-parallel workers it is a
-`TorchTrainer`, which costs some 15 s before its first step. Either way the state after every epoch is on disk, and on
-S3 where a run storage is named: a fold whose worker, driver, head or machine was killed goes on from there. How far
-each is, its worker leaves in a small file.
+A fold that fits one worker is a plain Ray task round the loop. With several data-parallel workers it is a task that
+waits for a `TorchTrainer`, which costs some 15 s before its first step. Either way the state after every epoch is on
+disk, and on S3 where a run storage is named: a fold whose worker, driver, head or machine was killed goes on from
+there. How far each is, its worker leaves in a small file.
 """
 
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,13 +20,14 @@ import torch
 
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import KineflowError, ServiceError
+from kineflow.parallel.capacity import machines, num_places, threads_with_room
 from kineflow.parallel.session import RAY_START_SEC, HeadWatch, ray_session
 from kineflow.parallel.slots import cancel_tasks
 from kineflow.parallel.threads import num_cores
 from kineflow.progress.fold_news import Teller
 from kineflow.progress.fold_table import FoldTable, Training
 from kineflow.storage import arrow_filesystem, is_s3
-from kineflow.training.job import Job, claimed, result_store, run_job
+from kineflow.training.job import Job, claimed, result_store, run_job, with_threads
 from kineflow.training.loop import EpochResult, Shard
 from kineflow.training.precision import choose_device
 from kineflow.training.run_storage import RunStorage
@@ -88,7 +90,7 @@ def train_jobs(
         metric = _metric_name(next(iter(pending.values())))
         stored = keys.keys() - pending.keys()
         with FoldTable(label, trainings, home / "progress", metric=metric, stored=stored) as table:
-            _train(pending, home, cache, resources, lambda key: say(table.done(key)))
+            _train(pending, home, cache, resources, say, lambda key: say(table.done(key)))
     for key, job in keys.items():
         if kept is not None:  # a worker on another disk left it there; one that was cut off did not
             kept.fetch_result(key, results) if key not in results else kept.keep_result(key, results.path(key))
@@ -122,20 +124,25 @@ def _train(
     home: Path,
     cache: DecodedCache,
     resources: Resources,
+    say: Callable[[str], None],
     done: Callable[[str], None],
 ) -> None:
-    if resources.workers > 1:
-        for key, job in pending.items():
-            with claimed(home / "checkpoints", key):
-                if key not in result_store(home):
-                    _run_distributed(job, key, home, cache, resources)
-            done(key)
-    elif not _pays(list(pending.values())):
-        for key, job in pending.items():
+    on_ray = resources.workers > 1 or _pays(list(pending.values()))
+    with ray_session() if on_ray else nullcontext():
+        gpus = max(_gpus(job) for job in pending.values())
+        threads = threads_with_room(resources.threads, machines(), say=say, workers=resources.workers, gpus=gpus)
+        jobs = {key: with_threads(job, threads) for key, job in pending.items()}
+        if on_ray:
+            _run_on_ray(jobs, home, cache, replace(resources, threads=threads), done)
+            return
+        for key, job in jobs.items():
             _run_telling(job, key, home, cache, resources.run_storage)
             done(key)
-    else:
-        _run_parallel(pending, home, cache, resources, done)
+
+
+def _gpus(job: Job) -> float:
+    """Of a GPU that each process of a training uses, if there is one."""
+    return job.gpus if choose_device(job.gpus).type == "cuda" else 0.0
 
 
 def _run_telling(
@@ -153,8 +160,13 @@ def _run_telling(
         teller.begin()
 
     def on_epoch(result: EpochResult) -> None:
-        scores = {"train_loss": result.train_loss, "val_loss": result.val_loss, "val_metric": result.val_metric}
-        teller.epoch_done(result.epoch, **scores)
+        teller.epoch_done(
+            result.epoch,
+            train_loss=result.train_loss,
+            val_loss=result.val_loss,
+            val_metric=result.val_metric,
+            num_pieces=result.num_pieces,
+        )
 
     run_job(
         job,
@@ -198,69 +210,89 @@ def collectives(job: Job, device: torch.device) -> Literal["nccl", "gloo"]:
     return "nccl" if device.type == "cuda" and job.gpus >= 1 else "gloo"
 
 
-def _run_parallel(
-    pending: Mapping[str, Job],
-    home: Path,
-    cache: DecodedCache,
-    resources: Resources,
-    done: Callable[[str], None],
+def _run_on_ray(
+    pending: Mapping[str, Job], home: Path, cache: DecodedCache, resources: Resources, done: Callable[[str], None]
 ) -> None:
     import ray
 
-    with ray_session():
-        task = ray.remote(_run_telling)
-        running: dict[Any, tuple[str, Job]] = {}
-        for key, job in pending.items():
-            options = task_options(job, resources, choose_device(job.gpus))
-            started = task.options(**options).remote(job, key, home, cache, resources.run_storage)
-            running[started] = (key, job)
+    head, waiting = HeadWatch(), deque(pending.items())
+    running: dict[Any, tuple[str, Job]] = {}
+    most = _num_side_by_side(pending, resources)
+    try:
+        while waiting or running:
+            while waiting and len(running) < most:
+                key, job = waiting.popleft()
+                running[_start(job, key, home, cache, resources)] = (key, job)
+            head.check()
+            finished, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SEC)
+            for reference in finished:
+                key, job = running.pop(reference)
+                try:
+                    ray.get(reference)
+                except ray.exceptions.RayTaskError as err:
+                    raise err.cause from err
+                except ray.exceptions.RayError as err:
+                    reason = str(err).splitlines()[0]
+                    raise ServiceError(f"{job.name}: its worker died too often ({reason}); run again to go on") from err
+                done(key)
+    finally:
+        cancel_tasks(list(running))
+
+
+def _num_side_by_side(pending: Mapping[str, Job], resources: Resources) -> int:
+    """Trainings that Ray is given at a time: it makes tasks wait by itself, but each that waits for workers costs."""
+    if resources.workers == 1:
+        return len(pending)
+    gpus = max(_gpus(job) for job in pending.values())
+    return max(1, num_places(machines(), threads=resources.threads, gpus=gpus) // resources.workers)
+
+
+def _start(job: Job, key: str, home: Path, cache: DecodedCache, resources: Resources) -> Any:
+    """The reference of a task that trains; one that has workers of its own waits for them beside this process."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    device = choose_device(job.gpus)
+    if resources.workers == 1:
+        task = ray.remote(_run_telling).options(**task_options(job, resources, device))
+        return task.remote(job, key, home, cache, resources.run_storage)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    task = ray.remote(_run_distributed).options(
+        num_cpus=0, max_retries=resources.max_failures, scheduling_strategy=here
+    )
+    return task.remote(job, key, home, cache, resources, device)
+
+
+def _run_distributed(
+    job: Job, key: str, home: Path, cache: DecodedCache, resources: Resources, device: torch.device
+) -> None:
+    """Train by data-parallel workers, and wait for them."""
+    from ray.train import FailureConfig, RunConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    config = {"job": job, "key": key, "home": str(home), "cache": cache, "run_storage": resources.run_storage}
+    with (
+        claimed(home / "checkpoints", key),
+        _ray_scratch(key, home, resources.run_storage) as (path, filesystem),
+    ):
+        if key in result_store(home):
+            return
+        trainer = TorchTrainer(
+            _distributed_worker,
+            train_loop_config=config,
+            torch_config=TorchConfig(backend=collectives(job, device)),
+            scaling_config=scaling(job, resources, device),
+            run_config=RunConfig(
+                name=f"{key[:16]}-{time.time_ns()}",  # a finished name would return without training
+                storage_path=path,
+                storage_filesystem=filesystem,
+                failure_config=FailureConfig(max_failures=resources.max_failures),
+            ),
+        )
         try:
-            _await(ray, running, done)
-        finally:
-            cancel_tasks(list(running))
-
-
-def _await(ray: Any, running: dict[Any, tuple[str, Job]], done: Callable[[str], None]) -> None:
-    head = HeadWatch()
-    while running:
-        head.check()
-        finished, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SEC)
-        for reference in finished:
-            key, job = running.pop(reference)
-            try:
-                ray.get(reference)
-            except ray.exceptions.RayTaskError as err:
-                raise err.cause from err
-            except ray.exceptions.RayError as err:
-                reason = str(err).splitlines()[0]
-                raise ServiceError(f"{job.name}: its worker died too often ({reason}); run again to go on") from err
-            done(key)
-
-
-def _run_distributed(job: Job, key: str, home: Path, cache: DecodedCache, resources: Resources) -> None:
-    with ray_session():
-        from ray.train import FailureConfig, RunConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
-
-        device = choose_device(job.gpus)
-        config = {"job": job, "key": key, "home": str(home), "cache": cache, "run_storage": resources.run_storage}
-        with _ray_scratch(home, resources.run_storage) as (path, filesystem):
-            trainer = TorchTrainer(
-                _distributed_worker,
-                train_loop_config=config,
-                torch_config=TorchConfig(backend=collectives(job, device)),
-                scaling_config=scaling(job, resources, device),
-                run_config=RunConfig(
-                    name=f"{key[:16]}-{time.time_ns()}",  # a finished name would return without training
-                    storage_path=path,
-                    storage_filesystem=filesystem,
-                    failure_config=FailureConfig(max_failures=resources.max_failures),
-                ),
-            )
-            try:
-                trainer.fit()
-            except Exception as err:
-                raise _failure(job, err) from err
+            trainer.fit()
+        except Exception as err:
+            raise _failure(job, err) from err
 
 
 def _failure(job: Job, err: Exception) -> Exception:
@@ -274,17 +306,20 @@ def _failure(job: Job, err: Exception) -> Exception:
 
 
 @contextmanager
-def _ray_scratch(home: Path, run_storage: RunStorage | None) -> Iterator[tuple[str, Any]]:
-    """A path and a file system for what Ray Train notes; our own checkpoints are what we go on from."""
+def _ray_scratch(key: str, home: Path, run_storage: RunStorage | None) -> Iterator[tuple[str, Any]]:
+    """A path and a file system for what Ray Train notes of a training; our own checkpoint is what it goes on from."""
     if run_storage is None or not is_s3(run_storage.root):
-        path = (home if run_storage is None else Path(run_storage.root).absolute()) / "ray_train"
+        root = home if run_storage is None else Path(run_storage.root).absolute()
+        path = root / "ray_train" / key
         try:
             yield str(path), None
         finally:
             shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):  # others are noted there
+                path.parent.rmdir()
         return
-    filesystem, root = arrow_filesystem(run_storage.root)
-    path_on_s3 = f"{root}/ray_train"
+    filesystem, bucket = arrow_filesystem(run_storage.root)
+    path_on_s3 = f"{bucket}/ray_train/{key}"
     try:
         yield path_on_s3, filesystem
     finally:

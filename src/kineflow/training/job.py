@@ -162,6 +162,11 @@ class Job:
         return described.macs * len(self.train)
 
 
+def with_threads(job: Job, threads: int) -> Job:
+    """`job` by no more threads than that, under the key that it has."""
+    return replace(job, recipe=replace(job.recipe, threads=min(job.recipe.threads, threads)))
+
+
 def classification(
     job: Job, label_smoothing: float, class_weights: ClassWeights, focal_gamma: float = 0.0
 ) -> Classification:

@@ -37,13 +37,18 @@ LONG_SEC = 5.0  # of a step that is long enough to be timed once
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch; validation is nan where it was not run."""
+    """One epoch; validation is nan where it was not run.
+
+    Args:
+        num_pieces: that a batch was taken in at its end: above 1 where memory had no room for it as a whole.
+    """
 
     epoch: int
     lr: float
     train_loss: float
     val_loss: float
     val_metric: float
+    num_pieces: int
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,9 @@ def fit(
         on_epoch: told of every finished epoch, by the first process only.
         wrap: makes the data-parallel model that is called in training (DistributedDataParallel).
         shard: this process's part of every batch, with `wrap`.
+
+    Raises:
+        ParamsError: the loss is not finite, or the device has no memory for it.
     """
     shard = shard or Shard()
     torch.manual_seed(recipe.seed)
@@ -117,7 +125,7 @@ def fit(
             measure_batch_norm(run.averaged, train_set, recipe, device, kept=run.frozen_names)
         if val_set is not None and looks:
             scores = _validate(run.averaged, val_set, objective.labels, recipe, device, shard)
-        result = EpochResult(epoch, run.lr, train_loss, *scores)
+        result = EpochResult(epoch, run.lr, train_loss, *scores, num_pieces=run.num_pieces)
         run.finish(result)
         if shard.rank == 0:
             if checkpoint is not None:
@@ -340,9 +348,11 @@ def _train_epoch(
             try:
                 losses = [_backward(model, run, objective, train_set, *part, epoch, device) for part in step]
                 break
-            except torch.OutOfMemoryError:
-                if shard.world_size > 1 or not run.split_batches(max(len(batch.positions) for batch, _ in step)):
-                    raise
+            except torch.OutOfMemoryError as err:
+                num_clips = max(len(batch.positions) for batch, _ in step)
+                # a data-parallel worker cannot: the others would wait for gradients that never come
+                if shard.world_size > 1 or not run.split_batches(num_clips):
+                    raise ParamsError(_no_room(num_clips, shard)) from err
         broken = [value for loss in losses for value in loss if not math.isfinite(value)]
         if broken:
             text = f"training diverged: the loss is {broken[0]} in epoch {epoch + 1}"
@@ -354,6 +364,14 @@ def _train_epoch(
         if on_step is not None:
             on_step(epoch, (first + len(wholes)) / len(batches))
     return _sum_of_all(total, shard, device)
+
+
+def _no_room(num_clips: int, shard: Shard) -> str:
+    if shard.world_size > 1:
+        text = f"{num_clips} clips in each data-parallel worker; lower train.batch_size"
+    else:
+        text = "a single clip; make the stream's clips smaller"
+    return f"the device has no memory for {text} or set train.recompute to true, and see what else uses it"
 
 
 class _Amount(NamedTuple):

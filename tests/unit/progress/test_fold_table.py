@@ -100,6 +100,16 @@ def test_every_training_has_its_state_numbers_and_time(tmp_path: Path, now: list
     assert " ".join(overview) == "2 of 6 done, 17 clips/s, at most 0:01:08 left"
 
 
+def test_batches_that_memory_has_no_room_for_are_told_of(tmp_path: Path) -> None:
+    shown, told = table(tmp_path, "a"), teller(tmp_path, "a")
+    scores = {"train_loss": 0.5, "val_loss": 0.25, "val_metric": 0.75}
+    told.epoch_done(0, **scores)
+    assert "pieces" not in shown.line("a")
+    told.epoch_done(1, **scores, num_pieces=4)
+    assert "val accuracy 0.750, batches in 4 pieces, as memory is short" in shown.line("a")
+    assert "batches in 4 pieces" in shown.done("a")
+
+
 def test_of_many_trainings_those_that_run_are_shown(tmp_path: Path) -> None:
     keys = [f"k{index:02d}" for index in range(60)]
     shown = table(tmp_path, *keys)

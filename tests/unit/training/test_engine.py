@@ -91,6 +91,7 @@ def test_a_batch_that_memory_has_no_room_for_comes_in_pieces(monkeypatch: pytest
     path = tmp_path / "state.pt"
     pieces = fit(short_of_memory, CROSS_ENTROPY, clips, None, given, device=CPU, checkpoint=path)
     assert asked == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]  # halved until it fits, and so from then on
+    assert [epoch.num_pieces for epoch in pieces.curves] == [4, 4]
     fit(short_of_memory, CROSS_ENTROPY, clips, None, replace(given, epochs=3), device=CPU, checkpoint=path)
     assert asked[10:] == [2, 2, 2, 2]  # also where it goes on
     assert equal(pieces.state, fit(without_norms(), CROSS_ENTROPY, clips, None, given, device=CPU).state, 1e-6)
@@ -99,8 +100,10 @@ def test_a_batch_that_memory_has_no_room_for_comes_in_pieces(monkeypatch: pytest
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(short_of_memory, "forward", refuse_all)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(ParamsError, match="no memory for a single clip; make the stream's clips smaller"):
         fit(short_of_memory, CROSS_ENTROPY, clips, None, given, device=CPU)
+    with pytest.raises(ParamsError, match="no memory for 4 clips in each data-parallel worker"):
+        fit(short_of_memory, CROSS_ENTROPY, clips, None, given, device=CPU, shard=Shard(0, world_size=2))
 
 
 class Supervised(torch.nn.Module):
