@@ -10,10 +10,12 @@
         ├── OutOfReachError      4   it does not answer now, which may pass
         └── StorageFullError     4   the disk has no room left
 
-Every message is one sentence: what is wrong, where (file, row, key), what to do.
+Ctrl-C ends a command with 130. Every message is one sentence: what is wrong, where (file, row, key), what to do.
 """
 
 from typing import ClassVar
+
+INTERRUPTED = 130  # the exit code, as shells have it
 
 
 class KineflowError(Exception):

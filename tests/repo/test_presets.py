@@ -75,7 +75,13 @@ NEGATIVES = {"label": None, "ratio": 1.0, "within": [], "min_distance_sec": 0.0,
         ("flow", {"weights": "raft.pth"}, "flow: weights are for raft_small and raft_large"),
         ("pose", {"weights": "people.pth"}, "pose: weights are for source: keypointrcnn; write null for files"),
         ("pose", {"source": "keypointrcnn", "path": "keypoints"}, "pose: path is for source: files"),
-        ("pose", {"limbs": [["nose", "spine", "tail"]]}, "pose.limbs.0: list should have at most 2 items"),
+        ("pose", {"limbs": [["nose", "spine", "tail"]]}, "pose.limbs.0: list should have at most 2 items, not 3"),
+        ("train", {"optimizer": None}, "or 'swats' (given: null)"),
+        ("train", {"weight_decay": "1e-3"}, "(given: '1e-3'); YAML takes 1e-3 for text, so write 1.0e-3"),
+        ("train", {"weight_decay": "2.5E4"}, "; YAML takes 2.5E4 for text, so write 2.5e+4"),
+        ("train", {"weight_decay": "0.05"}, "(given: '0.05'); write 0.05 without quotes"),
+        ("train", {"augment": True}, "train.augment: input should be keys of its own, indented below it (given: true)"),
+        ("train", {"negative_ratio": 3.0}, "params.yaml: train.negative_ratio needs clips.negatives"),
         ("pose", {"line_width": 0.0}, "pose.line_width: input should be greater than 0"),
         ("train", {"crops": "ten"}, "train: crops: ten wants crop_scale given"),
         ("train", {"crops": "mirrored"}, "train: crops: mirrored judges mirror images"),
@@ -91,6 +97,39 @@ def test_wrong_values_are_refused_by_key(section, change, message):
     with pytest.raises(ParamsError) as caught:
         parse_params(values, where="params.yaml")
     assert message in str(caught.value)
+
+
+SELF_SUPERVISION = {
+    "direction_weight": 0.0,
+    "tracking_weight": 0.0,
+    "patch_fraction": 0.33,
+    "num_past": 3,
+    "gap": 4,
+    "branch_after": "stages.0",
+    "pretrain_epochs": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "streams.rgb.self_supervision: direction_weight, tracking_weight and pretrain_epochs are all 0"),
+        ({"pretrain_epochs": 2, "branch_after": ""}, "branch_after: string should have at least 1 character"),
+    ],
+)
+def test_self_supervision_asks_for_something(change, message):
+    values = sample()
+    values["streams"]["rgb"]["self_supervision"] = SELF_SUPERVISION | change
+    with pytest.raises(ParamsError, match=message):
+        parse_params(values, where="params.yaml")
+    values["streams"]["rgb"]["self_supervision"] = SELF_SUPERVISION | {"pretrain_epochs": 2}
+    parse_params(values, where="params.yaml")
+
+
+def test_a_seed_is_one_that_every_library_takes():
+    parse_params(sample() | {"seed": 2**32 - 1}, where="params.yaml")
+    with pytest.raises(ParamsError, match=f"seed: input should be less than {2**32}"):
+        parse_params(sample() | {"seed": 2**32}, where="params.yaml")
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,9 @@ def write_model(name, classes, oof, test):
     begun = {"source": "registry:other/3", "sha256": "ab" * 32} if name == "flow" else None
     summary |= {"macs": 2.5e8, "precision": "fp32", "folds": folds, "weights": begun}
     (out / "summary.json").write_text(json.dumps(summary))
-    curves = [(f, e, 0.8 - 0.3 * e, 1.0 - 0.2 * e, 0.5) for f in (0, 1, -1) for e in (0, 1)]
-    frame = pd.DataFrame(curves, columns=["fold", "epoch", "train_loss", "val_loss", "val_metric"])
+    curves = [(f, e, -9.0, 0.8 - 0.3 * e, 1.0 - 0.2 * e, 0.5) for f in (0, 1, -1) for e in (0, 1)]
+    columns = ["fold", "epoch", "train_loss", "train_loss_labels", "val_loss", "val_metric"]
+    frame = pd.DataFrame(curves, columns=columns)
     frame.loc[frame["fold"] < 0, "val_loss"] = math.nan
     frame.to_csv(out / "curves.csv", index=False)
 
@@ -313,8 +314,12 @@ def test_report_card_and_plots(empty, repository):
     assert len(confusion) == 12 and (confusion["actual"] == confusion["predicted"]).sum() == 9
     assert ((confusion["actual"] == "left") & (confusion["predicted"] == "right")).sum() == 1
     curves = pd.read_csv(paths.PLOTS / "curves.csv")
-    assert list(curves.columns) == ["stream", "fold", "epoch", "train_loss", "val_loss"]
+    assert list(curves.columns) == ["stream", "fold", "epoch", "train_loss", "train_loss_labels", "val_loss"]
     assert set(curves["stream"]) == {"rgb", "flow"}
+    dashed = re.findall(r'line dashed" points="([^"]+)"', html)
+    assert len(dashed) == 2  # also of a loss to which tracking adds what is below 0: its part by labels
+    heights = [[float(point.split(",")[1]) for point in points.split()] for points in dashed]
+    assert all(last_y > 14 and first_y < last_y < 170 for first_y, last_y in heights)  # it falls, inside the axes
     assert ">epoch 2</text>" in html and "<td>2, 2</td>" in html  # both count from 1
 
 

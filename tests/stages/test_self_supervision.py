@@ -1,5 +1,6 @@
 """Pre-training and branches from params to a fold's weights, and that clips which judge a model never enter them."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.data.readers import StreamStore
+from kineflow.errors import ParamsError
 from kineflow.params import load_params
 from kineflow.stages import paths
 from kineflow.stages.fold_dataset import load_dataset
@@ -102,3 +105,35 @@ def test_the_stage_pretrains_every_fold_and_keeps_the_classifier_alone(
     after = torch.load(paths.MODELS / "rgb" / "folds" / "0" / "model_0.pt", weights_only=True)
     assert list(after) == list(before) and not same(after, before)
     job.model.build(seed=0).load_state_dict(after)
+    history = json.loads((paths.MODELS / "rgb" / "history.json").read_text())
+    for training in history:
+        assert [epoch["epoch"] for epoch in training["pretraining"]] == [0, 1]
+        for epoch in training["curves"]:
+            parts = [epoch[f"train_loss_{name}"] for name in ("labels", "direction", "tracking")]
+            assert epoch["train_loss"] == pytest.approx(sum(parts))
+    curves = pd.read_csv(paths.MODELS / "rgb" / "curves.csv")
+    assert (curves["train_loss_labels"] > 0).all()
+    assert (curves["train_loss_labels"] != curves["train_loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "nope.avg"}, "streams.rgb.model: unknown model 'nope.avg'"),
+        ({"options": {"foo": 1}}, "streams.rgb.options: r3d_mini.avg has no option 'foo'"),
+        ({"branch_after": "nonsense"}, "streams.rgb.self_supervision: branch_after: r3d_mini.avg has no layer"),
+        ({"num_past": 9}, "streams.rgb.self_supervision: num_past: 9 steps of gap: 2"),
+        ({"model": "resnet18.avg"}, "streams.rgb.self_supervision: the backbone of resnet18.avg does not read clips"),
+    ],
+)
+def test_what_no_model_can_be_is_refused_by_its_key_before_anything_else(
+    job: Job, changes: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = SELF_SUPERVISION | {key: value for key, value in changes.items() if key in SELF_SUPERVISION}
+    of_stream = {f"streams__rgb__{key}": value for key, value in changes.items() if key not in SELF_SUPERVISION}
+    change_params(Path.cwd(), streams__rgb__self_supervision=given, **of_stream)
+    params = load_params(Path("params.yaml"))
+    capsys.readouterr()
+    with pytest.raises(ParamsError) as caught:
+        stream_jobs(params, load_dataset(params), "rgb", StageReport("train"))
+    assert str(caught.value).startswith(said) and capsys.readouterr().out == ""

@@ -8,7 +8,7 @@ import typer
 
 from kineflow import __version__
 from kineflow.cli import dataset, learning, releases, services
-from kineflow.errors import KineflowError
+from kineflow.errors import INTERRUPTED, KineflowError
 
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -18,6 +18,7 @@ QUIET = {
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+GO_ON = (["stage"], ["search"], ["compare"])  # commands that, started anew, do not begin anew
 
 app = typer.Typer(
     name="kineflow",
@@ -38,6 +39,11 @@ def main() -> None:
     except KineflowError as err:
         print(f"kineflow: error: {' '.join(str(err).split())}", file=sys.stderr)
         sys.exit(err.exit_code)
+    except SystemExit as err:
+        if err.code == INTERRUPTED:  # as typer ends on Ctrl-C
+            goes_on = "; the same command goes on where it was" if sys.argv[1:2] in GO_ON else ""
+            print(f"kineflow: interrupted{goes_on}", file=sys.stderr)
+        raise
 
 
 def _print_version(wanted: bool) -> None:

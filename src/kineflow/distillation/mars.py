@@ -115,4 +115,4 @@ class Mars:
                 f"{tuple(taught.shape)}; give streams.rgb and streams.flow models with features of one size"
             )
         loss = self.classification(prediction, batch, epoch=epoch)
-        return loss.plus(self.feature_weight * F.mse_loss(prediction.features.float(), taught.float()))
+        return loss.plus({"features": self.feature_weight * F.mse_loss(prediction.features.float(), taught.float())})

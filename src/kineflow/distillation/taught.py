@@ -97,4 +97,5 @@ class Taught:
             imitation = F.cross_entropy(logits_BK, taught_BK)
         else:
             imitation = F.binary_cross_entropy_with_logits(logits_BK, taught_BK)
-        return self.classification(prediction, batch, epoch=epoch).plus(self.prob_weight * imitation)
+        loss = self.classification(prediction, batch, epoch=epoch)
+        return loss.plus({"teacher": self.prob_weight * imitation})

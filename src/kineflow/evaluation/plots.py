@@ -114,8 +114,11 @@ def confusion_plot(matrix_KK: Ints, classes: Sequence[str]) -> str:
 def curve_plot(curves: pd.DataFrame, *, css_class: str, name: str, y_max: float) -> str:
     """Training and validation loss of one stream over the epochs: folds thin, their mean bold, training dashed.
 
+    Of the training loss it is the part that labels teach, which is of the same kind as the validation loss; what a
+    teacher or self-supervision adds is not, and may be below 0.
+
     Args:
-        curves: fold, epoch, train_loss, val_loss.
+        curves: fold, epoch, train_loss_labels, val_loss.
         y_max: top of the axis, the same for all streams.
     """
     left, right, top, bottom = 40, 330, 14, 170
@@ -143,8 +146,8 @@ def curve_plot(curves: pd.DataFrame, *, css_class: str, name: str, y_max: float)
     for fold, rows in curves.groupby("fold"):
         if fold >= 0:
             parts.append(drawn(rows, "val_loss", " thin"))
-    mean = curves[curves["fold"] >= 0].groupby("epoch", as_index=False)[["train_loss", "val_loss"]].mean()
-    parts.append(drawn(mean, "train_loss", " dashed"))
+    mean = curves[curves["fold"] >= 0].groupby("epoch", as_index=False)[["train_loss_labels", "val_loss"]].mean()
+    parts.append(drawn(mean, "train_loss_labels", " dashed"))
     parts.append(drawn(mean, "val_loss", ""))
     parts.append(f'<text class="muted" x="{left}" y="{bottom + 18}">{first}</text>')
     parts.append(f'<text class="muted" x="{right}" y="{bottom + 18}" text-anchor="end">epoch {last}</text>')
@@ -189,7 +192,7 @@ def ethogram_plot(truth_TK: Floats, probs_TK: Floats, classes: Sequence[str], *,
 
 def loss_axis_max(curves: Mapping[str, pd.DataFrame]) -> float:
     """A top for the loss axis that one runaway fold does not stretch."""
-    values = [rows[["train_loss", "val_loss"]].to_numpy().ravel() for rows in curves.values()]
+    values = [rows[["train_loss_labels", "val_loss"]].to_numpy().ravel() for rows in curves.values()]
     known = np.concatenate(values) if values else np.ones(1)
     known = known[np.isfinite(known)]
     if not len(known):

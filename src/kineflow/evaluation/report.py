@@ -52,7 +52,7 @@ class ReportInput:
         form: of the release: refit or fold_ensemble.
         splits: how the folds were made: group_kfold, leave_one_group_out, official or file.
         metrics: the content of metrics.json.
-        curves: stream, fold, epoch, train_loss, val_loss.
+        curves: stream, fold, epoch, train_loss_labels, val_loss.
         models: `summary.json` of each trained model by stream.
         gates: verdicts of the gates.
         frames_of: opens the frame store of a video, for thumbnails.

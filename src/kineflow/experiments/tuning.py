@@ -387,8 +387,13 @@ def run_fold(job: Job, work: Work, news: Path) -> FoldScores:
         teller.begin()
 
         def on_epoch(result: EpochResult) -> None:
-            losses = {"train_loss": result.train_loss, "val_loss": result.val_loss}
-            teller.epoch_done(result.epoch, **losses, val_metric=result.val_metric)
+            teller.epoch_done(
+                result.epoch,
+                train_loss=result.train_loss,
+                val_loss=result.val_loss,
+                val_metric=result.val_metric,
+                num_pieces=result.num_pieces,
+            )
 
         cache = DecodedCache(work.home / "decoded", work.cache_bytes)
         checkpoints, given = work.home / "checkpoints", with_threads(job, work.threads)

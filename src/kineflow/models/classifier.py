@@ -1,5 +1,6 @@
 """A video classifier: backbone, temporal pooling, head."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -15,12 +16,12 @@ class Prediction(NamedTuple):
     Attributes:
         logits: before softmax or sigmoid; logits_BK for the clip task, logits_BTK for the frame task.
         features: what the head read; features_BD or features_BTD.
-        extra_loss: in training, what branches beside the classification add to the loss; a scalar.
+        extra_losses: in training, what branches beside the classification add to the loss: a scalar of each, by name.
     """
 
     logits: Tensor
     features: Tensor
-    extra_loss: Tensor | None = None
+    extra_losses: Mapping[str, Tensor] | None = None
 
 
 class VideoClassifier(nn.Module):

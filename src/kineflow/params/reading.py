@@ -61,13 +61,43 @@ def _is_key(loc: Sequence[Any], values: Any) -> bool:
 
 
 def _explain(loc: tuple[Any, ...], alternatives: Sequence[Any]) -> str:
-    key, error = ".".join(map(str, loc)) or "params", alternatives[0]
+    key, error = ".".join(map(str, loc)), alternatives[0]
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key"
     if error["type"] == "missing":
         return f"{key}: missing"
-    first, *others = dict.fromkeys(str(each["msg"]).removeprefix("Value error, ") for each in alternatives)
+    first, *others = dict.fromkeys(map(_message, alternatives))
     message = ", or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
+    where = f"{key}: {message[0].lower()}{message[1:]}" if key else message
     given = error["input"]
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return f"{key}: {message[0].lower()}{message[1:]}{shown}"
+    if given is None or isinstance(given, bool):
+        return f"{where} (given: {str(given).lower().replace('none', 'null')})"
+    if not isinstance(given, str | int | float):
+        return where
+    wants_number = any(each["type"] in ("int_type", "float_type") for each in alternatives)
+    return f"{where} (given: {given!r}){_as_number(given) if wants_number else ''}"
+
+
+def _message(error: Any) -> str:
+    """What pydantic says, without the words that are about Python."""
+    if error["type"] == "model_type":
+        return "Input should be keys of its own, indented below it"
+    return str(error["msg"]).removeprefix("Value error, ").replace(" after validation", "")
+
+
+def _as_number(given: Any) -> str:
+    """How to write what YAML took for text as the number that was meant; empty where none was."""
+    try:
+        float(given)
+    except ValueError:
+        return ""
+    if not isinstance(given, str):
+        return ""
+    if isinstance(yaml.safe_load(given), int | float):
+        return f"; write {given} without quotes"
+    mantissa, has_exponent, exponent = given.lower().partition("e")
+    if not has_exponent:
+        return ""
+    return (
+        f"; YAML takes {given} for text, so write {mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+d}"
+    )

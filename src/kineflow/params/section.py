@@ -8,6 +8,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(gt=0, le=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every library draws from
 NetworkName = Literal["rgb", "flow", "pose"]  # streams that a network learns
 StreamName = Literal[NetworkName, "fv"]
 NETWORK_NAMES: tuple[NetworkName, ...] = get_args(NetworkName)

@@ -4,14 +4,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from kineflow.params.section import Fraction, NonNegativeInt, Section
+from kineflow.params.section import Fraction, NonNegativeInt, Section, Seed
 
 
 class SampleParams(Section):
     """The procedurally rendered data set; `sync` renders what of it is missing."""
 
     folder: str  # where it is rendered: `clips/` with clips.csv, `videos/` with videos.csv
-    seed: NonNegativeInt
+    seed: Seed
     num_groups: PositiveInt
     clips_per_class_per_group: NonNegativeInt
     clip_sec: PositiveFloat

@@ -43,8 +43,17 @@ class SelfSupervisionParams(Section):
     patch_fraction: Annotated[float, Field(gt=0, lt=1)]  # side of the tracked patch, of the image's
     num_past: PositiveInt  # steps into the past
     gap: PositiveInt  # frames of the clip from one step to the next
-    branch_after: str  # the backbone's layer that the branches read, for example stages.0
+    branch_after: Annotated[str, Field(min_length=1)]  # the backbone's layer that the branches read, such as stages.0
     pretrain_epochs: NonNegativeInt  # of contrastive training before classification; 0: none
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not (self.direction_weight or self.tracking_weight or self.pretrain_epochs):
+            raise ValueError(
+                "direction_weight, tracking_weight and pretrain_epochs are all 0, so nothing would be learned: give "
+                "one of them, or write self_supervision: null"
+            )
+        return self
 
 
 class StreamParams(Section):

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from kineflow.params.clips import ClipsParams, SplitsParams, ValidationParams
 from kineflow.params.release import EvaluateParams, PromotionParams, RegisterParams, ReleaseParams
 from kineflow.params.search import SearchParams
-from kineflow.params.section import METRICS, NETWORK_NAMES, STREAM_NAMES, Labels, NonNegativeInt, Section
+from kineflow.params.section import METRICS, NETWORK_NAMES, STREAM_NAMES, Labels, Section, Seed
 from kineflow.params.sources import DataParams, EmbedParams, FlowParams, FramesParams, PoseParams, SampleParams
 from kineflow.params.streams import StreamsParams
 from kineflow.params.training import DistillParams, TrainParams
@@ -17,7 +17,7 @@ class Params(Section):
     """All of params.yaml."""
 
     task: Literal["clip", "frame"]
-    seed: NonNegativeInt
+    seed: Seed
     data: DataParams
     sample: SampleParams | None
     frames: FramesParams

@@ -22,6 +22,8 @@ class News:
         clips_per_sec: that were trained on since this process began to, validation included; None where not yet known.
         resumed_at: epochs that an earlier process had finished.
         num_pieces: that each batch comes in, where memory has no room for it as a whole; else 1.
+        is_pretraining: it is still before its first epoch of classification, in epochs of another kind.
+        clips_after: that are to be shown after these epochs.
     """
 
     epochs: int
@@ -34,11 +36,13 @@ class News:
     clips_per_sec: float | None = None
     resumed_at: int = 0
     num_pieces: int = 1
+    is_pretraining: bool = False
+    clips_after: int = 0
 
     @property
     def clips_left(self) -> float:
         """That are to be shown still, if nothing stops the training early."""
-        return (self.epochs - self.position) * self.num_clips
+        return (self.epochs - self.position) * self.num_clips + self.clips_after
 
     @property
     def left_sec(self) -> float | None:
@@ -51,7 +55,7 @@ class Teller:
 
     def __init__(self, path: Path, *, epochs: int, num_clips: int) -> None:
         self._path = path
-        self._news = News(epochs, num_clips)
+        self._news = self._at_first = News(epochs, num_clips)
         self._began: tuple[float, float] | None = None  # time and position when the pace began
         self._told = -math.inf
 
@@ -60,9 +64,24 @@ class Teller:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._write()
 
+    def pretrain_step_done(self, position: float, epochs: int, loss: float) -> None:
+        """A step before the classification is done, and so many of so many epochs; nan before the first loss."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, position)
+            after = self._at_first.epochs * self._at_first.num_clips
+            self._news = replace(self._at_first, epochs=epochs, is_pretraining=True, clips_after=after)
+        elif now - self._told < TELL_SEC:
+            return
+        self._news = replace(self._news, epoch=int(position) - 1, train_loss=loss)
+        self._move(now, position)
+        self._write()
+
     def step_done(self, epoch: int, share: float) -> None:
         """An optimizer step is done, and with it this share of an epoch (from 0)."""
         now = time.monotonic()
+        if self._news.is_pretraining:
+            self._news, self._began = self._at_first, None
         if self._began is None:  # what came before was the start: compilation, the first decoding
             self._began = (now, epoch + share)
             self._news = replace(self._news, epoch=epoch - 1, resumed_at=epoch, position=epoch + share)

@@ -22,7 +22,9 @@ REDRAW_SEC = 2.0
 FIRST_LINE_SEC, LINES_SEC = 10.0, 120.0  # lines come ever more seldom, in between
 MAX_ROWS = 24
 BAR_WIDTH = 24  # characters
-STYLES = {"training": "cyan", "resumed": "cyan", "starting": "yellow", "done": "green", "stored": "dim"}
+RUNNING = ("pretraining", "training", "resumed")  # states of what tells how far it is
+SHORT = {"accuracy": "acc", "macro-F1": "F1", "macro_f1": "F1", "average_precision": "AP", "top1_top3": "1+3"}
+STYLES = {**dict.fromkeys(RUNNING, "cyan"), "starting": "yellow", "done": "green", "stored": "dim"}
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class Training:
     Args:
         key: names its file of news.
         name: for people, such as `rgb fold 2`.
+        pretrain_epochs: before these epochs.
     """
 
     key: str
     name: str
     epochs: int
     num_clips: int
+    pretrain_epochs: int = 0
 
 
 class FoldTable:
@@ -98,7 +102,7 @@ class FoldTable:
         return self._done[key] if key in self._done else read_news(self._folder / f"{key}.json")
 
     def state(self, key: str) -> str:
-        """`stored` (trained before), `waiting`, `starting`, `training`, `resumed` (also training) or `done`."""
+        """`stored` (trained before), `waiting`, `starting`, one of `RUNNING` (`resumed` trains too) or `done`."""
         if key in self._stored:
             return "stored"
         if key in self._done:
@@ -108,6 +112,8 @@ class FoldTable:
             return "waiting"
         if news.position == 0:
             return "starting"
+        if news.is_pretraining:
+            return "pretraining"
         return "resumed" if news.resumed_at else "training"
 
     def line(self, key: str) -> str:
@@ -115,10 +121,12 @@ class FoldTable:
         name, news = self._trainings[key].name, self.news(key)
         if news is None or (self._metric is not None and math.isnan(news.train_loss)):
             return f"{name}: {self.state(key)}"
+        parts = ["pretraining"] if news.is_pretraining else []
+        parts += [f"resumed after epoch {news.resumed_at}"] if news.resumed_at else []
         if self._metric is None:
-            parts = [f"{news.position / news.epochs:.0%}"]
+            parts += [f"{news.position / news.epochs:.0%}"]
         else:
-            parts = [f"epoch {news.epoch + 1}/{news.epochs}", f"loss {news.train_loss:.3f}"]
+            parts += [f"epoch {news.epoch + 1}/{news.epochs}", f"loss {news.train_loss:.3f}"]
         if not math.isnan(news.val_loss):
             parts += [f"val loss {news.val_loss:.3f}", f"val {self._metric} {news.val_metric:.3f}"]
         if news.num_pieces > 1:
@@ -130,7 +138,7 @@ class FoldTable:
     def overview(self) -> str:
         """How many are done, how fast it goes in all, and the time left if none stops early."""
         states = {key: self.state(key) for key in self._trainings}
-        running = {key: self.news(key) for key, state in states.items() if state in ("training", "resumed")}
+        running = {key: self.news(key) for key, state in states.items() if state in RUNNING}
         num_done = sum(state in ("done", "stored") for state in states.values())
         text = f"{num_done} of {len(states)} done"
         pace = sum(news.clips_per_sec or 0.0 for news in running.values() if news)
@@ -138,7 +146,7 @@ class FoldTable:
             return text
         waiting = [self._trainings[key] for key, state in states.items() if state in ("waiting", "starting")]
         clips_left = sum(news.clips_left for news in running.values() if news)
-        clips_left += sum(training.epochs * training.num_clips for training in waiting)
+        clips_left += sum((each.epochs + each.pretrain_epochs) * each.num_clips for each in waiting)
         longest_sec = max(news.left_sec or 0.0 for news in running.values() if news)
         return f"{text}, {pace:.3g} clips/s, at most {clock(max(clips_left / pace, longest_sec))} left"
 
@@ -154,11 +162,12 @@ class FoldTable:
         from rich.text import Text
 
         table = Table(box=None, header_style="bold", pad_edge=False)
-        scores = (
-            ["progress", ""] if self._metric is None else ["epoch", "train loss", "val loss", f"val {self._metric}"]
-        )
-        for name in (self._label, "state", *scores, "clips/s", "left"):
-            table.add_column(name, justify="left" if name in (self._label, "state") else "right", no_wrap=True)
+        scores = ["progress", ""]
+        if self._metric is not None:
+            scores = ["epoch", "loss", "val loss", f"val {SHORT.get(self._metric, self._metric)}"]
+        table.add_column(self._label)  # the one that is wrapped where the terminal is narrow
+        for name in ("state", *scores, "clips/s", "left"):
+            table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
         shown = self._shown()
         for key in shown:
             state, news = self.state(key), self.news(key)
@@ -173,7 +182,7 @@ class FoldTable:
 
     def _shown(self) -> list[str]:
         """The keys of the rows, in order; of many, those that are trained, then those that are next."""
-        order = {"training": 0, "resumed": 0, "starting": 0, "waiting": 1, "done": 2, "stored": 3}
+        order = {**dict.fromkeys(RUNNING, 0), "starting": 0, "waiting": 1, "done": 2, "stored": 3}
         first = sorted(self._trainings, key=lambda key: order[self.state(key)])[:MAX_ROWS]
         return [key for key in self._trainings if key in first]
 
@@ -186,7 +195,7 @@ class FoldTable:
         while not self._over.wait(pause_sec):
             pause_sec = min(2 * pause_sec, LINES_SEC)
             for key in self._trainings:
-                if self.state(key) in ("training", "resumed"):
+                if self.state(key) in RUNNING:
                     print(f"{self._label}: {self.line(key)}", flush=True)
             print(f"{self._label}: {self.overview()}", flush=True)
 

@@ -6,6 +6,7 @@ DVC's cache are there too.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -53,11 +54,13 @@ def _params(summary: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _record(training: Mapping[str, Any]) -> TrainingRecord:
     curves = [{name: value for name, value in epoch.items() if name != "epoch"} for epoch in training["curves"]]
+    before = [{"pretrain_loss": epoch["train_loss"]} for epoch in training.get("pretraining", ())]  # older has none
+    nothing: dict[str, float] = {}
     return TrainingRecord(
         params={"fold": training["fold"]},
         metrics=_chosen(training),
         seconds=training["seconds"],
-        curves=curves,
+        curves=[{**epoch, **other} for epoch, other in zip_longest(curves, before, fillvalue=nothing)],
         machine=training["machine"],
     )
 

@@ -21,7 +21,7 @@ from kineflow.stages.scored_rows import validation_rows
 from kineflow.stages.stage import StageReport
 from kineflow.training.job import Job
 
-SHOWN_CURVES = ("train_loss", "val_loss", "val_metric")
+SHOWN_CURVES = ("train_loss", "val_loss", "val_metric")  # and the parts of the first
 
 
 class SilentReport(StageReport):
@@ -85,9 +85,13 @@ class CrossValidation:
             classes=tuple(class_table(predicted.probs_NK, truth, job.classes)),
             seconds=result["seconds"],
             best_epoch=result.get("best_epoch"),
-            curves=tuple({key: epoch[key] for key in SHOWN_CURVES} for epoch in result.get("curves", ())),
+            curves=tuple(_shown(epoch) for epoch in result.get("curves", ())),
             machine=tuple(result["machine"]),
         )
+
+
+def _shown(epoch: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in epoch.items() if name.startswith(SHOWN_CURVES)}
 
 
 def refuse_found_batches(params: Params) -> None:

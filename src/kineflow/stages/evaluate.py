@@ -193,7 +193,7 @@ def _common_classes(summaries: dict[str, dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _curves(names: list[str]) -> pd.DataFrame:
-    columns = ["fold", "epoch", "train_loss", "val_loss"]
+    columns = ["fold", "epoch", "train_loss", "train_loss_labels", "val_loss"]
     read = [pd.read_csv(paths.MODELS / name / "curves.csv")[columns].assign(stream=name) for name in names]
     with_rows = [table for table in read if len(table)] or read[:1]  # fv has no epochs
     return pd.concat(with_rows, ignore_index=True)[["stream", *columns]]

@@ -221,7 +221,8 @@ def _write_outs(out: Path, dataset: Dataset, jobs: Sequence[FisherJob]) -> None:
     pd.DataFrame(columns=["fold", *CURVE_COLUMNS]).to_csv(out / "curves.csv", index=False)
     _bundle(out / "release", dataset, release or folds)
     (out / "summary.json").write_text(json.dumps(_summary(dataset, folds, release), indent=1) + "\n")
-    write_history(out, {job.fold: {"best_epoch": None, "curves": [], **job.result()} for job in jobs})
+    without_epochs: dict[str, Any] = {"best_epoch": None, "curves": [], "pretraining": []}
+    write_history(out, {job.fold: {**without_epochs, **job.result()} for job in jobs})
 
 
 def _bundle(out: Path, dataset: Dataset, jobs: Sequence[FisherJob]) -> None:

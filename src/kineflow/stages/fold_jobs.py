@@ -10,10 +10,10 @@ from kineflow.data.preprocessing import Preprocessing, Stream, decode_px
 from kineflow.data.readers import StreamStore
 from kineflow.data.views import Augment
 from kineflow.errors import ParamsError
-from kineflow.models.registry import check_padded
 from kineflow.params import AugmentParams, NetworkName, Params, StreamParams, TrainParams, as_json
 from kineflow.stages import paths
 from kineflow.stages.fold_dataset import RELEASE, Dataset
+from kineflow.stages.network_checks import check_network, of_key
 from kineflow.stages.stage import StageReport
 from kineflow.stages.transfer import check_unseen, finetune_of, tell_weights, weights_key
 from kineflow.stages.weights_manifest import weights_file
@@ -22,6 +22,7 @@ from kineflow.training.job import Job, ObjectiveConfig
 from kineflow.training.model_config import ModelConfig
 from kineflow.training.precision import choose_device, choose_precision
 from kineflow.training.recipe import Recipe
+from kineflow.training.self_supervision.branches import check_branches
 from kineflow.training.self_supervision.config import SelfSupervision
 from kineflow.video.flow_store import FlowReader
 from kineflow.video.pose_store import PoseReader
@@ -63,9 +64,8 @@ def plan(
         objective_of: the objective of a fold (-1 for the release model).
     """
     train = params.train
-    device = choose_device(train.gpus_per_fold)
-    precision, why = choose_precision(train.precision, device)
-    report.note(f"training {config.model} on {device.type} in {precision}: {why}")
+    key = f"streams.{'rgb' if name == 'student' else name}"
+    check_network(config, task=params.task, key=key)
     store = StreamStore.of(stream, paths.STORES[stream])
     augment = _augment(train.augment)
     smallest_crop = min(augment.smallest_crop, train.crop_scale or 1.0)
@@ -93,8 +93,6 @@ def plan(
         motion_scale=config.motion_scale,
     )
     channels = preprocessing.num_channels or store.num_features
-    if config.short_clips == "pad":
-        check_padded(config.model)
     weights = weights_file(paths.WEIGHTS, weights_key(name), config.weights)
     model = ModelConfig(
         name=config.model,
@@ -105,6 +103,14 @@ def plan(
         weights=None if weights is None else str(weights),
         options=config.options,
     )
+    self_supervision = _self_supervision(config, name)
+    if self_supervision is not None and self_supervision.has_branches:
+        with of_key(f"{key}.self_supervision"):
+            input_CTHW = (channels, preprocessing.num_frames, *preprocessing.model_size_px)
+            check_branches(model, self_supervision, input_CTHW=input_CTHW)
+    device = choose_device(train.gpus_per_fold)
+    precision, why = choose_precision(train.precision, device)
+    report.note(f"training {config.model} on {device.type} in {precision}: {why}")
     if weights is not None:
         check_unseen(weights, source=str(config.weights), judged=dataset.judged, sha256=dataset.sha256)
         tell_weights(model, str(config.weights), report)
@@ -135,7 +141,7 @@ def plan(
             fold=fold,
             gpus=train.gpus_per_fold,
             workers=train.workers_per_fold,
-            self_supervision=_self_supervision(config, name),
+            self_supervision=self_supervision,
             objective=objective_of(fold),
         )
         for fold in dataset.folds

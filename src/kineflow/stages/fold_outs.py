@@ -28,7 +28,7 @@ from kineflow.training.bundle import AnyMember, Bundle, Member, write_bundle
 from kineflow.training.job import Job
 
 Results = Mapping[str, Mapping[str, Any]]  # of each training by its job's key: `read_result`
-CURVE_COLUMNS = ("epoch", "train_loss", "val_loss", "val_metric")
+CURVE_COLUMNS = ("epoch", "train_loss", "train_loss_labels", "val_loss", "val_metric")
 
 
 def write_outs(
@@ -50,7 +50,8 @@ def write_outs(
         oof.append(logits[in_val])
         ensembled.append(logits[~in_val])
         for epoch in results[job.key]["curves"]:
-            curves.append({"fold": job.fold, **{k: epoch[k] for k in CURVE_COLUMNS}})
+            with_part = {"train_loss_labels": epoch["train_loss"], **epoch}  # all of it, where labels alone teach
+            curves.append({"fold": job.fold, **{k: with_part[k] for k in CURVE_COLUMNS}})
         _bundle(out / "folds" / str(job.fold), name, dataset, [job], folders, results)
     write_table(out / "oof.parquet", LOGITS, pd.concat(oof, ignore_index=True))
     if release is not None:
@@ -68,7 +69,7 @@ def write_outs(
 
 def write_history(out: Path, results: Mapping[int, Mapping[str, Any]]) -> None:
     """`history.json`: of each training, by its fold, how its epochs went and what the machine was busy with."""
-    kept = ("best_epoch", "seconds", "curves", "machine")
+    kept = ("best_epoch", "seconds", "curves", "pretraining", "machine")
     rows = [{"fold": fold} | {name: result[name] for name in kept} for fold, result in results.items()]
     (out / "history.json").write_text(json.dumps(rows, indent=1) + "\n")
 

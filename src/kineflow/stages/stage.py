@@ -18,7 +18,7 @@ import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from kineflow.errors import KineflowError, ParamsError, StorageFullError
+from kineflow.errors import INTERRUPTED, KineflowError, ParamsError, StorageFullError
 from kineflow.params import STREAM_NAMES, load_params, only
 from kineflow.stages import STAGES, paths
 
@@ -74,6 +74,11 @@ def main(name: str, stream: str | None = None) -> int:
         report.error, report.exit_code = text, StorageFullError.exit_code if full else 1
         if not full:
             traceback.print_exc()
+    except KeyboardInterrupt:  # the command line says so
+        report.error, report.exit_code = "interrupted", INTERRUPTED
+        report.seconds = round(time.monotonic() - started, 3)
+        _save(report)
+        raise
     except Exception as err:
         traceback.print_exc()
         report.error, report.exit_code = f"{type(err).__name__}: {err}", 1
@@ -106,6 +111,10 @@ def _finish(report: StageReport) -> None:
         parts += [f"{report.skipped} already there"] if report.skipped else []
         parts += [f"{report.quarantined} quarantined"] if report.quarantined else []
         print(f"{report.stage}: {', '.join(parts)}", flush=True)
+    _save(report)
+
+
+def _save(report: StageReport) -> None:
     try:
         report.save()
     except OSError as err:

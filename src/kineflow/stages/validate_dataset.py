@@ -88,14 +88,15 @@ def run(params: Params, report: StageReport) -> None:
 
 def _check_models(params: Params) -> None:
     """Refuse models that cannot be built, before anything is trained; PyTorch is imported only for new ones."""
-    wanted = [(params.streams[name].model, params.streams[name].options) for name in params.streams.networks]
+    configs = [params.streams[name] for name in params.streams.networks]
+    wanted = [(config.model, config.options, config.short_clips) for config in configs]
     key = digest(kind="models", code=code_digest("kineflow.models"), task=params.task, models=wanted)
     known = ResultStore(home() / "store" / "seen")
     if key in known:
         return
-    from kineflow.models.registry import check_model
+    from kineflow.stages.network_checks import check_network
 
-    for model, options in wanted:
-        check_model(model, task=params.task, options=options)
+    for name in params.streams.networks:
+        check_network(params.streams[name], task=params.task, key=f"streams.{name}")
     with known.writing(key) as target:
         target.write_text("fit\n")

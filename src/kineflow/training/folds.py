@@ -86,7 +86,10 @@ def train_jobs(
     for key in pending:
         news_path(home, key).unlink(missing_ok=True)  # of a run that was killed
     if pending:
-        trainings = [Training(key, job.name, job.recipe.epochs, len(job.train)) for key, job in keys.items()]
+        trainings = [
+            Training(key, job.name, job.recipe.epochs, len(job.train), job.num_pretrain_epochs)
+            for key, job in keys.items()
+        ]
         metric = _metric_name(next(iter(pending.values())))
         stored = keys.keys() - pending.keys()
         with FoldTable(label, trainings, home / "progress", metric=metric, stored=stored) as table:
@@ -177,6 +180,7 @@ def _run_telling(
         run_storage=run_storage,
         on_step=teller.step_done,
         on_epoch=on_epoch,
+        on_pretrain=teller.pretrain_step_done,
         wrap=wrap,
         shard=shard,
     )

@@ -1,6 +1,7 @@
 """One training as a value: everything its result depends on, and the function that carries it out."""
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,6 +63,7 @@ LIBRARIES = ("torch", "torchvision", "timm", "numpy", "opencv-contrib-python-hea
 
 
 ClassWeights = Literal["none", "balanced"]
+OnPretrain = Callable[[float, int, float], None]  # epochs done with the share of this one, of how many, the last's loss
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,11 @@ class Job:
         return (self.model.in_channels, made.num_frames, *made.model_size_px)
 
     @property
+    def num_pretrain_epochs(self) -> int:
+        """Epochs before the classification."""
+        return 0 if self.self_supervision is None else self.self_supervision.pretrain_epochs
+
+    @property
     def num_forward_macs(self) -> int:
         """Multiply-accumulates of showing the model every training clip once."""
         _, num_frames, height_px, width_px = self.input_CTHW
@@ -188,6 +195,7 @@ def run_job(
     run_storage: RunStorage | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    on_pretrain: OnPretrain | None = None,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     shard: Shard | None = None,
 ) -> None:
@@ -202,16 +210,17 @@ def run_job(
         cache: what is trained does not depend on it.
         run_storage: where checkpoint and result are copied to as well.
         on_step, on_epoch, wrap, shard: see `fit`.
+        on_pretrain: told of every step before the classification, by the first process only.
 
     Raises:
         OutOfReachError: the run storage stayed away; the result is on this machine, or training goes on from here.
     """
     if shard is not None:
-        _train(job, key, results, checkpoints, cache, run_storage, on_step, on_epoch, wrap, shard)
+        _train(job, key, results, checkpoints, cache, run_storage, on_step, on_epoch, on_pretrain, wrap, shard)
         return
     with claimed(checkpoints, key):
         if key not in results:
-            _train(job, key, results, checkpoints, cache, run_storage, on_step, on_epoch, wrap, None)
+            _train(job, key, results, checkpoints, cache, run_storage, on_step, on_epoch, on_pretrain, wrap, None)
 
 
 @contextmanager
@@ -235,6 +244,7 @@ def _train(
     run_storage: RunStorage | None,
     on_step: Callable[[int, float], None] | None,
     on_epoch: Callable[[EpochResult], None] | None,
+    on_pretrain: OnPretrain | None,
     wrap: Callable[[nn.Module], nn.Module] | None,
     shard: Shard | None,
 ) -> None:
@@ -251,7 +261,7 @@ def _train(
     train_set = ClipDataset(job.train, videos, preprocessing, job.augment, job.recipe.seed)
     val_set = ClipDataset(job.val, videos, preprocessing) if job.val else None
     with MachineWatch() as machine:
-        _pretrain(model, job, train_set, device, pretrained, wrap, shard)
+        pretraining = _pretrain(model, job, train_set, device, pretrained, on_pretrain, wrap, shard)
         trained = with_branches(model, job, device)
         fitted = fit(
             trained,
@@ -273,7 +283,9 @@ def _train(
         with results.writing(key) as folder:
             folder.mkdir()
             seconds = time.monotonic() - started
-            _write_result(folder, job, model, fitted, scored, device, seconds=seconds, machine=machine.samples)
+            _write_result(
+                folder, job, model, fitted, pretraining, scored, device, seconds=seconds, machine=machine.samples
+            )
         if run_storage is not None:
             run_storage.keep_result(key, results.path(key))
             run_storage.forget_checkpoint(checkpoint)
@@ -293,20 +305,34 @@ def _pretrain(
     train_set: ClipDataset,
     device: torch.device,
     checkpoint: Path,
+    on_pretrain: OnPretrain | None,
     wrap: Callable[[nn.Module], nn.Module] | None,
     shard: Shard | None,
-) -> None:
-    """Train `model` in place by contrast first, where the job wants that."""
-    if job.self_supervision is None or not job.self_supervision.pretrain_epochs:
-        return
-    pretrain(
+) -> list[EpochResult]:
+    """Train `model` in place by contrast first, where the job wants that; how each epoch went."""
+    epochs, loss = job.num_pretrain_epochs, math.nan
+    if not epochs:
+        return []
+
+    def on_step(epoch: int, share: float) -> None:
+        if on_pretrain is not None:
+            on_pretrain(epoch + share, epochs, loss)
+
+    def on_epoch(result: EpochResult) -> None:
+        nonlocal loss
+        loss = result.train_loss
+        on_step(result.epoch, 1.0)
+
+    return pretrain(
         model,
         train_set,
         job.recipe,
         labels=job.labels,
-        epochs=job.self_supervision.pretrain_epochs,
+        epochs=epochs,
         device=device,
         checkpoint=checkpoint,
+        on_step=on_step,
+        on_epoch=on_epoch,
         wrap=wrap,
         shard=shard,
     )
@@ -384,6 +410,7 @@ def _write_result(
     job: Job,
     model: nn.Module,
     fitted: FitResult,
+    pretraining: Sequence[EpochResult],
     scored: ClipDataset,
     device: torch.device,
     *,
@@ -410,7 +437,8 @@ def _write_result(
         "best_epoch": fitted.best_epoch,
         "seconds": round(seconds, 2),
         "device": device.type,
-        "curves": [asdict(epoch) for epoch in fitted.curves],
+        "curves": [epoch.to_json() for epoch in fitted.curves],
+        "pretraining": [{"epoch": epoch.epoch, "train_loss": epoch.train_loss} for epoch in pretraining],
         "machine": machine,
         "preprocessing": scored.preprocessing.to_json(),
     }

@@ -7,9 +7,10 @@ killed and resumed ends with the same weights as one that was not (same machine,
 import itertools
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from kineflow.training.scoring import predict_probs, validation_scores
 
 NUM_TIMED = 3  # steps, where a step is tried
 LONG_SEC = 5.0  # of a step that is long enough to be timed once
+LABELS = "labels"  # the part of a loss that they teach
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class EpochResult:
 
     Args:
         num_pieces: that a batch was taken in at its end: above 1 where memory had no room for it as a whole.
+        parts: that `train_loss` is the sum of, by name: `labels`, and whatever is learned beside them.
     """
 
     epoch: int
@@ -49,6 +52,13 @@ class EpochResult:
     val_loss: float
     val_metric: float
     num_pieces: int
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, float]:
+        """As plain values, each part as `train_loss_<name>`; a single one is `train_loss` itself."""
+        values = asdict(self)
+        parts = values.pop("parts")
+        return values | {f"train_loss_{name}": part for name, part in parts.items() if len(parts) > 1}
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,7 @@ def fit(
             if recipe.compile:
                 trained = torch.compile(trained)  # type: ignore[assignment]
         batches = epoch_batches([item.target for item in train_set.items], recipe, epoch)
-        train_loss = _train_epoch(trained, run, objective, train_set, batches, epoch, device, shard, on_step)
+        parts = _train_epoch(trained, run, objective, train_set, batches, epoch, device, shard, on_step)
         last = epoch + 1 == recipe.epochs
         scores = (math.nan, math.nan)
         looks = last or (epoch + 1) % recipe.eval_every == 0
@@ -125,7 +135,7 @@ def fit(
             measure_batch_norm(run.averaged, train_set, recipe, device, kept=run.frozen_names)
         if val_set is not None and looks:
             scores = _validate(run.averaged, val_set, objective.labels, recipe, device, shard)
-        result = EpochResult(epoch, run.lr, train_loss, *scores, num_pieces=run.num_pieces)
+        result = EpochResult(epoch, run.lr, sum(parts.values()), *scores, run.num_pieces, parts)
         run.finish(result)
         if shard.rank == 0:
             if checkpoint is not None:
@@ -328,7 +338,7 @@ def _train_epoch(
     device: torch.device,
     shard: Shard,
     on_step: Callable[[int, float], None] | None,
-) -> float:
+) -> dict[str, float]:
     def make(positions: Sequence[int]) -> Batch:
         return train_set.batch(positions, epoch=epoch)
 
@@ -336,7 +346,7 @@ def _train_epoch(
     epoch_size = _size(train_set, itertools.chain(*batches))
     mine = [batch[shard.rank :: shard.world_size] or batch[:1] for batch in batches]
     made = prefetch(make, mine, depth=_loader_threads(device))
-    num_together, total = run.recipe.accumulation, 0.0
+    num_together, total = run.recipe.accumulation, defaultdict[str, float](float)
     for first in range(0, len(batches), num_together):
         wholes = batches[first : first + num_together]
         mine_of_step = [_size(train_set, whole[shard.rank :: shard.world_size]) for whole in wholes]
@@ -353,17 +363,18 @@ def _train_epoch(
                 # a data-parallel worker cannot: the others would wait for gradients that never come
                 if shard.world_size > 1 or not run.split_batches(num_clips):
                     raise ParamsError(_no_room(num_clips, shard)) from err
-        broken = [value for loss in losses for value in loss if not math.isfinite(value)]
+        broken = [value for parts in losses for value in parts.values() if not math.isfinite(value)]
         if broken:
             text = f"training diverged: the loss is {broken[0]} in epoch {epoch + 1}"
             raise ParamsError(f"{text}; lower the stream's lr or train.grad_clip_norm")
-        for loss, size in zip(losses, mine_of_step, strict=True):
+        for parts, size in zip(losses, mine_of_step, strict=True):
             share = _share(size, epoch_size)
-            total += loss.labels * share.labels + loss.clips * share.clips
+            for name, value in parts.items():
+                total[name] += value * (share.labels if name == LABELS else share.clips)
         run.update(math.ceil(len(batches) / num_together))
         if on_step is not None:
             on_step(epoch, (first + len(wholes)) / len(batches))
-    return _sum_of_all(total, shard, device)
+    return _sums_of_all(total, shard, device)
 
 
 def _no_room(num_clips: int, shard: Shard) -> str:
@@ -375,7 +386,7 @@ def _no_room(num_clips: int, shard: Shard) -> str:
 
 
 class _Amount(NamedTuple):
-    """Something of the labels and of the clips of a batch: how many there are, their share, or their loss."""
+    """Something of the labels and of the clips of a batch: how many there are, or their share."""
 
     labels: float
     clips: float
@@ -390,13 +401,13 @@ def _share(part: _Amount, whole: _Amount, *, times: int = 1) -> _Amount:
     return _Amount(*(times * of_part / max(of_whole, 1) for of_part, of_whole in zip(part, whole, strict=True)))
 
 
-def _sum_of_all(value: float, shard: Shard, device: torch.device) -> float:
-    """The sum over the data-parallel processes."""
+def _sums_of_all(values: dict[str, float], shard: Shard, device: torch.device) -> dict[str, float]:
+    """The sums over the data-parallel processes, which all have values of the same names."""
     if shard.world_size == 1:
-        return value
-    total = torch.tensor(value, dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(total)
-    return float(total)
+        return dict(values)
+    totals = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(totals)
+    return dict(zip(values, totals.tolist(), strict=True))
 
 
 def _backward(
@@ -408,27 +419,27 @@ def _backward(
     share: _Amount,
     epoch: int,
     device: torch.device,
-) -> _Amount:
-    """Add the gradient of a batch, times `share`, in as many pieces as the device has room for; its mean losses.
+) -> dict[str, float]:
+    """Add the gradient of a batch, times `share`, in as many pieces as the device has room for; the parts of its loss.
 
     What is a mean over labels is weighed by labels, which on task frame clips have more or fewer of.
     """
-    of_labels, of_clips, num_clips = 0.0, 0.0, len(batch.positions)
+    parts, num_clips = defaultdict[str, float](float), len(batch.positions)
     whole = _size(train_set, batch.positions)
     for rows in np.array_split(np.arange(num_clips), min(run.num_pieces, num_clips)):
         piece = batch if len(rows) == num_clips else batch.rows(rows)
         clips_BCTHW = model_input(piece, train_set.preprocessing, device)
         with autocast(device, run.recipe.precision):
             prediction: Prediction = model(clips_BCTHW, clip_lengths(piece, train_set.preprocessing, device))
-        loss = objective(prediction, piece, epoch=epoch).plus(prediction.extra_loss)
-        part = _share(_size(train_set, piece.positions), whole)
-        weighed = loss.of_labels * (share.labels * part.labels)
-        of_labels += float(loss.of_labels.detach()) * part.labels
-        if loss.of_clips is not None:
-            weighed = weighed + loss.of_clips * (share.clips * part.clips)
-            of_clips += float(loss.of_clips.detach()) * part.clips
+        loss = objective(prediction, piece, epoch=epoch).plus(prediction.extra_losses or {})
+        piece_share = _share(_size(train_set, piece.positions), whole)
+        weighed = loss.of_labels * (share.labels * piece_share.labels)
+        parts[LABELS] += float(loss.of_labels.detach()) * piece_share.labels
+        for name, of_clips in loss.of_clips.items():
+            weighed = weighed + of_clips * (share.clips * piece_share.clips)
+            parts[name] += float(of_clips.detach()) * piece_share.clips
         run.scaler.scale(weighed).backward()
-    return _Amount(of_labels, of_clips)
+    return parts
 
 
 def _validate(

@@ -1,6 +1,7 @@
 """What the loop minimises. An objective sees the model's prediction and the batch; it has no weights of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,16 +21,15 @@ class Loss(NamedTuple):
 
     Args:
         of_labels: over the labels of the batch: classes of clips, or the frames and classes that are known.
-        of_clips: over its clips, which needs no labels; None where there is nothing of the kind.
+        of_clips: over its clips, which needs no labels; by name, where there is anything of the kind.
     """
 
     of_labels: Tensor
-    of_clips: Tensor | None = None
+    of_clips: Mapping[str, Tensor] = MappingProxyType({})
 
-    def plus(self, of_clips: Tensor | None) -> "Loss":
-        """With another mean over clips."""
-        known = [loss for loss in (self.of_clips, of_clips) if loss is not None]
-        return self._replace(of_clips=sum(known[1:], known[0]) if known else None)
+    def plus(self, of_clips: Mapping[str, Tensor]) -> "Loss":
+        """With more means over clips."""
+        return self._replace(of_clips={**self.of_clips, **of_clips})
 
 
 class Objective(Protocol):

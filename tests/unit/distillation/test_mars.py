@@ -33,9 +33,10 @@ def test_the_teacher_sees_the_same_mixture() -> None:
         loss = Mars(teacher, inputs, member, Classification("exclusive"), 0.5, CPU)(features, batch, epoch=2)
         alone = Classification("exclusive")(features, batch, epoch=2)
         taught = teacher(clips).features
-    assert loss.of_labels == alone.of_labels and loss.of_clips is not None
-    assert float(loss.of_clips) == pytest.approx(0.5 * float(F.mse_loss(features.features, taught)), rel=1e-5)
-    assert float(loss.of_clips) == pytest.approx(0.5, rel=1e-4)  # the same features but for the one that was added
+    assert loss.of_labels == alone.of_labels and list(loss.of_clips) == ["features"]
+    beside = float(loss.of_clips["features"])
+    assert beside == pytest.approx(0.5 * float(F.mse_loss(features.features, taught)), rel=1e-5)
+    assert beside == pytest.approx(0.5, rel=1e-4)  # the same features but for the one that was added
 
 
 def test_without_mixing_the_views_are_those_of_the_samples() -> None:

@@ -48,7 +48,7 @@ def test_of_mixed_clips_the_teachers_say_is_mixed_alike(labels: Labels) -> None:
     answer = prediction([[1.0, 0.0], [0.0, 0.5]])
     mixture = torch.tensor([[0.375, 0.625], [0.725, 0.275]])  # a quarter of its own, the rest of the other's
     loss = {"exclusive": F.cross_entropy, "independent": F.binary_cross_entropy_with_logits}[labels]
-    torch.testing.assert_close(objective(answer, mixed, epoch=0).of_clips, loss(answer.logits, mixture))
+    torch.testing.assert_close(objective(answer, mixed, epoch=0).of_clips["teacher"], loss(answer.logits, mixture))
 
 
 def test_independent_classes_by_hand() -> None:

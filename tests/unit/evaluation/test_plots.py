@@ -44,7 +44,7 @@ def test_dots_lie_where_their_values_are():
 
 def test_curves_draw_folds_and_means_but_no_release():
     rows = [(fold, epoch, 1.0, 2.0 if fold >= 0 else math.nan) for fold in (-1, 0, 1) for epoch in (1, 2, 3)]
-    curves = pd.DataFrame(rows, columns=["fold", "epoch", "train_loss", "val_loss"])
+    curves = pd.DataFrame(rows, columns=["fold", "epoch", "train_loss_labels", "val_loss"])
     lines = list(parsed(plots.curve_plot(curves, css_class="c-rgb", name="rgb", y_max=4.0)).iter("polyline"))
     assert len(lines) == 4  # two folds, mean of training, mean of validation
     ys = {point.split(",")[1] for point in lines[-1].get("points").split()}
@@ -53,7 +53,7 @@ def test_curves_draw_folds_and_means_but_no_release():
 
 
 def test_an_epoch_is_enough_for_a_curve():
-    curves = pd.DataFrame([(0, 1, 1.0, 1.0)], columns=["fold", "epoch", "train_loss", "val_loss"])
+    curves = pd.DataFrame([(0, 1, 1.0, 1.0)], columns=["fold", "epoch", "train_loss_labels", "val_loss"])
     assert "nan" not in plots.curve_plot(curves, css_class="c-rgb", name="rgb", y_max=2.0)
     assert plots.loss_axis_max({}) > 0
 

@@ -32,8 +32,8 @@ def table(folder: Path, *keys: str, stored: tuple[str, ...] = ()) -> FoldTable:
     return FoldTable("train@rgb", trainings, folder, metric="accuracy", stored=stored)
 
 
-def drawn(shown: FoldTable) -> list[list[str]]:
-    console = Console(width=120, record=True, file=StringIO())
+def drawn(shown: FoldTable, *, width: int = 120) -> list[list[str]]:
+    console = Console(width=width, record=True, file=StringIO())
     console.print(shown.drawn())
     return [line.split() for line in console.export_text().splitlines()]
 
@@ -86,7 +86,7 @@ def test_every_training_has_its_state_numbers_and_time(tmp_path: Path, now: list
     assert shown.done("done").endswith("accuracy 0.750 - done (1 of 5)")
     (tmp_path / "done.json").unlink()
     header, *rows, overview = drawn(shown)
-    assert header[:4] == ["train@rgb", "state", "epoch", "train"]
+    assert " ".join(header) == "train@rgb state epoch loss val loss val acc clips/s left"
     pace = 1.5 * 40 / 4  # the first half of the first epoch is the start
     assert rows == [
         ["rgb", "old", "stored", "-/10", "-", "-", "-", "-", "-"],
@@ -108,6 +108,52 @@ def test_batches_that_memory_has_no_room_for_are_told_of(tmp_path: Path) -> None
     told.epoch_done(1, **scores, num_pieces=4)
     assert "val accuracy 0.750, batches in 4 pieces, as memory is short" in shown.line("a")
     assert "batches in 4 pieces" in shown.done("a")
+
+
+def test_before_the_classification_epochs_are_of_another_kind(tmp_path: Path, now: list[float]) -> None:
+    trainings = [Training(key, f"rgb {key}", 10, 40, pretrain_epochs=20) for key in ("going", "next")]
+    shown = FoldTable("train@rgb", trainings, tmp_path, metric="accuracy")
+    told = teller(tmp_path, "going")
+    for step in range(1, 7):  # two of an epoch
+        told.pretrain_step_done(step / 2, 20, math.nan if step <= 2 else 4.5)
+        now[0] += 1.0
+    assert drawn(shown)[1][2:6] == ["pretraining", "3/20", "4.500", "-"]
+    # 2.5 epochs in 5 s; 17 and 10 are left, and 30 of the other
+    assert shown.line("going").endswith("pretraining, epoch 3/20, loss 4.500, 20 clips/s, 0:00:54 left")
+    assert shown.overview() == "0 of 2 done, 20 clips/s, at most 0:01:54 left"
+    told.step_done(0, 0.5)
+    now[0] += 1.0
+    told.epoch_done(0, train_loss=1.5, val_loss=math.nan, val_metric=math.nan)
+    news = read_news(tmp_path / "going.json")
+    assert news is not None and (news.epochs, news.position, news.clips_left) == (10, 1.0, 360)
+    assert news.clips_per_sec == pytest.approx(20) and not news.is_pretraining and news.resumed_at == 0
+
+
+@pytest.mark.parametrize("metric", ["top1_top3", "average_precision", "macro-F1"])
+def test_nothing_is_cut_in_80_columns(tmp_path: Path, now: list[float], metric: str) -> None:
+    trainings = [Training("a", "r3d_mini.bert student fold 10", 100, 4000, pretrain_epochs=100)]
+    shown = FoldTable("distill", trainings, tmp_path, metric=metric)
+    told = teller(tmp_path, "a", epochs=100, num_clips=4000)
+    told.pretrain_step_done(99.0, 100, 4.5)
+    now[0] += 400.0
+    told.pretrain_step_done(100.0, 100, 4.5)
+    rows = drawn(shown, width=80)
+    assert "pretraining" in rows[1] and "11:06:40" in rows[1]
+    told.step_done(99, 0.5)
+    now[0] += 1000.0
+    told.epoch_done(99, train_loss=-14.123, val_loss=1.783, val_metric=0.789)
+    text = [word for row in drawn(shown, width=80) for word in row]
+    assert {"100/100", "-14.123", "1.783", "0.789", "0:00:00"} <= set(text) and not [w for w in text if "…" in w]
+    assert {"r3d_mini.bert", "student", "fold", "10"} <= set(text)  # the name is on two lines
+
+
+def test_a_line_says_that_a_killed_training_goes_on(tmp_path: Path, now: list[float]) -> None:
+    shown, told = table(tmp_path, "a"), teller(tmp_path, "a")
+    told.step_done(8, 0.5)
+    now[0] += 10.0
+    told.epoch_done(8, train_loss=0.5, val_loss=math.nan, val_metric=math.nan)
+    assert shown.line("a").startswith("rgb a: resumed after epoch 8, epoch 9/10, loss 0.500, ")
+    assert shown.done("a").startswith("rgb a: resumed after epoch 8, epoch 9/10")
 
 
 def test_of_many_trainings_those_that_run_are_shown(tmp_path: Path) -> None:

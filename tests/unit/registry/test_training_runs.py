@@ -24,7 +24,8 @@ def training(fold: int, losses: list[float]) -> dict[str, Any]:
     ]
     times = (BEGAN_SEC + 5.0, BEGAN_SEC + 10.0, BEGAN_SEC + 12.0)
     machine = [{"time": time, "cpu_utilization_percentage": 50.0 + i} for i, time in enumerate(times)]
-    return {"fold": fold, "best_epoch": len(losses), "seconds": 12.0, "curves": curves, "machine": machine}
+    whole = {"fold": fold, "best_epoch": len(losses), "seconds": 12.0, "curves": curves, "machine": machine}
+    return whole | {"pretraining": [{"epoch": epoch, "train_loss": 4.0 - epoch} for epoch in range(3)]}
 
 
 @pytest.fixture
@@ -72,6 +73,8 @@ def check(registration: Registration) -> None:
     assert [(point.step, point.value) for point in history] == [(0, 0.5), (1, 0.25)]
     history = client.get_metric_history(first.info.run_id, "val_loss")
     assert [(point.step, point.value) for point in history] == [(1, 0.25)]
+    history = client.get_metric_history(first.info.run_id, "pretrain_loss")
+    assert [(point.step, point.value) for point in history] == [(0, 4.0), (1, 3.0), (2, 2.0)]  # more than epochs
     busy = client.get_metric_history(first.info.run_id, "system/cpu_utilization_percentage")
     assert [(point.timestamp / 1e3 - BEGAN_SEC, point.value) for point in busy] == [(5, 50), (10, 51), (12, 52)]
     assert set(below[streams["fv"].info.run_id]) == {"fold 0"}

@@ -115,7 +115,7 @@ class Supervised(torch.nn.Module):
 
     def forward(self, clips_BCTHW: torch.Tensor, num_frames_B: torch.Tensor | None = None) -> Prediction:
         prediction: Prediction = self.model(clips_BCTHW, num_frames_B)
-        return prediction._replace(extra_loss=(prediction.features - 1).square().mean())
+        return prediction._replace(extra_losses={"features": (prediction.features - 1).square().mean()})
 
 
 @pytest.mark.parametrize("make_model", [of_frames, Supervised])

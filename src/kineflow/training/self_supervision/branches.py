@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kineflow.errors import ParamsError
+from kineflow.models.backbones.clip_network import ClipNetwork
 from kineflow.models.classifier import Prediction, VideoClassifier
+from kineflow.training.model_config import ModelConfig
 from kineflow.training.self_supervision.config import SelfSupervision
 from kineflow.training.self_supervision.direction import DirectionBranch, direction_loss
 from kineflow.training.self_supervision.tracking import TrackingBranch, TrackingRule
@@ -24,7 +27,8 @@ class ClassifierWithBranches(nn.Module):
         reverse: a clip played backwards, which depends on what its channels are.
 
     Raises:
-        ParamsError: the backbone has no such layer in a chain of layers, or the clips are too short to track.
+        ParamsError: the backbone reads frame by frame or has no such layer in a chain of layers, or the clips are too
+            short to track.
     """
 
     def __init__(
@@ -49,27 +53,28 @@ class ClassifierWithBranches(nn.Module):
             num_frames, rule = input_CTHW[1], TrackingRule(config.patch_fraction, config.num_past, config.gap)
             if num_steps != num_frames or num_frames < rule.min_frames:
                 raise ParamsError(
-                    f"tracking goes back {rule.num_past} times {rule.gap} frames, but {classifier.name} has "
-                    f"{num_steps} steps after {config.branch_after} for clips of {num_frames} frames: track fewer or "
-                    f"nearer frames, or branch off before the frames are strided over"
+                    f"num_past: {rule.num_past} steps of gap: {rule.gap} frames are tracked in {rule.min_frames} "
+                    f"frames or more, each with a step of its own, but {classifier.name} has {num_steps} steps after "
+                    f"branch_after: {config.branch_after} for clips of {num_frames} frames; track fewer or nearer "
+                    f"frames, or branch off before the frames are strided over"
                 )
             self.tracking = TrackingBranch(rule, maps_HW=(height, width))
 
     def forward(self, clips_BCTHW: Tensor, num_frames_B: Tensor | None = None) -> Prediction:
-        """As `VideoClassifier.forward`; `extra_loss` is the weighted sum of the branches', in training only."""
+        """As `VideoClassifier.forward`; `extra_losses` are the branches', weighted, in training only."""
         if not self.training:
             prediction: Prediction = self.classifier(clips_BCTHW, num_frames_B)
             return prediction
         with _captured(self._trunk[-1]) as captured:
             prediction = self.classifier(clips_BCTHW, num_frames_B)
         maps_BDTHW = captured[0]
-        extra = prediction.logits.new_zeros((), dtype=torch.float32)
+        extra: dict[str, Tensor] = {}
         if self.direction is not None:
-            extra = extra + self.config.direction_weight * self._direction_loss(clips_BCTHW)
+            extra["direction"] = self.config.direction_weight * self._direction_loss(clips_BCTHW)
         if self.tracking is not None:
             tracked = self.tracking(clips_BCTHW, maps_BDTHW, self._encode)
-            extra = extra + self.config.tracking_weight * tracked
-        return prediction._replace(extra_loss=extra)
+            extra["tracking"] = self.config.tracking_weight * tracked
+        return prediction._replace(extra_losses=extra)
 
     def _encode(self, clips_BCTHW: Tensor) -> Tensor:
         with _running_statistics_kept(self._trunk):
@@ -97,24 +102,48 @@ class ClassifierWithBranches(nn.Module):
         return direction_loss(logits_B[:num_forward], logits_B[num_forward:])
 
 
+def check_branches(model: ModelConfig, config: SelfSupervision, *, input_CTHW: tuple[int, int, int, int]) -> None:
+    """Refuse what `ClassifierWithBranches` would refuse of these, without computing anything.
+
+    Raises:
+        ParamsError: as it does.
+    """
+    with torch.device("meta"):
+        classifier = replace(model, weights=None).build(seed=0)
+        ClassifierWithBranches(classifier, config, input_CTHW=input_CTHW, reverse=torch.clone)
+
+
 def layers_until(classifier: VideoClassifier, after: str) -> list[nn.Module]:
     """The layers that a clip passes up to the one named `after`, that one included.
 
     Raises:
-        ParamsError: the backbone is no chain of layers down to that name.
+        ParamsError: the backbone reads frame by frame, or is no chain of layers down to that name.
     """
-    network: Any = getattr(classifier.backbone, "network", None)
+    if not isinstance(classifier.backbone, ClipNetwork):
+        raise ParamsError(
+            f"the backbone of {classifier.name} does not read clips as a whole, so no branch can follow time in it; "
+            f"choose a 3D one, such as r3d_tiny (`kineflow models --input 3d` lists them), or write null"
+        )
+    network: Any = classifier.backbone.network
     layers: list[nn.Module] = []
+    above = ""
     for part in after.split("."):
-        if not isinstance(network, nn.Sequential) or part not in dict(network.named_children()):
-            known = [name for name, _ in network.named_children()] if isinstance(network, nn.Sequential) else []
-            advice = f"known are {', '.join(known)}" if known else "choose a chain of layers, such as r3d_tiny"
-            raise ParamsError(f"{classifier.name} has no layer {after!r} that a branch could follow: {advice}")
-        children = dict(network.named_children())
+        children = dict(network.named_children()) if isinstance(network, nn.Sequential) else {}
+        if part not in children:
+            raise ParamsError(
+                f"branch_after: {classifier.name} has no layer {after!r} that a branch could follow: "
+                f"{_advice([above + name for name in children], above)}"
+            )
         names = list(children)
         layers.extend(children[name] for name in names[: names.index(part)])
-        network = children[part]
+        network, above = children[part], f"{above}{part}."
     return [*layers, network]
+
+
+def _advice(known: list[str], above: str) -> str:
+    if known:
+        return f"known are {', '.join(known)}"
+    return f"end at {above[:-1]}, which is no chain itself" if above else "choose a chain of layers, such as r3d_tiny"
 
 
 def _maps_of(layers: list[nn.Module], clips_BCTHW: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from kineflow.data.dataset import Batch, ClipDataset, collate
 from kineflow.data.probabilities import Labels
 from kineflow.models.classifier import Prediction, VideoClassifier
 from kineflow.training.inputs import clip_lengths, model_input
-from kineflow.training.loop import Shard, fit
+from kineflow.training.loop import EpochResult, Shard, fit
 from kineflow.training.objectives import Loss
 from kineflow.training.precision import autocast
 from kineflow.training.recipe import Recipe
@@ -86,7 +86,7 @@ class Contrastive:
         """The mean loss over the clips of `batch`; nothing of its labels."""
         videos_B = torch.from_numpy(self.videos[batch.positions])
         loss = contrastive_loss(prediction.logits, self.second_view(batch, epoch).logits, videos_B=videos_B)
-        return Loss(torch.zeros_like(loss), loss)
+        return Loss(torch.zeros_like(loss), {"contrast": loss})
 
 
 def partner(position: int, videos: NDArray[np.int64], *, seed: int, epoch: int) -> int:
@@ -112,9 +112,11 @@ def pretrain(
     epochs: int,
     device: torch.device,
     checkpoint: Path,
+    on_step: Callable[[int, float], None] | None = None,
+    on_epoch: Callable[[EpochResult], None] | None = None,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     shard: Shard | None = None,
-) -> None:
+) -> list[EpochResult]:
     """Train all of `classifier` but its last layer, in place, to tell the training videos apart by their clips.
 
     Args:
@@ -123,6 +125,10 @@ def pretrain(
         recipe: of the classification that follows; its rate, batches and optimizer are taken.
         epochs: of this training.
         checkpoint: where its state is kept and picked up from; one that is finished costs nothing.
+        on_step, on_epoch, wrap, shard: see `fit`.
+
+    Returns:
+        How each of its epochs went.
     """
     model = Projected(classifier).to(device)
     if train_set.augment is not None:
@@ -143,6 +149,19 @@ def pretrain(
     alone = replace(alone, sampler="each_once", negative_ratio=None)  # which look at labels
     alone = replace(alone, schedule="constant" if recipe.schedule == "plateau" else recipe.schedule)
     objective = Contrastive(second_view, videos, labels)
-    fitted = fit(model, objective, train_set, None, alone, device=device, checkpoint=checkpoint, wrap=wrap, shard=shard)
+    fitted = fit(
+        model,
+        objective,
+        train_set,
+        None,
+        alone,
+        device=device,
+        checkpoint=checkpoint,
+        on_step=on_step,
+        on_epoch=on_epoch,
+        wrap=wrap,
+        shard=shard,
+    )
     model.load_state_dict(fitted.state)
     classifier.head.requires_grad_(True)
+    return fitted.curves

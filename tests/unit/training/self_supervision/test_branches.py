@@ -8,7 +8,8 @@ import torch
 from kineflow.errors import ParamsError
 from kineflow.models.orientation import orientation_channels
 from kineflow.models.registry import create_model
-from kineflow.training.self_supervision.branches import ClassifierWithBranches, layers_until
+from kineflow.training.model_config import ModelConfig
+from kineflow.training.self_supervision.branches import ClassifierWithBranches, check_branches, layers_until
 from kineflow.training.self_supervision.config import SelfSupervision
 from kineflow.training.self_supervision.direction import DirectionBranch, direction_loss, reverse_time
 
@@ -45,12 +46,12 @@ def test_in_evaluation_it_is_the_classifier_and_its_statistics_are_of_the_clips(
     model, clips = with_branches(), torch.randn(4, 3, 8, 24, 24)
     alone = create_model("r3d_mini.avg", num_classes=3, in_channels=3, task="clip")
     alone.load_state_dict(model.classifier.state_dict())
-    assert alone.train()(clips).extra_loss is None
-    assert model.train()(clips).extra_loss is not None
+    assert alone.train()(clips).extra_losses is None
+    assert set(model.train()(clips).extra_losses) == {"direction", "tracking"}
     for (name, kept), other in zip(alone.state_dict().items(), model.classifier.state_dict().values(), strict=True):
         if "running" in name:
             torch.testing.assert_close(other, kept)
-    assert model.eval()(clips).extra_loss is None
+    assert model.eval()(clips).extra_losses is None
     torch.testing.assert_close(model(clips).logits, alone.eval()(clips).logits)
 
 
@@ -69,8 +70,8 @@ def test_every_parameter_learns_and_a_weight_of_zero_leaves_its_branch_out() -> 
     torch.manual_seed(0)
     model, clips = with_branches(), torch.randn(4, 3, 8, 24, 24)
     prediction = model(clips)
-    assert prediction.extra_loss is not None
-    (prediction.logits.square().sum() + prediction.extra_loss).backward()
+    assert prediction.extra_losses is not None
+    (prediction.logits.square().sum() + sum(prediction.extra_losses.values())).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
     assert with_branches(tracking_weight=0.0).tracking is None
     assert with_branches(direction_weight=0.0).direction is None
@@ -81,9 +82,30 @@ def test_refusals_say_what_to_choose() -> None:
         with_branches(branch_after="layer3")
     with pytest.raises(ParamsError, match=r"4 steps after stages\.1 for clips of 8 frames"):
         with_branches(branch_after="stages.1")
-    by_frames = create_model("resnet10_tiny.avg", num_classes=2, in_channels=3, task="clip")
+    with pytest.raises(ParamsError, match=r"no layer 'stages\.9'.*: known are stages\.0, stages\.1, stages\.2$"):
+        with_branches(branch_after="stages.9")
+    with pytest.raises(ParamsError, match=r"no layer 'stages\.0\.conv1'.*: end at stages\.0, which is no chain"):
+        with_branches(branch_after="stages.0.conv1")
+    with torch.device("meta"):
+        in_parallel = create_model("slowfast_50.avg", num_classes=2, in_channels=3, task="clip")
     with pytest.raises(ParamsError, match="choose a chain of layers, such as r3d_tiny"):
+        layers_until(in_parallel, "stem")
+    by_frames = create_model("resnet10_tiny.avg", num_classes=2, in_channels=3, task="clip")
+    with pytest.raises(ParamsError, match="does not read clips as a whole"):
         layers_until(by_frames, "stem")
+
+
+@pytest.mark.parametrize("name", ["r3d_mini.avg", "resnet18.avg"])
+def test_the_check_refuses_before_anything_is_computed(name: str) -> None:
+    """On the meta device, whatever the size: of a model that cannot have branches, and of clips that are too short."""
+    model = ModelConfig(name, "clip", 2, 3, 0.0, None, {})
+    long_cycles = SelfSupervision(0.0, 25.0, 0.3, num_past=9, gap=2, branch_after="stages.0", pretrain_epochs=0)
+    with pytest.raises(
+        ParamsError, match=r"num_past: 9 steps of gap: 2 .* in 19 frames|does not read clips as a whole"
+    ):
+        check_branches(model, long_cycles, input_CTHW=(3, 8, 4096, 4096))
+    if name == "r3d_mini.avg":
+        check_branches(model, long_cycles, input_CTHW=(3, 19, 4096, 4096))
 
 
 def test_the_branch_learns_the_arrow_of_time() -> None:
