@@ -80,7 +80,7 @@ def test_every_parameter_learns_and_a_weight_of_zero_leaves_its_branch_out() -> 
 def test_refusals_say_what_to_choose() -> None:
     with pytest.raises(ParamsError, match=r"r3d_mini\.avg has no layer 'layer3'.*known are stem, stages"):
         with_branches(branch_after="layer3")
-    with pytest.raises(ParamsError, match=r"4 steps after stages\.1 for clips of 8 frames"):
+    with pytest.raises(ParamsError, match=r"4 steps after branch_after: stages\.1 for clips of 8 frames"):
         with_branches(branch_after="stages.1")
     with pytest.raises(ParamsError, match=r"no layer 'stages\.9'.*: known are stages\.0, stages\.1, stages\.2$"):
         with_branches(branch_after="stages.9")
