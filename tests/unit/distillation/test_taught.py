@@ -37,7 +37,7 @@ def test_exclusive_classes_by_hand() -> None:
     loss = objective(prediction([[math.log(3), 0.0], [0.0, 0.0]]), batch(np.array([0, 1]), [1, 2]), epoch=0)
     labels = (-math.log(0.75) - math.log(0.5)) / 2
     taught = (-0.9 * math.log(0.75) - 0.1 * math.log(0.25) - math.log(0.5)) / 2
-    assert [float(part) for part in loss] == pytest.approx([labels, 2 * taught], abs=1e-6)
+    assert [float(loss.of_labels), float(loss.of_clips["teacher"])] == pytest.approx([labels, 2 * taught], abs=1e-6)
 
 
 @pytest.mark.parametrize("labels", ["exclusive", "independent"])
@@ -56,7 +56,7 @@ def test_independent_classes_by_hand() -> None:
     loss = objective(prediction([[math.log(3), 0.0]]), batch(np.array([[1.0, 0.0]], np.float32), [0]), epoch=0)
     labels = (-math.log(0.75) - math.log(0.5)) / 2
     taught = (-0.9 * math.log(0.75) - 0.1 * math.log(0.25) - math.log(0.5)) / 2
-    assert [float(part) for part in loss] == pytest.approx([labels, 0.5 * taught], abs=1e-6)
+    assert [float(loss.of_labels), float(loss.of_clips["teacher"])] == pytest.approx([labels, 0.5 * taught], abs=1e-6)
 
 
 def test_the_teacher_of_the_same_fold_is_read_clip_by_clip(tmp_path: Path) -> None:

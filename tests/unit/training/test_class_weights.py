@@ -56,7 +56,7 @@ def test_the_weighted_loss_of_clips() -> None:
     ones_BC = np.ones((2, 1), np.float32)
     batch = Batch(np.zeros((2, 1, 1, 1, 1), np.uint8), ones_BC, ones_BC, np.array([0, 1]), np.arange(2), np.ones(2))
     prediction = Prediction(torch.zeros(2, 2), torch.zeros(2, 1))
-    loss = Classification("exclusive", 0.0, np.array([0.5, 3.0]))(prediction, batch, epoch=0)
+    loss = Classification("exclusive", 0.0, np.array([0.5, 3.0]))(prediction, batch, epoch=0).of_labels
     assert float(loss) == pytest.approx(np.log(2) * (0.5 + 3.0) / 2)
 
 

@@ -20,7 +20,7 @@ def loss(objective: Classification, logits: torch.Tensor, targets: np.ndarray) -
     num = len(targets)
     pixels, ones = np.zeros((num, 1, 1, 1, 1), np.uint8), np.ones((num, 1), np.float32)
     batch = Batch(pixels, ones, ones, targets, np.arange(num), np.ones(num), mixing=Mixing(SHARE))
-    return float(objective(Prediction(logits, logits), batch, epoch=0))
+    return float(objective(Prediction(logits, logits), batch, epoch=0).of_labels)
 
 
 def random_logits(*shape: int) -> torch.Tensor:

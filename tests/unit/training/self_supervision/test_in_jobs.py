@@ -80,14 +80,14 @@ def test_each_loss_of_an_epoch_is_told_by_itself() -> None:
     answer = deepcopy(network).train()(model_input(batch, PREPROCESSING, CPU))
     by_hand = {"labels": F.cross_entropy(answer.logits, torch.as_tensor(batch.targets)), **answer.extra_losses}
     (told,) = fit(network, CROSS_ENTROPY, clips, None, given, device=CPU).curves
-    assert told.parts == pytest.approx({name: float(value) for name, value in by_hand.items()}, rel=1e-5)
+    assert told.parts == pytest.approx({name: float(value.detach()) for name, value in by_hand.items()}, rel=1e-5)
     assert told.train_loss == pytest.approx(sum(told.parts.values()))
     values = told.to_json()
     assert values["train_loss_direction"] == told.parts["direction"] and "parts" not in values
     in_pieces = fit(with_branches(), CROSS_ENTROPY, clips, None, recipe(epochs=1), device=CPU).curves[0]
     assert set(in_pieces.parts) == set(told.parts)
     (plain,) = fit(classifier(), CROSS_ENTROPY, clips, None, given, device=CPU).curves
-    assert set(plain.to_json()) == {"epoch", "lr", "train_loss", "val_loss", "val_metric"}
+    assert set(plain.to_json()) == {"epoch", "lr", "train_loss", "val_loss", "val_metric", "num_pieces"}
 
 
 def test_recomputed_activations_leave_the_statistics_to_the_clips() -> None:
