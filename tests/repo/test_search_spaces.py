@@ -12,9 +12,9 @@ from kineflow.experiments.space import draw, make_space
 from kineflow.models.registry import find_model
 from kineflow.params import Params, as_json, load_params, parse_params
 from kineflow.setup.presets import space_values
-from kineflow.stages.changed_params import with_changes
-from kineflow.stages.search import check_search, with_space
-from kineflow.stages.searched_clips import refuse_short_clips
+from kineflow.studies.changed_params import with_changes
+from kineflow.studies.search import check_search, with_space
+from kineflow.studies.searched_clips import refuse_short_clips
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPACES = sorted((REPOSITORY / "params" / "search").glob("*.yaml"))

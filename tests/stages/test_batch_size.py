@@ -26,13 +26,13 @@ from kineflow.errors import DataError, KineflowError, ParamsError
 from kineflow.models.classifier import Prediction
 from kineflow.params import Params, parse_params
 from kineflow.stages import paths, stage
-from kineflow.stages.batch_size import RememberedSteps, with_found_batch_size
-from kineflow.stages.cross_validation import CrossValidation
-from kineflow.stages.fold_jobs import with_batch_size
-from kineflow.stages.search import check_search, with_space
+from kineflow.stages.folds.batch_size import RememberedSteps, with_found_batch_size
+from kineflow.stages.folds.jobs import with_batch_size
+from kineflow.stages.folds.trial_process import TrialProcess
 from kineflow.stages.stage import StageReport
-from kineflow.stages.trial_process import TrialProcess
 from kineflow.store import home
+from kineflow.studies.cross_validation import CrossValidation
+from kineflow.studies.search import check_search, with_space
 from kineflow.training.batch_size import Steps, steps_key
 from kineflow.training.folds import Resources
 from kineflow.training.job import Job, ObjectiveConfig
@@ -248,8 +248,8 @@ def test_what_is_remembered_is_held_against_the_memory_of_these_trainings(
     steps = RememberedSteps(steps_key(jobs[0]), took, None)
     for batch_size in (2, 4, 8, 16) * 2:
         steps(batch_size)
-    monkeypatch.setattr("kineflow.stages.batch_size.num_cores", lambda: 8)
-    monkeypatch.setattr("kineflow.stages.batch_size.total_bytes", lambda: total_gb * 10**9)
+    monkeypatch.setattr("kineflow.stages.folds.batch_size.num_cores", lambda: 8)
+    monkeypatch.setattr("kineflow.stages.folds.batch_size.total_bytes", lambda: total_gb * 10**9)
     found, note = choose(jobs, params, num_trainings=num_trainings)
     assert sizes(found) == {size} and "as tried before" in note
 
@@ -324,7 +324,7 @@ def test_a_stage_that_was_killed_goes_on_with_its_size_and_to_the_same_weights(
         together.append(num_trainings)
         return with_found_batch_size(*args, num_trainings=num_trainings)
 
-    monkeypatch.setattr("kineflow.stages.fold_training.with_found_batch_size", noting)
+    monkeypatch.setattr("kineflow.stages.folds.networks.with_found_batch_size", noting)
     assert run_stage(monkeypatch, "train", "flow") == 0
     assert together == [3]  # two folds, and the release model beside them
     whole, said = weights(project), report_of(project, "train", "flow")

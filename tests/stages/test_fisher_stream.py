@@ -17,7 +17,7 @@ import pytest
 from kineflow.descriptors.cells import CellRule, Scale
 from kineflow.inference.predict import label_videos
 from kineflow.stages import STAGES, paths
-from kineflow.stages.fisher_job import MAX_OPEN_VIDEOS, cells_by_video
+from kineflow.stages.folds.fisher_job import MAX_OPEN_VIDEOS, cells_by_video
 from kineflow.store import ResultStore, home
 from kineflow.tables import CLIPS, LOGITS, read_table
 from tests.conftest import Built

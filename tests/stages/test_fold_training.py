@@ -11,10 +11,10 @@ import yaml
 from kineflow.errors import ParamsError
 from kineflow.params import only, parse_params
 from kineflow.stages import make_splits, paths, train
-from kineflow.stages.fold_dataset import RELEASE, load_dataset
-from kineflow.stages.fold_jobs import _negative_class, _recipe
-from kineflow.stages.fold_outs import mean_logits
-from kineflow.stages.fold_training import resources_of
+from kineflow.stages.folds.dataset import RELEASE, load_dataset
+from kineflow.stages.folds.jobs import _negative_class, _recipe
+from kineflow.stages.folds.networks import resources_of
+from kineflow.stages.folds.outs import mean_logits
 from kineflow.stages.stage import StageReport
 from kineflow.tables import EVENTS, FRAME_LABELS, VIDEOS, write_table
 from kineflow.training.finetune import Finetune

@@ -17,8 +17,8 @@ from kineflow.data.readers import StreamStore
 from kineflow.errors import ParamsError
 from kineflow.params import load_params
 from kineflow.stages import paths
-from kineflow.stages.fold_dataset import load_dataset
-from kineflow.stages.fold_jobs import stream_jobs
+from kineflow.stages.folds.dataset import load_dataset
+from kineflow.stages.folds.jobs import stream_jobs
 from kineflow.stages.stage import StageReport
 from kineflow.tables import LOGITS, read_table
 from kineflow.training.job import Job, result_store, run_job

@@ -62,8 +62,8 @@ def search(
     """
     from kineflow.params import load_params
     from kineflow.setup.presets import space_values, write_changes
-    from kineflow.stages.changed_params import in_text
-    from kineflow.stages.search import Asked, run_search, with_space
+    from kineflow.studies.changed_params import in_text
+    from kineflow.studies.search import Asked, run_search, with_space
 
     values = load_params(params)
     if space is not None:
@@ -106,8 +106,8 @@ def compare(
     from kineflow.errors import ParamsError
     from kineflow.params import STREAM_NAMES, load_params
     from kineflow.setup.presets import parse_value
-    from kineflow.stages.compare import run_compare
-    from kineflow.stages.compare_table import print_comparison
+    from kineflow.studies.compare import run_compare
+    from kineflow.studies.compare_table import print_comparison
 
     pairs = [change.partition("=") for change in changes or []]
     known = [name for name in STREAM_NAMES if name == stream]

@@ -8,9 +8,9 @@ from kineflow.distillation.taught import TaughtConfig
 from kineflow.errors import DataError
 from kineflow.params import Params
 from kineflow.stages import paths
-from kineflow.stages.fold_dataset import RELEASE, load_dataset
-from kineflow.stages.fold_jobs import plan
-from kineflow.stages.fold_training import train_network
+from kineflow.stages.folds.dataset import RELEASE, load_dataset
+from kineflow.stages.folds.jobs import plan
+from kineflow.stages.folds.networks import train_network
 from kineflow.stages.stage import StageReport
 
 PARAMS = ("task", "seed", "frames", "flow", "clips", "train", "release.form", "streams.rgb", "distill")

@@ -2,10 +2,10 @@
 
 from kineflow.params import Params, StreamName
 from kineflow.stages import paths
-from kineflow.stages.fisher_training import train_fisher
-from kineflow.stages.fold_dataset import load_dataset
-from kineflow.stages.fold_jobs import classification_of, stream_jobs
-from kineflow.stages.fold_training import train_network
+from kineflow.stages.folds.dataset import load_dataset
+from kineflow.stages.folds.fisher import train_fisher
+from kineflow.stages.folds.jobs import classification_of, stream_jobs
+from kineflow.stages.folds.networks import train_network
 from kineflow.stages.stage import StageReport
 
 PARAMS = ("task", "seed", "frames", "flow", "pose", "clips", "train", "release.form", "streams.{stream}")

@@ -4,8 +4,8 @@ from kineflow.data.dataset import ClipDataset
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import ParamsError
 from kineflow.params import NetworkName, Params
-from kineflow.stages.fold_dataset import load_dataset
-from kineflow.stages.fold_jobs import classification_of, plan
+from kineflow.stages.folds.dataset import load_dataset
+from kineflow.stages.folds.jobs import classification_of, plan
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
 from kineflow.training.job import training_videos, with_flow_scale

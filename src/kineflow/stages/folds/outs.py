@@ -20,8 +20,8 @@ from kineflow.data.probabilities import Labels, to_logits, to_probs
 from kineflow.models.describe import describe_model
 from kineflow.models.frame_features import BACKBONE_FILE, Embedder
 from kineflow.stages import paths
-from kineflow.stages.fold_dataset import RELEASE, Dataset
-from kineflow.stages.transfer import weights_key
+from kineflow.stages.folds.dataset import RELEASE, Dataset
+from kineflow.stages.folds.transfer import weights_key
 from kineflow.stages.weights_manifest import read_weights
 from kineflow.tables import LOGITS, read_table, write_table
 from kineflow.training.bundle import AnyMember, Bundle, Member, write_bundle

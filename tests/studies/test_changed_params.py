@@ -9,8 +9,8 @@ import yaml
 from kineflow.errors import ParamsError
 from kineflow.params import as_json, load_params
 from kineflow.setup.presets import write_changes
-from kineflow.stages.changed_params import check_keys, in_text, read_patch, with_changes, write_patch
-from kineflow.stages.contenders import contenders
+from kineflow.studies.changed_params import check_keys, in_text, read_patch, with_changes, write_patch
+from kineflow.studies.contenders import contenders
 
 CHANGES = {
     "streams.rgb.lr": 0.00123,

@@ -17,10 +17,10 @@ from kineflow.experiments.trials import Trial, ranked, trials_table
 from kineflow.experiments.tuning import Halving, Listener, Strategy, Tried, Work, max_num_trials, search
 from kineflow.models.registry import find_model
 from kineflow.params import Params, SearchParams, as_json, parse_params
-from kineflow.stages.changed_params import check_keys, with_changes, write_patch
-from kineflow.stages.cross_validation import CrossValidation, cross_validation, refuse_found_batches
-from kineflow.stages.searched_clips import refuse_missing_negatives, refuse_short_clips
 from kineflow.store import digest, home
+from kineflow.studies.changed_params import check_keys, with_changes, write_patch
+from kineflow.studies.cross_validation import CrossValidation, cross_validation, refuse_found_batches
+from kineflow.studies.searched_clips import refuse_missing_negatives, refuse_short_clips
 
 REPORTS = Path("reports/search")
 

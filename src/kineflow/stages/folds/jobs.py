@@ -12,10 +12,10 @@ from kineflow.data.views import Augment
 from kineflow.errors import ParamsError
 from kineflow.params import AugmentParams, NetworkName, Params, StreamParams, TrainParams, as_json
 from kineflow.stages import paths
-from kineflow.stages.fold_dataset import RELEASE, Dataset
+from kineflow.stages.folds.dataset import RELEASE, Dataset
+from kineflow.stages.folds.transfer import check_unseen, finetune_of, tell_weights, weights_key
 from kineflow.stages.network_checks import check_network, of_key
 from kineflow.stages.stage import StageReport
-from kineflow.stages.transfer import check_unseen, finetune_of, tell_weights, weights_key
 from kineflow.stages.weights_manifest import weights_file
 from kineflow.training.finetune import MOMENTUM_READERS, Finetune
 from kineflow.training.job import Job, ObjectiveConfig

@@ -5,7 +5,7 @@ from threadpoolctl import threadpool_limits
 from kineflow.descriptors.inputs import predict_probs
 from kineflow.descriptors.model import load_model
 from kineflow.experiments.cost import Cost, Untimed
-from kineflow.stages.fisher_job import WEIGHTS, FisherJob, cells_by_video
+from kineflow.stages.folds.fisher_job import WEIGHTS, FisherJob, cells_by_video
 
 
 def fisher_cost(job: FisherJob) -> Untimed:

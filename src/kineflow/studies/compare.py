@@ -19,14 +19,14 @@ from kineflow.experiments.cost import Cost, network_cost, sum_of, timed
 from kineflow.experiments.recorder import write_comparison
 from kineflow.experiments.trials import FoldScores
 from kineflow.params import Params, StreamName
-from kineflow.stages.contenders import FUSION, contenders, parts_of_fusion
-from kineflow.stages.cross_validation import CrossValidation, cross_validation
-from kineflow.stages.fisher_cost import fisher_cost
-from kineflow.stages.fisher_job import MODEL_NAME, FisherJob
-from kineflow.stages.fisher_training import fit_jobs
-from kineflow.stages.fold_training import resources_of
+from kineflow.stages.folds.fisher import fit_jobs
+from kineflow.stages.folds.fisher_job import MODEL_NAME, FisherJob
+from kineflow.stages.folds.networks import resources_of
 from kineflow.stages.stage import StageReport
 from kineflow.store import digest, home
+from kineflow.studies.contenders import FUSION, contenders, parts_of_fusion
+from kineflow.studies.cross_validation import CrossValidation, cross_validation
+from kineflow.studies.fisher_cost import fisher_cost
 from kineflow.training.folds import train_jobs
 from kineflow.training.job import Job
 

@@ -9,7 +9,7 @@ from kineflow.errors import ParamsError
 from kineflow.experiments.comparison import Contender
 from kineflow.models.registry import find_model
 from kineflow.params import STREAM_NAMES, Params, StreamName
-from kineflow.stages.changed_params import check_keys, read_patch, with_changes
+from kineflow.studies.changed_params import check_keys, read_patch, with_changes
 
 FUSION: Literal["fusion"] = "fusion"
 

@@ -22,10 +22,10 @@ from kineflow.parallel.tasks import map_tasks
 from kineflow.params import Params, as_json
 from kineflow.progress.fold_table import FoldTable, Training
 from kineflow.stages import paths
-from kineflow.stages.fisher_job import MODEL_NAME, WEIGHTS, FisherJob, run_fisher_job
-from kineflow.stages.fold_dataset import RELEASE, Dataset
-from kineflow.stages.fold_jobs import flow_of
-from kineflow.stages.fold_outs import CURVE_COLUMNS, bundle_of, mean_logits, write_history
+from kineflow.stages.folds.dataset import RELEASE, Dataset
+from kineflow.stages.folds.fisher_job import MODEL_NAME, WEIGHTS, FisherJob, run_fisher_job
+from kineflow.stages.folds.jobs import flow_of
+from kineflow.stages.folds.outs import CURVE_COLUMNS, bundle_of, mean_logits, write_history
 from kineflow.stages.stage import StageReport
 from kineflow.store import ResultStore, home
 from kineflow.tables import LOGITS, read_table, write_table

@@ -12,13 +12,13 @@ from kineflow.evaluation.predictions import Examples, Predictions, read_predicti
 from kineflow.experiments.trials import FoldScores
 from kineflow.models.registry import find_model
 from kineflow.params import Params, StreamName
-from kineflow.stages.changed_params import with_changes
-from kineflow.stages.fisher_job import FisherJob
-from kineflow.stages.fisher_training import fisher_jobs
-from kineflow.stages.fold_dataset import RELEASE, Dataset, load_dataset
-from kineflow.stages.fold_jobs import stream_jobs
+from kineflow.stages.folds.dataset import RELEASE, Dataset, load_dataset
+from kineflow.stages.folds.fisher import fisher_jobs
+from kineflow.stages.folds.fisher_job import FisherJob
+from kineflow.stages.folds.jobs import stream_jobs
 from kineflow.stages.scored_rows import validation_rows
 from kineflow.stages.stage import StageReport
+from kineflow.studies.changed_params import with_changes
 from kineflow.training.job import Job
 
 SHOWN_CURVES = ("train_loss", "val_loss", "val_metric")  # and the parts of the first

@@ -8,7 +8,7 @@ from rich.table import Table
 from kineflow.evaluation.paired import Interval
 from kineflow.evaluation.report import shown_score
 from kineflow.experiments.pages import shown_duration, shown_macs, shown_ms
-from kineflow.stages.compare import Outcome
+from kineflow.studies.compare import Outcome
 
 
 def print_comparison(outcome: Outcome) -> None:

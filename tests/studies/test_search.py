@@ -25,8 +25,8 @@ from kineflow.experiments.tuning import Halving, Strategy, Tried
 from kineflow.params import load_params
 from kineflow.registry.nested_runs import PARENT_TAG
 from kineflow.stages import paths
-from kineflow.stages.search import _Memory
 from kineflow.store import home
+from kineflow.studies.search import _Memory
 from tests.conftest import Built
 from tests.flows.conftest import processes_in
 from tests.graph import copy_workspace, run_command

@@ -17,9 +17,9 @@ from pathlib import Path
 from kineflow.parallel.memory import total_bytes
 from kineflow.parallel.threads import num_cores
 from kineflow.params import TrainParams
-from kineflow.stages.fold_jobs import usual_batch, with_batch_size
+from kineflow.stages.folds.jobs import usual_batch, with_batch_size
+from kineflow.stages.folds.trial_process import TrialProcess
 from kineflow.stages.stage import StageReport
-from kineflow.stages.trial_process import TrialProcess
 from kineflow.store import ResultStore, digest, home
 from kineflow.training.batch_size import SMALLEST, Steps, find_batch_size, largest_batch, steps_key, within_memory
 from kineflow.training.folds import Resources

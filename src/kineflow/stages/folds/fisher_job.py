@@ -28,7 +28,12 @@ from kineflow.tables import LOGITS, write_table
 from kineflow.training.code_digest import code_digest
 from kineflow.training.job import item_key, logits_table
 
-CODE = ("kineflow.descriptors", "kineflow.stages.fisher_job", "kineflow.data.probabilities", "kineflow.data.clips")
+CODE = (
+    "kineflow.descriptors",
+    "kineflow.stages.folds.fisher_job",
+    "kineflow.data.probabilities",
+    "kineflow.data.clips",
+)
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "opencv-contrib-python-headless")
 WEIGHTS = "weights.safetensors"
 RESULT_FILES = (WEIGHTS, "logits.parquet", "result.json")

@@ -7,10 +7,10 @@ from typing import Any
 
 from kineflow.params import Params, TrainParams
 from kineflow.stages import paths
-from kineflow.stages.batch_size import with_found_batch_size
-from kineflow.stages.fold_dataset import RELEASE, Dataset
-from kineflow.stages.fold_jobs import release_job
-from kineflow.stages.fold_outs import read_result, write_outs
+from kineflow.stages.folds.batch_size import with_found_batch_size
+from kineflow.stages.folds.dataset import RELEASE, Dataset
+from kineflow.stages.folds.jobs import release_job
+from kineflow.stages.folds.outs import read_result, write_outs
 from kineflow.stages.stage import StageReport
 from kineflow.storage import is_s3, patience_sec
 from kineflow.store import home, runs

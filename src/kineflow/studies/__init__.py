@@ -1,0 +1,1 @@
+"""Trainings beyond the graph: searches and comparisons, cross-validated on the folds of the workspace."""
