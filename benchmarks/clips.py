@@ -7,6 +7,8 @@ import av
 import cv2
 import numpy as np
 
+from kineflow.sample.render import X264_PARAMS
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -27,9 +29,8 @@ def write_clip(
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(fps))
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        stream.options = (
-            {"preset": "veryfast", "crf": "23", "bf": str(num_b_frames)} if codec == "h264" else {"qscale": "4"}
-        )
+        of_h264 = {"preset": "veryfast", "crf": "23", "bf": str(num_b_frames), "x264-params": X264_PARAMS}
+        stream.options = of_h264 if codec == "h264" else {"qscale": "4"}
         for index in range(num_frames):
             image = scene[:, index : index + width].copy()
             image[:, :, 1] = cv2.add(image[:, :, 1], grain[random.integers(height) :][:height])

@@ -82,6 +82,9 @@ def test_frames_without_any_time_follow_the_stated_rate_or_are_refused() -> None
         unknown.add(None, None, None)
 
 
+NUM_DAMAGED = 30
+
+
 def damage(path: Path, *, seed: int) -> None:
     """Overwrite 64 bytes in the middle half of the file."""
     random = Random(seed)
@@ -97,12 +100,15 @@ def test_damage_that_the_decoder_patches_over_is_counted(codec: str, name: str, 
     write_clip(path, codec=codec, height=120, width=160, fps=30, num_frames=60)
     whole = path.read_bytes()
     assert probe(path).num_corrupt_frames == 0
-    num_refused = 0
-    for seed in range(10):
+    found = []
+    for seed in range(NUM_DAMAGED):
         path.write_bytes(whole)
         damage(path, seed=seed)
         try:
-            assert 1 <= probe(path).num_corrupt_frames <= 60, seed
+            found.append(probe(path).num_corrupt_frames)
         except DecodeError:
-            num_refused += 1
-    assert num_refused < 10
+            found.append(-1)
+    assert max(found) <= 60
+    # streams have no checksums: here and there 64 other bytes are as good a stream as the first
+    assert sum(count != 0 for count in found) >= 0.9 * NUM_DAMAGED, found
+    assert sum(count > 0 for count in found) >= 0.5 * NUM_DAMAGED, found
