@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ import pytest
 from tests.graph import GIT, dvc
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 WORKSPACE_FILES = ("dvc.yaml", "params.yaml", "params", ".dvc/config", ".dvcignore", ".gitignore", "src", "flows")
 

@@ -13,8 +13,6 @@ import pytest
 
 WAIT_SEC = 120.0
 AGAIN_SEC = 5.0  # a signal that comes just before the process begins to wait for its params is noticed with the next
-# a shell that starts the tests in the background has them, and all that they start, ignore it
-HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 
 
 def open_for_writing(fifo: Path) -> int:
@@ -47,7 +45,7 @@ def interrupted(process: subprocess.Popen[str]) -> str:
 def test_an_interrupted_command_says_so(command: list[str], said: str, tmp_path: Path) -> None:
     fifo = tmp_path / "params.yaml"  # the command waits for its params until it is interrupted
     os.mkfifo(fifo)
-    start = [sys.executable, "-c", f"{HEEDING}from kineflow.cli import main; main()", *command]
+    start = [sys.executable, "-c", "from kineflow.cli import main; main()", *command]
     with subprocess.Popen(start, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         written = open_for_writing(fifo)
         try:
