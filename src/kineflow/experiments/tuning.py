@@ -27,9 +27,8 @@ from kineflow.experiments.trials import FoldScores, Trial, mean_of_known
 from kineflow.parallel.capacity import machines, threads_with_room
 from kineflow.parallel.session import ray_session
 from kineflow.parallel.threads import environment
-from kineflow.progress.fold_news import Teller
-from kineflow.training.job import Job, result_store, run_job, with_threads
-from kineflow.training.loop import EpochResult
+from kineflow.training.folds import run_telling
+from kineflow.training.job import Job, result_store, with_threads
 
 Algorithm = Literal["grid", "random", "tpe", "pbt"]
 REPLACED = 0.25  # of the trials, in each generation of pbt
@@ -383,21 +382,9 @@ def run_fold(job: Job, work: Work, news: Path) -> FoldScores:
     """
     key, results = job.key, result_store(work.home)
     if key not in results:
-        teller = Teller(news, epochs=job.recipe.epochs, num_clips=len(job.train))
-        teller.begin()
-
-        def on_epoch(result: EpochResult) -> None:
-            teller.epoch_done(
-                result.epoch,
-                train_loss=result.train_loss,
-                val_loss=result.val_loss,
-                val_metric=result.val_metric,
-                num_pieces=result.num_pieces,
-            )
-
         cache = DecodedCache(work.home / "decoded", work.cache_bytes)
-        checkpoints, given = work.home / "checkpoints", with_threads(job, work.threads)
-        run_job(given, key, results, checkpoints, cache, on_step=teller.step_done, on_epoch=on_epoch)
+        run_telling(with_threads(job, work.threads), key, work.home, cache, None, news=news)
+        checkpoints = work.home / "checkpoints"
         for path in (checkpoints / f"{key}.pt", checkpoints / f"{key}.pretrain.pt", news):
             path.unlink(missing_ok=True)
     return work.score(job, results.path(key))

@@ -40,7 +40,8 @@ for pid, start_time in zip(words[::2], words[1::2]):
 def ray_session() -> Iterator[None]:
     """Be connected to Ray: to the session already open here, to RAY_ADDRESS, or to a local cluster of our own.
 
-    A local cluster listens on loopback only, runs no dashboard, and ends with the block or with this process.
+    A local cluster runs no dashboard, and ends with the block or with this process. It is asked to listen on loopback,
+    for which Ray takes the machine's own address.
 
     Raises:
         ParamsError: RAY_ADDRESS is one of Ray Client, through which Ray Train and Ray Tune do not work.

@@ -139,7 +139,7 @@ def _train(
             _run_on_ray(jobs, home, cache, replace(resources, threads=threads), done)
             return
         for key, job in jobs.items():
-            _run_telling(job, key, home, cache, resources.run_storage)
+            run_telling(job, key, home, cache, resources.run_storage)
             done(key)
 
 
@@ -148,7 +148,7 @@ def _gpus(job: Job) -> float:
     return job.gpus if choose_device(job.gpus).type == "cuda" else 0.0
 
 
-def _run_telling(
+def run_telling(
     job: Job,
     key: str,
     home: Path,
@@ -156,9 +156,14 @@ def _run_telling(
     run_storage: RunStorage | None,
     wrap: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
     shard: Shard | None = None,
+    news: Path | None = None,
 ) -> None:
-    """Train in this process, and tell how far it is."""
-    teller = Teller(news_path(home, key), epochs=job.recipe.epochs, num_clips=len(job.train))
+    """Train in this process, and tell how far it is.
+
+    Args:
+        news: the file to tell it in; by default that of the training.
+    """
+    teller = Teller(news or news_path(home, key), epochs=job.recipe.epochs, num_clips=len(job.train))
     if shard is None or shard.rank == 0:
         teller.begin()
 
@@ -258,7 +263,7 @@ def _start(job: Job, key: str, home: Path, cache: DecodedCache, resources: Resou
 
     device = choose_device(job.gpus)
     if resources.workers == 1:
-        task = ray.remote(_run_telling).options(**task_options(job, resources, device))
+        task = ray.remote(run_telling).options(**task_options(job, resources, device))
         return task.remote(job, key, home, cache, resources.run_storage)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     task = ray.remote(_run_distributed).options(
@@ -340,7 +345,7 @@ def _distributed_worker(config: dict[str, Any]) -> None:
     def wrap(model: torch.nn.Module) -> torch.nn.Module:
         return prepare_model(model, move_to_device=False)
 
-    _run_telling(
+    run_telling(
         config["job"],
         config["key"],
         Path(config["home"]),
