@@ -28,11 +28,12 @@ from kineflow.training.batches import epoch_batches
 from kineflow.training.checkpoint import save_tensors
 from kineflow.training.folds import Resources, train_jobs
 from kineflow.training.job import Job
-from kineflow.training.loop import Shard, fit
+from kineflow.training.loop import fit
 from kineflow.training.model_config import ModelConfig
 from kineflow.training.objectives import Classification
 from kineflow.training.precision import choose_precision
 from kineflow.training.recipe import Recipe, make_optimizer
+from kineflow.training.steps import Shard
 
 MODEL = "r3d_tiny.avg"
 CLIP_CTHW = (3, 16, 48, 64)

@@ -7,7 +7,8 @@ import torch.distributed as dist
 from torch.multiprocessing import spawn
 from torch.nn.parallel import DistributedDataParallel
 
-from kineflow.training.loop import Shard, fit
+from kineflow.training.loop import fit
+from kineflow.training.steps import Shard
 from tests.unit.training.test_finetune import model, recipe
 from tests.unit.training.test_loop import CPU, CROSS_ENTROPY, moving_left_or_right
 

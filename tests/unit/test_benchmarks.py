@@ -21,8 +21,8 @@ from benchmarks import dvc_add, loading, overhead, ray_training, scale, train_st
 from benchmarks.__main__ import NAMES, main, markdown
 from benchmarks.timing import Comparison, compare
 from kineflow.data.dataset import collate
+from kineflow.training.batches import epoch_batches
 from kineflow.training.inputs import model_input
-from kineflow.training.loop import epoch_batches
 from kineflow.video.frame_store import FrameReader
 
 REPOSITORY = Path(__file__).resolve().parents[2]

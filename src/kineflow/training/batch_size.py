@@ -20,8 +20,8 @@ from kineflow.parallel.threads import num_cores
 from kineflow.store import digest
 from kineflow.training.batches import epoch_batches
 from kineflow.training.job import Job, build_network, training_videos, with_branches
-from kineflow.training.loop import step_seconds
 from kineflow.training.precision import choose_device
+from kineflow.training.steps import step_seconds
 
 CODE_VERSION = 2
 SLACK = 0.05  # a clip may take this much longer than at the fastest size

@@ -31,7 +31,7 @@ from kineflow.store import ResultStore, digest, file_sha256, is_not_empty
 from kineflow.tables import LOGITS, write_table
 from kineflow.training.checkpoint import save_tensors
 from kineflow.training.code_digest import code_digest
-from kineflow.training.loop import EpochResult, FitResult, Shard, fit
+from kineflow.training.loop import FitResult, fit
 from kineflow.training.model_config import ModelConfig
 from kineflow.training.objectives import Classification, Objective, balanced_weights
 from kineflow.training.precision import choose_device, lay_out
@@ -43,6 +43,8 @@ from kineflow.training.self_supervision.branches import ClassifierWithBranches
 from kineflow.training.self_supervision.config import SelfSupervision
 from kineflow.training.self_supervision.contrastive import pretrain
 from kineflow.training.self_supervision.direction import Kind, reverse_time
+from kineflow.training.state import EpochResult
+from kineflow.training.steps import Shard
 
 CODE = (
     "kineflow.models",

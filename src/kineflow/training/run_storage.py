@@ -16,7 +16,7 @@ from pathlib import Path
 from kineflow import storage
 from kineflow.errors import DataError, OutOfReachError
 from kineflow.store import ResultStore, file_sha256
-from kineflow.training.loop import EpochResult
+from kineflow.training.state import EpochResult
 
 MANIFEST = "files.json"  # of a result: the SHA-256 of each file; written last
 RETRY_SEC = 10.0  # before another checkpoint is tried, once the storage was away

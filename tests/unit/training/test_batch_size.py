@@ -24,9 +24,9 @@ from kineflow.training.batch_size import (
 )
 from kineflow.training.finetune import Finetune
 from kineflow.training.job import Job, ObjectiveConfig
-from kineflow.training.loop import NUM_TIMED, step_seconds
 from kineflow.training.objectives import Objective
 from kineflow.training.self_supervision.config import SelfSupervision
+from kineflow.training.steps import NUM_TIMED, step_seconds
 from tests.jobs import make_job
 from tests.unit.training.test_engine import model, without_norms
 from tests.unit.training.test_loop import CPU, CROSS_ENTROPY, moving_left_or_right, recipe
@@ -127,7 +127,7 @@ def test_a_step_is_tried_for_real_in_the_phase_that_trains_the_most(monkeypatch:
         return forward(clips_BCTHW, *others)
 
     monkeypatch.setattr(network, "forward", refuse_large)
-    monkeypatch.setattr("kineflow.training.loop.LONG_SEC", math.inf)  # of a busy machine
+    monkeypatch.setattr("kineflow.training.steps.LONG_SEC", math.inf)  # of a busy machine
     first = Finetune(2, "adam", 0.1, None, 1.0, 1.0, 1.0)
     given = recipe(epochs=5, optimizer="sgd", lr=0.1, batch_size=8, finetune=first)
     assert step_seconds(network, CROSS_ENTROPY, clips, given, num_clips=4, device=CPU) > 0
@@ -142,7 +142,7 @@ def test_a_long_step_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     network = model()
     network.register_forward_hook(lambda *_: steps.append(1))
-    monkeypatch.setattr("kineflow.training.loop.LONG_SEC", 0.0)
+    monkeypatch.setattr("kineflow.training.steps.LONG_SEC", 0.0)
     clips = moving_left_or_right(4)
     assert step_seconds(network, CROSS_ENTROPY, clips, recipe(optimizer="sgd"), num_clips=4, device=CPU) > 0
     assert steps == [1]
@@ -161,7 +161,7 @@ def test_a_jobs_own_network_is_tried_with_the_share_of_one_worker(
         return forward(self, clips_BCTHW, *others)
 
     monkeypatch.setattr(VideoClassifier, "forward", refuse_large)
-    monkeypatch.setattr("kineflow.training.loop.LONG_SEC", math.inf)  # of a busy machine
+    monkeypatch.setattr("kineflow.training.steps.LONG_SEC", math.inf)  # of a busy machine
     job = make_job(tmp_path, epochs=1)
     threads = torch.get_num_threads()
     try:

@@ -19,10 +19,11 @@ from kineflow.models.registry import create_model
 from kineflow.training.batch_norm import batch_norms, measure_batch_norm
 from kineflow.training.batches import epoch_batches, sampling_weights
 from kineflow.training.inputs import model_input
-from kineflow.training.loop import FitResult, Shard, fit
+from kineflow.training.loop import FitResult, fit
 from kineflow.training.objectives import Classification, focal, masked_binary_cross_entropy, masked_cross_entropy
 from kineflow.training.recipe import Recipe, is_stopped_early, learning_rate, make_optimizer, plateau_scale
 from kineflow.training.recompute import recompute_activations
+from kineflow.training.steps import Shard
 from tests.unit.training.test_loop import (
     CPU,
     CROSS_ENTROPY,

@@ -11,10 +11,12 @@ from kineflow.data.dataset import collate
 from kineflow.errors import ParamsError
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.registry import create_model
+from kineflow.training.batches import epoch_batches
 from kineflow.training.finetune import Finetune
 from kineflow.training.inputs import model_input
-from kineflow.training.loop import EpochResult, epoch_batches, fit
+from kineflow.training.loop import fit
 from kineflow.training.recipe import Recipe, learning_rate, make_optimizer
+from kineflow.training.state import EpochResult
 from tests.unit.training.test_loop import CPU, CROSS_ENTROPY, PREPROCESSING, moving_left_or_right
 from tests.unit.training.test_loop import recipe as plain_recipe
 

@@ -14,13 +14,14 @@ from kineflow.data.readers import DecodedImages
 from kineflow.data.views import Augment
 from kineflow.errors import ParamsError
 from kineflow.models.registry import create_model
-from kineflow.training import loop
+from kineflow.training import steps
 from kineflow.training.batches import epoch_batches
 from kineflow.training.inputs import model_input
-from kineflow.training.loop import EpochResult, fit
+from kineflow.training.loop import fit
 from kineflow.training.objectives import Classification, masked_binary_cross_entropy
 from kineflow.training.recipe import Recipe, learning_rate
 from kineflow.training.scoring import predict_probs, validation_scores
+from kineflow.training.state import EpochResult
 from kineflow.video.flow_store import FlowRule
 
 RULE = FlowRule("dis_fast", bound_px=4.0)
@@ -216,7 +217,7 @@ def test_views_and_mixtures_do_not_depend_on_who_makes_them(monkeypatch):
         return fit(small_model(), CROSS_ENTROPY, data, None, recipe(epochs=2), device=CPU).state
 
     alone = weights()
-    monkeypatch.setattr(loop, "_loader_threads", lambda device: 3)
+    monkeypatch.setattr(steps, "_loader_threads", lambda device: 3)
     for name, value in weights().items():
         assert torch.equal(value, alone[name]), name
 

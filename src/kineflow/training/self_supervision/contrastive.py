@@ -18,10 +18,12 @@ from kineflow.data.dataset import Batch, ClipDataset, collate
 from kineflow.data.probabilities import Labels
 from kineflow.models.classifier import Prediction, VideoClassifier
 from kineflow.training.inputs import clip_lengths, model_input
-from kineflow.training.loop import EpochResult, Shard, fit
+from kineflow.training.loop import fit
 from kineflow.training.objectives import Loss
 from kineflow.training.precision import autocast
 from kineflow.training.recipe import Recipe
+from kineflow.training.state import EpochResult
+from kineflow.training.steps import Shard
 
 PROJECTION_DIM = 64
 TEMPERATURE = 0.1
