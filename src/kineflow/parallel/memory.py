@@ -1,10 +1,14 @@
 """Memory of the machine and of this process."""
 
+import ctypes
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+KEPT_BYTES = 2**30
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 # A container's own limits, of control groups version 2 and 1: the most, what is taken, and what of that is file cache.
@@ -47,3 +51,15 @@ def peak_bytes() -> int:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+def reuse_freed_memory() -> None:
+    """Let this process keep up to 1 GiB that it has freed, and use it again; where the C library is not glibc, nothing.
+
+    By itself glibc gives large blocks back at once, and a training's next step waits while the kernel clears as many
+    new pages (docs/decisions/2026-11-22-training-keeps-the-memory-that-it-frees.md).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:  # musl has none
+        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)

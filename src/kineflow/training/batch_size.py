@@ -15,7 +15,7 @@ import torch
 
 from kineflow.data.dataset import ClipDataset
 from kineflow.data.decoded_cache import DecodedCache
-from kineflow.parallel.memory import available_bytes, peak_bytes
+from kineflow.parallel.memory import available_bytes, peak_bytes, reuse_freed_memory
 from kineflow.parallel.threads import num_cores
 from kineflow.store import digest
 from kineflow.training.batches import epoch_batches
@@ -154,6 +154,7 @@ def try_steps(job: Job, batch_size: int) -> Steps | None:
     start_bytes = psutil.Process().memory_info().rss
     free_bytes = available_bytes() + start_bytes
     torch.set_num_threads(min(job.recipe.threads, num_cores()))
+    reuse_freed_memory()  # as the training will
     device = choose_device(job.gpus)
     job = replace(job, recipe=replace(job.recipe, compile=False))  # which takes minutes for each size
     num_clips = -(-batch_size // job.workers)

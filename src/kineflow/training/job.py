@@ -26,6 +26,7 @@ from kineflow.data.readers import StreamStore
 from kineflow.data.views import Augment
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.describe import describe_model
+from kineflow.parallel.memory import reuse_freed_memory
 from kineflow.progress.machine import MachineWatch
 from kineflow.store import ResultStore, digest, file_sha256, is_not_empty
 from kineflow.tables import LOGITS, write_table
@@ -255,6 +256,7 @@ def _train(
         run_storage.fetch_checkpoint(checkpoint, afresh=shard is not None)  # so that all processes begin alike
         on_epoch = CheckpointKeeper(run_storage, checkpoint, then=on_epoch)
     torch.set_num_threads(job.recipe.threads)
+    reuse_freed_memory()
     device = choose_device(job.gpus)
     videos = training_videos(job, job.store, job.preprocessing, cache)
     preprocessing = with_flow_scale(job.preprocessing, job.train, videos)
