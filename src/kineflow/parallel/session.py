@@ -41,7 +41,7 @@ def ray_session() -> Iterator[None]:
     """Be connected to Ray: to the session already open here, to RAY_ADDRESS, or to a local cluster of our own.
 
     A local cluster runs no dashboard, and ends with the block or with this process. It is asked to listen on loopback,
-    for which Ray takes the machine's own address; who connects has to know the token in this user's `~/.ray/auth_token`.
+    for which Ray takes the machine's own address; who connects has to know the token in `~/.ray/auth_token`.
 
     Raises:
         ParamsError: RAY_ADDRESS is one of Ray Client, through which Ray Train and Ray Tune do not work.

@@ -14,6 +14,7 @@ CLIP_POOLINGS = (
 )  # fmt: skip
 # Feature reduction with a modified or an added last block (Kalfaoglu 2020, 4.1.2), or none.
 Reduction = Literal["", "frmb", "frab"]
+FEW_CHANNELS = 32
 
 
 class ClipNetwork(nn.Module):
@@ -66,19 +67,29 @@ class ClipNetwork(nn.Module):
 
 
 class SoundConv3d(nn.Conv3d):
-    """A convolution that pads two time steps by itself where it runs on a CPU.
+    """A convolution that pads short clips by itself where it runs on a CPU: zeros in the input mean the same.
 
-    oneDNN's gradient of a kernel of three time steps, padded by one, is what happens to be in memory where the input
-    has two: under bf16, on processors with AVX512-BF16 (torch 2.13). Zeros in the input mean the same and are sound.
+    Where oneDNN pads them (torch 2.13), values are what happens to be in memory, or the process ends:
+
+    - two steps, a kernel of three: the gradient of the kernel, bf16, AVX512-BF16;
+    - one step, an odd and small number of channels in each group: the output, bf16, AMX;
+    - five to seven steps, a kernel of seven with stride two (I3D): the gradient of the kernel, float32.
     """
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """Return what `nn.Conv3d` does."""
-        if self.padding[0] != 1 or x_BCTHW.shape[2] != 2 or x_BCTHW.device.type != "cpu":
+        if x_BCTHW.device.type != "cpu" or not self._is_at_risk(x_BCTHW.shape[2]):
             return super().forward(x_BCTHW)
-        padded = F.pad(x_BCTHW, (0, 0, 0, 0, 1, 1))
-        padding = (0, *self.padding[1:])
+        in_time, *in_space = (int(side) for side in self.padding)
+        padded = F.pad(x_BCTHW, (0, 0, 0, 0, in_time, in_time))
+        padding = (0, *in_space)
         return F.conv3d(padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def _is_at_risk(self, num_steps: int) -> bool:
+        if self.padding[0] == 0 or num_steps > self.kernel_size[0]:
+            return False
+        has_few_channels = self.in_channels // self.groups < FEW_CHANNELS
+        return num_steps == 2 or has_few_channels or self.kernel_size[0] > 3
 
 
 def with_sound_gradients(network: nn.Module) -> nn.Module:

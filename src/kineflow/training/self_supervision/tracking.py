@@ -119,10 +119,10 @@ class TrackingBranch(nn.Module):
             torch.stack([sin_B * scale_w, cos_B * scale_h, torch.tanh(theta_B3[:, 1]) * room_y], dim=1),
         ]
         shape = [len(patch_BDHW), map_BDHW.shape[1], *self.patch_HW]
-        grid = F.affine_grid(torch.stack(rows, dim=1), shape, align_corners=False)
-        return F.normalize(
-            F.grid_sample(map_BDHW, grid, mode="bilinear", padding_mode="border", align_corners=False), dim=1
-        )
+        grid = F.affine_grid(torch.stack(rows, dim=1), shape, align_corners=False).nan_to_num()
+        found = F.grid_sample(map_BDHW, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        # at a place that is nan it would read and write anywhere; so the loss is nan, and the training ends with a sentence
+        return F.normalize(found, dim=1) + 0 * theta_B3.sum(dim=1)[:, None, None, None]
 
 
 def affinity(patch_BDHW: Tensor, map_BDHW: Tensor) -> Tensor:

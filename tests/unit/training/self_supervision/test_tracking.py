@@ -91,3 +91,12 @@ def test_gradients_reach_the_network_and_the_localiser(num_past: int) -> None:
         assert parameter.grad is not None
         assert torch.isfinite(parameter.grad).all()
         assert parameter.grad.abs().sum() > 0
+
+
+def test_a_localiser_that_diverged_makes_the_loss_nan_and_no_crash() -> None:
+    branch = TrackingBranch(TrackingRule(0.5, 2, 2), maps_HW=(6, 6))
+    branch.localiser[-1].bias.data.fill_(float("nan"))
+    clips = torch.randn(2, 4, 5, 6, 6, requires_grad=True)
+    loss = branch(clips, clips, lambda clips_BCTHW: clips_BCTHW)
+    loss.backward()
+    assert loss.isnan()

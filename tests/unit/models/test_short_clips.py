@@ -1,4 +1,4 @@
-"""Gradients of 3D networks under bf16, where the clips are so short that the last stage sees two time steps."""
+"""3D convolutions of clips, or of a last stage's maps, that have no more time steps than the kernel."""
 
 import pytest
 import torch
@@ -6,6 +6,18 @@ import torch.nn.functional as F
 
 from kineflow.models.backbones.clip_network import SoundConv3d
 from kineflow.models.registry import create_model
+from kineflow.training.precision import autocast
+from kineflow.training.recipe import Precision
+
+SHORT = {  # channels in and out, groups, kernel, stride, steps of the clip: of stems and of grouped blocks
+    "one frame, rgb": (3, 16, 1, (3, 5, 5), (1, 2, 2), 1),
+    "one frame, flow": (2, 16, 1, (3, 5, 5), (1, 2, 2), 1),
+    "one frame, groups": (48, 48, 16, (3, 3, 3), (1, 1, 1), 1),
+    "five frames, I3D": (3, 16, 1, (7, 7, 7), (2, 2, 2), 5),
+    "seven frames, I3D": (2, 16, 1, (7, 7, 7), (2, 2, 2), 7),
+    "five steps, wide": (64, 64, 1, (7, 7, 7), (2, 2, 2), 5),
+    "longer than the kernel": (3, 16, 1, (3, 5, 5), (1, 2, 2), 4),
+}
 
 
 def fill_freed_memory_with_infinity() -> None:
@@ -52,3 +64,24 @@ def test_it_is_the_convolution_of_torch(num_steps: int, stride: int) -> None:
         made = half(x_BCTHW)
     made.float().square().mean().backward()
     torch.testing.assert_close(half.weight.grad, plain.weight.grad, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", SHORT)
+def test_values_and_gradients_are_those_of_float64(name: str, precision: Precision) -> None:
+    channels_in, channels_out, groups, kernel, stride, num_steps = SHORT[name]
+    torch.manual_seed(0)
+    padding = tuple(side // 2 for side in kernel)
+    exact = torch.nn.Conv3d(channels_in, channels_out, kernel, stride, padding, groups=groups).double()
+    sound = SoundConv3d(channels_in, channels_out, kernel, stride, padding, groups=groups)
+    sound.load_state_dict(exact.state_dict())
+    x_BCTHW = torch.randn(2, channels_in, num_steps, 12, 14)
+    expected = exact(x_BCTHW.double())  # which oneDNN does not compute
+    with autocast(torch.device("cpu"), precision):
+        made = sound(x_BCTHW)
+    toward = torch.randn(expected.shape)
+    (expected * toward).sum().backward()
+    (made.float() * toward).sum().backward()
+    share = 1e-5 if precision == "fp32" else 0.02
+    for ours, theirs in ((made.detach(), expected.detach()), (sound.weight.grad, exact.weight.grad)):
+        torch.testing.assert_close(ours.double(), theirs, atol=share * float(theirs.abs().max()), rtol=0)
