@@ -17,6 +17,7 @@ CHANGES = {
     "streams.rgb.options.num_layers": 2,
     "streams.rgb.options.bidirectional": True,
     "train.ema_decay": None,
+    "train.weight_decay": 1e-05,
 }
 
 
@@ -26,6 +27,7 @@ def test_changes_change_what_they_name_and_nothing_else(repository: Path) -> Non
     assert changed.streams.rgb.lr == 0.00123
     assert changed.streams.rgb.options == {"num_layers": 2, "bidirectional": True}
     back = {"streams.rgb.lr": params.streams.rgb.lr, "streams.rgb.options": {}, "train.ema_decay": None}
+    back["train.weight_decay"] = params.train.weight_decay
     assert with_changes(changed, back, where="test") == params
 
 

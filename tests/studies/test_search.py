@@ -64,9 +64,10 @@ def test_what_one_metric_pruned_is_open_again_for_another(tmp_path: Path) -> Non
     by_accuracy = Strategy({}, "random", METRIC, 4, None, Halving(1, 0.5), seed=0)
     by_f1 = replace(by_accuracy, metric="video_macro_f1")
     path, pruned = tmp_path / "memory.jsonl", Trial({"streams.rgb.lr": 0.1}, METRIC, state="pruned")
+    pruned.add(FoldScores(0, "first", {METRIC: 0.5}, (), 1.0, None))
     _Memory(path, by_accuracy).trial_ended(pruned)
-    assert _Memory(path, by_accuracy).tried == [Tried(pruned.changes, was_pruned=True)]
-    assert _Memory(path, by_f1).tried == [Tried(pruned.changes, was_pruned=False)]
+    assert _Memory(path, by_accuracy).tried == [Tried(pruned.changes, frozenset({"first"}))]
+    assert _Memory(path, by_f1).tried == [Tried(pruned.changes, frozenset())]
 
 
 @pytest.mark.parametrize("num_chars", [1, 20, 35])  # of 55; the last ends with a brace

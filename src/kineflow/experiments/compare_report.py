@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kineflow.evaluation.metrics import LOWER_IS_BETTER
+from kineflow.evaluation.paired import LEVEL, NUM_DRAWS
 from kineflow.experiments import plots
 from kineflow.experiments.comparison import Result
 from kineflow.experiments.pages import render, shown_macs, shown_ms, write_page
@@ -57,6 +58,8 @@ def _context(source: CompareReport) -> dict[str, Any]:
         "source": source,
         "few_groups": FEW_GROUPS,
         "metrics": list(source.results[0].scores),
+        "level": f"{LEVEL:.0%}",
+        "num_draws": f"{NUM_DRAWS:,}",
         "score_plot": _scores(source),
         "difference_plot": _differences(source),
         "cost_plots": _costs(source),
@@ -82,7 +85,7 @@ def _scores(source: CompareReport) -> str:
         dots = seeds if len(seeds) > 1 else ()
         marked = result is source.best
         rows.append(plots.IntervalRow(result.contender.name, interval.value, interval.low, interval.high, dots, marked))
-    return plots.interval_plot(rows, title=f"{source.metric} with 95% intervals")
+    return plots.interval_plot(rows, title=f"{source.metric} with {LEVEL:.0%} intervals")
 
 
 def _differences(source: CompareReport) -> str | None:

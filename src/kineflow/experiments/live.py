@@ -79,10 +79,11 @@ class LiveTable(Listener):
 
     def left(self) -> str:
         """How many trials ended, and the time that is left if none of the others is pruned."""
-        ended = sum(trial.state != "running" for trial in self._trials.values())
+        trials = list(self._trials.values())  # another thread may add one meanwhile
+        ended = sum(trial.state != "running" for trial in trials)
         counts = f"{ended} of {self._num_trials} trials"
         open_folds = (self._num_trials - ended) * self._num_folds
-        open_folds -= sum(len(trial.folds) for trial in self._trials.values() if trial.state == "running")
+        open_folds -= sum(len(trial.folds) for trial in trials if trial.state == "running")
         if not self._num_trained or open_folds <= 0:
             return counts
         left_sec = (time.monotonic() - self._started) / self._num_trained * open_folds

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
+from kineflow.errors import ParamsError
 from kineflow.evaluation.report import shown_score
 
 
@@ -23,6 +25,20 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     environment.filters.update(score=shown_score, svg=Markup, value=shown_value, duration=shown_duration)
     environment.filters.update(macs=shown_macs, ms=shown_ms)
     return environment.get_template(template).render(**context)
+
+
+def made_folder(folder: Path) -> Path:
+    """The folder, made if need be: asked for before hours of training, not after.
+
+    Raises:
+        ParamsError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as err:
+        raise ParamsError(f"--out {folder}: {err.strerror or err}; name a folder that can be written") from err
 
 
 def write_page(path: Path, content: str) -> None:

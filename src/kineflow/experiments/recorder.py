@@ -112,7 +112,7 @@ def write_comparison(
     """
     runs = NestedRuns(experiment)
     trained = {one.name: [fold.job_key for of_seed in seeds.values() for fold in of_seed] for one, seeds in contenders}
-    key = digest(compared=trained)
+    key = digest(compared=trained, params=dict(params))
     run_id, status = runs.begin(key, " / ".join(trained)[:MAX_NAME_CHARS], params)
     if status == "FINISHED":
         return

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -138,10 +138,14 @@ def from_store(work: Work, changes: Changes, metric: str) -> Trial:
 
 @dataclass(frozen=True)
 class Tried:
-    """Values that an earlier run of the same search tried, and whether it pruned them by the same rule."""
+    """Values that an earlier run of the same search tried.
+
+    Args:
+        pruned_on: the keys of the trainings after which it pruned them by the same rule; none where it did not.
+    """
 
     changes: Changes
-    was_pruned: bool
+    pruned_on: frozenset[str]
 
 
 def search(strategy: Strategy, work: Work, listener: Listener, *, tried: Sequence[Tried] = ()) -> list[Trial]:
@@ -157,7 +161,7 @@ def search(strategy: Strategy, work: Work, listener: Listener, *, tried: Sequenc
         KineflowError: a trial ended with what looks like a bug.
         ServiceError: Ray cannot be reached.
     """
-    pruned = {trial_key(one.changes) for one in tried if one.was_pruned}
+    pruned = {trial_key(one.changes): one.pruned_on for one in tried}
     wanted = [one.changes for one in tried] if strategy.algorithm == "tpe" else first_draws(strategy)
     trials, left = _known(strategy, work, wanted, pruned)
     for trial in trials.values():
@@ -170,7 +174,7 @@ def search(strategy: Strategy, work: Work, listener: Listener, *, tried: Sequenc
 
 
 def _known(
-    strategy: Strategy, work: Work, wanted: Sequence[Changes], pruned: Collection[str]
+    strategy: Strategy, work: Work, wanted: Sequence[Changes], pruned: Mapping[str, frozenset[str]]
 ) -> tuple[dict[str, Trial], list[Changes]]:
     """The trials that have ended already, by their keys, and the values of those that have not."""
     if strategy.algorithm == "pbt":
@@ -178,8 +182,9 @@ def _known(
     known, left = {}, []
     for changes in wanted:
         trial = from_store(work, changes, strategy.metric)
-        if trial.state == "running" and trial.folds and trial.key in pruned:
-            trial.state = "pruned"
+        found = {fold.job_key for fold in trial.folds}
+        if trial.state == "running" and found and found <= pruned.get(trial.key, frozenset()):
+            trial.state = "pruned"  # on the same folds, by the same params
         if trial.state == "running":
             left.append(changes)
         else:

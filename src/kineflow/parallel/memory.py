@@ -9,6 +9,7 @@ import psutil
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 KEPT_BYTES = 2**30
+MOST_BEFORE_2_35_BYTES = 32 * 2**20  # that older glibc takes for a block
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 # A container's own limits, of control groups version 2 and 1: the most, what is taken, and what of that is file cache.
@@ -61,5 +62,6 @@ def reuse_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:  # musl has none
-        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
-        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        took_it = mallopt(M_MMAP_THRESHOLD, KEPT_BYTES) or mallopt(M_MMAP_THRESHOLD, MOST_BEFORE_2_35_BYTES)
+        if took_it:  # the other alone would make it worse
+            mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)

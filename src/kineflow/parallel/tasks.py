@@ -194,7 +194,8 @@ def _pays(weights: Sequence[float], index: int, spent_sec: float, num_slots: int
 def _call_here(function: Callable[[Item], Any], item: Item, catch: Errors | None) -> Any:
     """As a worker does it; afterwards this process has its threads again, also in libraries that the item imported."""
     torch, cv2 = sys.modules.get("torch"), sys.modules.get("cv2")
-    usual = int(os.environ.get("OMP_NUM_THREADS", num_cores()))
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # of nested regions the outermost
+    usual = int(wanted) if wanted.isdecimal() and int(wanted) else num_cores()
     before = (torch.get_num_threads() if torch else usual, cv2.getNumThreads() if cv2 else num_cores())
     try:
         return call(function, item, catch)

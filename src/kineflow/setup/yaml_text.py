@@ -49,7 +49,7 @@ def _changed(lines: list[str], change: Change, where: str) -> list[str]:
     old_comment = _comment(lines[start]) if stop == start + 1 else ""
     comment = f"  # {change.comment}" if change.comment else old_comment
     name = change.key.rpartition(".")[2]
-    return [*lines[:start], f"{' ' * indent}{name}: {_scalar(change.value)}{comment}", *lines[stop:]]
+    return [*lines[:start], f"{' ' * indent}{name}: {in_one_line(change.value)}{comment}", *lines[stop:]]
 
 
 def _key_lines(lines: list[str]) -> list[tuple[str, int]]:
@@ -74,7 +74,7 @@ def _comment(line: str) -> str:
     return match[0] if match and not quoted else ""
 
 
-def _scalar(value: Any) -> str:
-    """A value in flow style, on one line."""
+def in_one_line(value: Any) -> str:
+    """A value as YAML, in flow style."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True).strip()
     return text.removesuffix("\n...").strip()

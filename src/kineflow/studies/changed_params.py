@@ -15,6 +15,7 @@ import yaml
 
 from kineflow.errors import ParamsError
 from kineflow.params import STREAM_NAMES, Params, StreamName, as_json, parse_params
+from kineflow.setup.yaml_text import in_one_line
 
 RESOURCES = ("threads_per_fold", "workers_per_fold", "gpus_per_fold", "max_failures", "cache_gb")
 
@@ -123,7 +124,7 @@ def read_patch(path: Path) -> dict[str, Any]:
 
 def write_patch(path: Path, changes: Mapping[str, Any], *, comment: str) -> None:
     """Write a patch, whole or not at all."""
-    lines = [f"# {comment}", *(f"{key}: {json.dumps(value)}" for key, value in changes.items())]
+    lines = [f"# {comment}", *(f"{key}: {in_one_line(value)}" for key, value in changes.items())]
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text("\n".join(lines) + "\n")

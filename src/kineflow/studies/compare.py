@@ -16,6 +16,7 @@ from kineflow.evaluation.predictions import Predictions, join_folds
 from kineflow.experiments.compare_report import CompareReport, write_compare_report
 from kineflow.experiments.comparison import Contender, Result, Trained, compare, comparison_table
 from kineflow.experiments.cost import Cost, network_cost, sum_of, timed
+from kineflow.experiments.pages import made_folder
 from kineflow.experiments.recorder import write_comparison
 from kineflow.experiments.trials import FoldScores
 from kineflow.params import Params, StreamName
@@ -68,7 +69,7 @@ def run_compare(
         out: the folder to write; by default reports/compare.
 
     Raises:
-        ParamsError: a name, key or metric that cannot be, before anything is trained.
+        ParamsError: a name, key, metric or folder that cannot be, before anything is trained.
     """
     known = metric_names(params.task, params.labels)
     if metric not in (None, *known):
@@ -76,6 +77,7 @@ def run_compare(
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ParamsError("--seeds wants whole numbers from 0, each of them once, such as 0,1,2")
     listed = contenders(params, names, stream, shared)
+    folder = made_folder(out or REPORTS)
     validation = cross_validation(params, stream)
     parts = [one for one in listed if one.stream != FUSION]
     if len(parts) < len(listed):
@@ -90,7 +92,6 @@ def run_compare(
         metrics.insert(1, "video_top3_acc")
     compared = [trained[one.name] for one in listed]
     results = tuple(compare(compared, validation.dataset.groups, metrics))
-    folder = out or REPORTS
     source = CompareReport(
         data_name=params.data.name,
         metric=metric or params.promotion.metric,
@@ -102,6 +103,7 @@ def run_compare(
     documents = _write(folder, source)
     by_seed = [(one.contender, dict(zip(seeds, one.folds, strict=True))) for one in compared]
     shown = {"streams": json.dumps(source.streams), "metric": source.metric, "seeds": json.dumps(list(seeds))}
+    shown |= {"fusion": params.evaluate.fusion} if any(one.stream == FUSION for one in listed) else {}
     try:
         write_comparison(f"{params.register_.model_name}-compare", shown, by_seed, documents)
     except ServiceError as err:
@@ -200,7 +202,6 @@ def _score_fused(below: Sequence[FoldScores], fused: Predictions) -> FoldScores:
 
 
 def _write(folder: Path, source: CompareReport) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
     table = comparison_table(source.results)
     csv, values_json, report = (folder / f"compare.{suffix}" for suffix in ("csv", "json", "html"))
     table.to_csv(csv, index=False, float_format="%.6g")

@@ -64,7 +64,10 @@ def _contender(params: Params, name: str, stream: StreamName) -> Contender:
     if name.endswith((".yaml", ".yml")):
         changes = read_patch(Path(name))
         check_keys(params, changes, streams=[stream], where=name)
-        return Contender(Path(name).stem, stream, changes)
+        stem = Path(name).stem
+        if stem in (*STREAM_NAMES, FUSION):
+            raise ParamsError(f"{name}: a patch is named by its file, and {stem} is a stream; rename the file")
+        return Contender(stem, stream, changes)
     find_model(name)
     if stream == "fv":
         raise ParamsError(f"{name} is a network, and --stream fv has none; name fv itself, or a patch of its params")

@@ -10,6 +10,7 @@ from typing import Any
 from kineflow.errors import KineflowError, ParamsError
 from kineflow.evaluation.metrics import metric_names
 from kineflow.experiments.live import LiveTable
+from kineflow.experiments.pages import made_folder
 from kineflow.experiments.recorder import Recorder
 from kineflow.experiments.search_report import SearchReport, write_search_report
 from kineflow.experiments.space import make_space, trial_key
@@ -101,6 +102,7 @@ def run_search(params: Params, asked: Asked) -> Outcome:
         raise ParamsError("search is null in params.yaml; write a space there, or name a shipped one with --space")
     check_search(params, spec)
     strategy = _strategy(params, spec)
+    made_folder(asked.folder)
     validation = cross_validation(params, spec.stream)
     refuse_short_clips(params, spec, [item.stop - item.start for item in validation.dataset.development])
     work = _work(params, validation)
@@ -215,8 +217,9 @@ class _Memory(Listener):
     def tried(self) -> list[Tried]:
         """In the order in which they were tried first."""
         changes = {trial_key(row["changes"]): row["changes"] for row in self._rows}
-        pruned = {trial_key(row["changes"]) for row in self._rows if self._prune and row["pruned_by"] == self._prune}
-        return [Tried(values, key in pruned) for key, values in changes.items()]
+        by_same_rule = [row for row in self._rows if self._prune and row["pruned_by"] == self._prune]
+        pruned = {trial_key(row["changes"]): frozenset(row.get("trainings", ())) for row in by_same_rule}
+        return [Tried(values, pruned.get(key, frozenset())) for key, values in changes.items()]
 
     def fold_done(self, trial: Trial) -> None:
         if len(trial.folds) == 1:
@@ -224,7 +227,8 @@ class _Memory(Listener):
 
     def trial_ended(self, trial: Trial) -> None:
         if trial.state == "pruned":
-            self._add({"changes": trial.changes, "pruned_by": self._prune})
+            trainings = [fold.job_key for fold in trial.folds]
+            self._add({"changes": trial.changes, "pruned_by": self._prune, "trainings": trainings})
 
     def _add(self, row: dict[str, Any]) -> None:
         if row not in self._rows:
@@ -251,7 +255,6 @@ def _write(
     trials: Sequence[Trial],
 ) -> list[Path]:
     folder = asked.folder
-    folder.mkdir(parents=True, exist_ok=True)
     best = trials[0]
     table = trials_table(trials)
     csv, values, patch, report = (folder / f for f in ("trials.csv", "trials.json", "best.yaml", "report.html"))

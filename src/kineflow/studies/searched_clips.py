@@ -18,7 +18,7 @@ def refuse_missing_negatives(params: Params, spec: SearchParams) -> None:
     tried, negatives = spec.space.get("train.negative_ratio"), params.clips.negatives
     if tried is None or negatives is None or params.task == "frame":
         return
-    largest = max(value for value in _ends(tried) if value is not None)
+    largest = max((value for value in _ends(tried) if value is not None), default=0)
     if float(largest) > negatives.ratio:
         raise ParamsError(
             f"search.space: train.negative_ratio: {largest:g} is more than clips.negatives.ratio makes, "

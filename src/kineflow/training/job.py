@@ -2,12 +2,11 @@
 
 import json
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -44,7 +43,7 @@ from kineflow.training.self_supervision.branches import ClassifierWithBranches
 from kineflow.training.self_supervision.config import SelfSupervision
 from kineflow.training.self_supervision.contrastive import pretrain
 from kineflow.training.self_supervision.direction import Kind, reverse_time
-from kineflow.training.state import EpochResult
+from kineflow.training.state import EpochResult, OnEpoch
 from kineflow.training.steps import Shard
 
 CODE = (
@@ -81,7 +80,7 @@ class ObjectiveConfig:
     focal_gamma: float = 0.0
     code: ClassVar[tuple[str, ...]] = ()
 
-    @property
+    @cached_property
     def key(self) -> dict[str, Any]:
         return {"kind": "classification", **asdict(self)}
 
@@ -126,7 +125,7 @@ class Job:
     self_supervision: SelfSupervision | None = None
     objective: Any = field(default_factory=lambda: ObjectiveConfig(0.0))
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The digest of everything that the result depends on."""
         return digest(
@@ -197,7 +196,7 @@ def run_job(
     *,
     run_storage: RunStorage | None = None,
     on_step: Callable[[int, float], None] | None = None,
-    on_epoch: Callable[[EpochResult], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     on_pretrain: OnPretrain | None = None,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     shard: Shard | None = None,
@@ -246,14 +245,18 @@ def _train(
     cache: DecodedCache,
     run_storage: RunStorage | None,
     on_step: Callable[[int, float], None] | None,
-    on_epoch: Callable[[EpochResult], None] | None,
+    on_epoch: OnEpoch | None,
     on_pretrain: OnPretrain | None,
     wrap: Callable[[nn.Module], nn.Module] | None,
     shard: Shard | None,
 ) -> None:
     checkpoint, pretrained = checkpoints / f"{key}.pt", checkpoints / f"{key}.pretrain.pt"
+    kept = [pretrained, checkpoint] if job.num_pretrain_epochs else [checkpoint]
+    keep_pretrained: OnEpoch | None = None
     if run_storage is not None:
-        run_storage.fetch_checkpoint(checkpoint, afresh=shard is not None)  # so that all processes begin alike
+        for path in kept:
+            run_storage.fetch_checkpoint(path, afresh=shard is not None)  # so that all processes begin alike
+        keep_pretrained = CheckpointKeeper(run_storage, pretrained)
         on_epoch = CheckpointKeeper(run_storage, checkpoint, then=on_epoch)
     torch.set_num_threads(job.recipe.threads)
     reuse_freed_memory()
@@ -261,11 +264,10 @@ def _train(
     videos = training_videos(job, job.store, job.preprocessing, cache)
     preprocessing = with_flow_scale(job.preprocessing, job.train, videos)
     model = build_network(job, device)
-    started = time.monotonic()
     train_set = ClipDataset(job.train, videos, preprocessing, job.augment, job.recipe.seed)
     val_set = ClipDataset(job.val, videos, preprocessing) if job.val else None
     with MachineWatch() as machine:
-        pretraining = _pretrain(model, job, train_set, device, pretrained, on_pretrain, wrap, shard)
+        pretraining = _pretrain(model, job, train_set, device, pretrained, keep_pretrained, on_pretrain, wrap, shard)
         trained = with_branches(model, job, device)
         fitted = fit(
             trained,
@@ -286,13 +288,15 @@ def _train(
         scored = ClipDataset([*job.val, *job.test], videos, preprocessing)
         with results.writing(key) as folder:
             folder.mkdir()
-            seconds = time.monotonic() - started
+            seconds = sum(epoch.seconds for epoch in (*pretraining, *fitted.curves))  # of every process that was at it
             _write_result(
                 folder, job, model, fitted, pretraining, scored, device, seconds=seconds, machine=machine.samples
             )
         if run_storage is not None:
             run_storage.keep_result(key, results.path(key))
-            run_storage.forget_checkpoint(checkpoint)
+            for path in kept:
+                run_storage.forget_checkpoint(path)
+                path.unlink(missing_ok=True)  # on a worker's own disk nobody else would
 
 
 def build_network(job: Job, device: torch.device) -> VideoClassifier:
@@ -309,6 +313,7 @@ def _pretrain(
     train_set: ClipDataset,
     device: torch.device,
     checkpoint: Path,
+    keep: OnEpoch | None,
     on_pretrain: OnPretrain | None,
     wrap: Callable[[nn.Module], nn.Module] | None,
     shard: Shard | None,
@@ -325,6 +330,8 @@ def _pretrain(
     def on_epoch(result: EpochResult) -> None:
         nonlocal loss
         loss = result.train_loss
+        if keep is not None:
+            keep(result)
         on_step(result.epoch, 1.0)
 
     return pretrain(

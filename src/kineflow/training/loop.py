@@ -5,6 +5,7 @@ killed and resumed ends with the same weights as one that was not (same machine,
 """
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from kineflow.training.batches import epoch_batches
 from kineflow.training.objectives import Objective
 from kineflow.training.recipe import Recipe, is_stopped_early
 from kineflow.training.scoring import predict_probs, validation_scores
-from kineflow.training.state import EpochResult, TrainingState
+from kineflow.training.state import EpochResult, OnEpoch, TrainingState
 from kineflow.training.steps import Shard, train_epoch
 
 
@@ -48,7 +49,7 @@ def fit(
     device: torch.device,
     checkpoint: Path | None = None,
     on_step: Callable[[int, float], None] | None = None,
-    on_epoch: Callable[[EpochResult], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     shard: Shard | None = None,
 ) -> FitResult:
@@ -75,6 +76,7 @@ def fit(
     for epoch in range(state.next_epoch, recipe.epochs):
         if is_stopped_early(state.watched, recipe):  # before it was killed
             break
+        started = time.monotonic()
         if state.enter(epoch) or trained is None:
             trained = None  # with the hooks that it has on what trained before
             trained = wrap(model) if wrap else model
@@ -89,7 +91,8 @@ def fit(
             measure_batch_norm(state.averaged, train_set, recipe, device, kept=state.frozen_names)
         if val_set is not None and looks:
             scores = _validate(state.averaged, val_set, objective.labels, recipe, device, shard)
-        result = EpochResult(epoch, state.lr, sum(parts.values()), *scores, state.num_pieces, parts)
+        seconds = time.monotonic() - started
+        result = EpochResult(epoch, state.lr, sum(parts.values()), *scores, state.num_pieces, parts, seconds)
         state.finish(result)
         if shard.rank == 0:
             if checkpoint is not None:

@@ -8,7 +8,6 @@ waiting for.
 import json
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from kineflow import storage
 from kineflow.errors import DataError, OutOfReachError
 from kineflow.store import ResultStore, file_sha256
-from kineflow.training.state import EpochResult
+from kineflow.training.state import EpochResult, OnEpoch
 
 MANIFEST = "files.json"  # of a result: the SHA-256 of each file; written last
 RETRY_SEC = 10.0  # before another checkpoint is tried, once the storage was away
@@ -106,7 +105,7 @@ class RunStorage:
 class CheckpointKeeper:
     """Copies a checkpoint after each epoch, or leaves one out while the storage is away."""
 
-    def __init__(self, run_storage: RunStorage, path: Path, *, then: Callable[[EpochResult], None] | None) -> None:
+    def __init__(self, run_storage: RunStorage, path: Path, *, then: OnEpoch | None = None) -> None:
         self._uri = run_storage.checkpoint_uri(path)
         self._path = path
         self._then = then

@@ -1,6 +1,7 @@
 """The state of a training: all that changes from step to step, and is kept so that it can go on after a kill."""
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ class EpochResult:
     Args:
         num_pieces: that a batch was taken in at its end: above 1 where memory had no room for it as a whole.
         parts: that `train_loss` is the sum of, by name: `labels`, and whatever is learned beside them.
+        seconds: that it took, validation included.
     """
 
     epoch: int
@@ -31,12 +33,17 @@ class EpochResult:
     val_metric: float
     num_pieces: int
     parts: dict[str, float] = field(default_factory=dict)
+    seconds: float = field(default=0.0, compare=False)
 
     def to_json(self) -> dict[str, float]:
-        """As plain values, each part as `train_loss_<name>`; a single one is `train_loss` itself."""
+        """What another run repeats, as plain values: each part as `train_loss_<name>`, but not a single one."""
         values = asdict(self)
+        values.pop("seconds")
         parts = values.pop("parts")
         return values | {f"train_loss_{name}": part for name, part in parts.items() if len(parts) > 1}
+
+
+OnEpoch = Callable[[EpochResult], None]
 
 
 class TrainingState:
@@ -51,6 +58,7 @@ class TrainingState:
         self.model = model
         self.recipe = recipe
         self.select_best = select_best
+        self.device = device
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.phase: Phase | None = None
         self.enter(0)
@@ -163,7 +171,7 @@ class TrainingState:
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "num_pieces": self.num_pieces,
@@ -182,8 +190,8 @@ class TrainingState:
         self.enter(len(state["curves"]) - 1)  # the epoch that the optimizer was saved in
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        if state["cuda_rng"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
         self.step, self.num_pieces = state["step"], state["num_pieces"]
         self.curves = [EpochResult(**values) for values in state["curves"]]
         self.scaler.load_state_dict(state["scaler"])

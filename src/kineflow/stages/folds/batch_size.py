@@ -43,10 +43,8 @@ def with_found_batch_size(
         KineflowError: the steps that are to be tried raised it, or their process crashed.
     """
     job, key = jobs[0], steps_key(jobs[0])
-    if resources.workers == 1:
-        side_by_side = max(1, min(num_trainings, num_cores() // resources.threads))
-    else:
-        side_by_side = resources.workers  # of one training
+    num_processes = num_trainings * resources.workers
+    side_by_side = max(resources.workers, min(num_processes, num_cores() // resources.threads))
 
     def room_bytes(first: Steps) -> float:
         """What was free, and not what is: else the size would change with whatever else goes on."""

@@ -22,7 +22,7 @@ from kineflow.training.loop import fit
 from kineflow.training.objectives import Loss
 from kineflow.training.precision import autocast
 from kineflow.training.recipe import Recipe
-from kineflow.training.state import EpochResult
+from kineflow.training.state import EpochResult, OnEpoch
 from kineflow.training.steps import Shard
 
 PROJECTION_DIM = 64
@@ -115,7 +115,7 @@ def pretrain(
     device: torch.device,
     checkpoint: Path,
     on_step: Callable[[int, float], None] | None = None,
-    on_epoch: Callable[[EpochResult], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     shard: Shard | None = None,
 ) -> list[EpochResult]:

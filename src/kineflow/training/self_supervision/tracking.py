@@ -121,7 +121,7 @@ class TrackingBranch(nn.Module):
         shape = [len(patch_BDHW), map_BDHW.shape[1], *self.patch_HW]
         grid = F.affine_grid(torch.stack(rows, dim=1), shape, align_corners=False).nan_to_num()
         found = F.grid_sample(map_BDHW, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        # at a place that is nan it would read and write anywhere; so the loss is nan, and the training ends with a sentence
+        # at a place that is nan it would read and write anywhere: now the loss is nan, and the training ends in words
         return F.normalize(found, dim=1) + 0 * theta_B3.sum(dim=1)[:, None, None, None]
 
 
