@@ -102,6 +102,23 @@ def test_a_momentum_that_nothing_reads_makes_no_other_training(
         assert one | {"momentum": 0.9} == other
 
 
+@pytest.mark.parametrize(
+    ("changes", "lr"),
+    [
+        ({"batch_size": 8, "accumulation": 1, "lr_batch_size": 16}, 0.05),
+        ({"batch_size": 8, "accumulation": 6, "lr_batch_size": 16}, 0.3),  # a step is of 48 clips
+        ({"batch_size": 8, "accumulation": 6, "lr_batch_size": None}, 0.1),
+        ({"batch_size": "auto", "accumulation": 6, "lr_batch_size": 16}, 0.1),  # until a size is found
+    ],
+)
+def test_rates_scale_with_the_clips_of_a_step(changes: dict[str, Any], lr: float, values: dict[str, Any]) -> None:
+    values["train"] |= changes
+    train_params = parse_params(values, where="test").train
+    given: dict[str, Any] = {"classes": ("a", "b"), "negative_class": None, "epochs": 2, "lr": 0.1, "seed": 0}
+    recipe = _recipe(train_params, **given, precision="fp32", finetune=None)
+    assert recipe.lr == pytest.approx(lr) and recipe.accumulation == changes["accumulation"]
+
+
 @pytest.mark.parametrize("labels", ["exclusive", "independent"])
 def test_an_ensemble_of_folds_gives_the_mean_of_their_probabilities(labels: str) -> None:
     probs = np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.5, 0.5], [0.6, 0.4]]])  # of two models, of two frames

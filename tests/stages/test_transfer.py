@@ -12,6 +12,7 @@ from kineflow.registry.lineage import Lineage
 from kineflow.registry.register import register_bundle
 from kineflow.stages import paths
 from kineflow.training.bundle import assemble_bundle, write_bundle
+from kineflow.training.precision import choose_device, choose_precision
 from tests.conftest import Built
 from tests.graph import change_params, copy_workspace, report_of, run_stage, run_stages
 
@@ -54,9 +55,13 @@ def test_a_registered_model_of_other_data_is_finetuned(
     version = register_as_of_other_data(lineage)
     source = f"registry:other/{version}"
     change_params(project, streams__rgb__weights=source, streams__rgb__finetune=FINETUNE, release__stream="rgb")
+    change_params(project, train__precision="auto")
     run_stages(monkeypatch, ("sync",))
     assert run_stage(monkeypatch, "train", "rgb") == 0
     notes = "\n".join(report_of(project, "train", "rgb")["notes"])
+    device = choose_device(1.0)
+    precision, why = choose_precision("auto", device)
+    assert f"training r3d_mini.avg on {device.type} in {precision}: {why}" in notes.splitlines()
     assert f"starting from {source}" in notes and "0 dropped for their shape, 0 unused, 0 of the model's new" in notes
     assert "training pooling and head for 1 of 2 epochs, then the last 1 of 4 blocks with pooling and head" in notes
     before = torch.load("other/rgb/model_0.pt", weights_only=True)

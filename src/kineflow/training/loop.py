@@ -81,6 +81,7 @@ def fit(
             trained = None  # with the hooks that it has on what trained before
             trained = wrap(model) if wrap else model
             if recipe.compile:
+                torch.compiler.reset()  # what was compiled before is taken for any network alike, but for its hooks
                 trained = torch.compile(trained)  # type: ignore[assignment]
         batches = epoch_batches([item.target for item in train_set.items], recipe, epoch)
         parts = train_epoch(trained, state, objective, train_set, batches, epoch, device, shard, on_step)

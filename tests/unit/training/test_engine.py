@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, f1_score
 
-from kineflow.data.dataset import collate
+from kineflow.data.dataset import ClipDataset, collate
 from kineflow.errors import ParamsError
 from kineflow.models.classifier import Prediction
 from kineflow.models.registry import create_model
@@ -23,6 +23,8 @@ from kineflow.training.loop import FitResult, fit
 from kineflow.training.objectives import Classification, focal, masked_binary_cross_entropy, masked_cross_entropy
 from kineflow.training.recipe import Recipe, is_stopped_early, learning_rate, make_optimizer, plateau_scale
 from kineflow.training.recompute import recompute_activations
+from kineflow.training.scoring import predict_probs
+from kineflow.training.state import EpochResult
 from kineflow.training.steps import Shard
 from tests.unit.training.test_loop import (
     CPU,
@@ -265,6 +267,94 @@ def test_training_ends_where_nothing_gets_better() -> None:
     assert len(fit(model(), CROSS_ENTROPY, clips, clips, given, device=CPU).curves) == 2
 
 
+def test_the_epoch_of_the_highest_metric_is_kept_also_where_its_loss_is_not_the_lowest() -> None:
+    """Macro-F1 of the second class alone, on clips that are mostly of the first."""
+    clips, shown = moving_left_or_right(12), moving_left_or_right(9, augment=None)
+    val_set = replace(shown, items=[*shown.items[:2], *shown.items[2::2]])  # one clip of class 1
+    truth = [item.target for item in val_set.items]
+    network, by_sklearn = model(), []
+
+    def f1_of_second() -> float:
+        given = {"labels": "exclusive", "batch_size": 4, "device": CPU, "precision": "fp32"}
+        probs_NK = np.stack(predict_probs(network, val_set, **given))  # type: ignore[arg-type]
+        return float(f1_score(truth, probs_NK.argmax(axis=1), labels=[1], average="macro", zero_division=0.0))
+
+    def judge(result: EpochResult) -> None:
+        by_sklearn.append(f1_of_second())
+
+    given = recipe(epochs=9, lr=0.0003, select="best", watch="macro_f1", watch_classes=(1,), early_stop=4)
+    fitted = fit(network, CROSS_ENTROPY, clips, val_set, given, device=CPU, on_epoch=judge)
+    scores = [epoch.val_metric for epoch in fitted.curves]
+    assert scores == pytest.approx(by_sklearn) and scores[0] < max(scores)
+    assert fitted.best_epoch == int(np.argmax(scores)) + 1 and len(scores) == fitted.best_epoch + 4
+    assert min(epoch.val_loss for epoch in fitted.curves) < fitted.curves[fitted.best_epoch - 1].val_loss
+    network.load_state_dict(fitted.state)
+    assert f1_of_second() == pytest.approx(max(scores))
+
+
+def of_the_other_class(clips: ClipDataset) -> ClipDataset:
+    """What is learned is judged as wrong."""
+    return replace(clips, items=[replace(item, target=1 - item.target) for item in clips.items])
+
+
+def test_the_rate_falls_where_nothing_gets_better_also_after_a_resume(tmp_path: Path) -> None:
+    data = moving_left_or_right(8), of_the_other_class(moving_left_or_right(6, augment=None))
+    given = recipe(schedule="plateau", plateau_patience=1, plateau_factor=0.5, warmup_fraction=0.0, epochs=6)
+    whole = fit(model(), CROSS_ENTROPY, *data, given, device=CPU)
+    losses = [epoch.val_loss for epoch in whole.curves]
+    no_better = [any(loss >= before for before in losses[:epoch]) for epoch, loss in enumerate(losses)]
+    assert [epoch.lr for epoch in whole.curves] == [0.01 * 0.5 ** sum(no_better[:epoch]) for epoch in range(6)]
+    assert sum(no_better[:3]) > 0  # before it is stopped
+    path = tmp_path / "state.pt"
+    fit(model(), CROSS_ENTROPY, *data, replace(given, epochs=3), device=CPU, checkpoint=path)
+    resumed = fit(model(), CROSS_ENTROPY, *data, given, device=CPU, checkpoint=path)
+    assert resumed.curves == whole.curves and equal(resumed.state, whole.state, 0.0)
+
+
+def test_validation_is_run_every_few_epochs_and_after_the_last() -> None:
+    data = moving_left_or_right(8), moving_left_or_right(6, augment=None)
+    fitted = fit(model(), CROSS_ENTROPY, *data, recipe(epochs=5, eval_every=2, select="best"), device=CPU)
+    for scores in ([epoch.val_loss for epoch in fitted.curves], [epoch.val_metric for epoch in fitted.curves]):
+        assert [math.isnan(score) for score in scores] == [True, False, True, False, False]
+    judged = {epoch.epoch + 1: epoch.val_loss for epoch in fitted.curves if not math.isnan(epoch.val_loss)}
+    assert fitted.best_epoch == min(judged, key=judged.__getitem__)
+
+
+def test_averaged_weights_are_their_formula() -> None:
+    """Of n steps min(decay, n / (n + 10)) of the average is kept, which is below the decay in the first ones."""
+    network = model()
+    states = [{name: value.clone() for name, value in network.state_dict().items()}]
+
+    def keep(epoch: int, share: float) -> None:
+        states.append({name: value.clone() for name, value in network.state_dict().items()})
+
+    given = recipe(epochs=4, batch_size=4, ema_decay=0.3)
+    fitted = fit(network, CROSS_ENTROPY, moving_left_or_right(8), None, given, device=CPU, on_step=keep)
+    average, *later = states
+    for step, state in enumerate(later, start=1):
+        kept = step / (step + 10) if step < 5 else 0.3
+        average = {name: kept * average[name] + (1 - kept) * value for name, value in state.items()}
+    assert len(later) == 8
+    counters = {name for name in states[0] if name.endswith("num_batches_tracked")}  # not averaged
+    assert counters and all(fitted.state[name] == states[-1][name] for name in counters)
+    for name in average.keys() - counters:
+        torch.testing.assert_close(fitted.state[name], average[name], atol=1e-6, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_step_is_no_longer_than_the_norm_that_gradients_are_clipped_to(precision: str) -> None:
+    clips, moved = moving_left_or_right(4), []
+    given = recipe(epochs=1, optimizer="sgd", lr=0.5, momentum=0.0, weight_decay=0.0, warmup_fraction=0.0)
+    for norm in (None, 0.01):
+        network = model()
+        before = torch.nn.utils.parameters_to_vector(network.parameters()).detach().clone()
+        changes = {"grad_clip_norm": norm, "precision": precision, "schedule": "constant"}
+        fit(network, CROSS_ENTROPY, clips, None, replace(given, **changes), device=CPU)  # type: ignore[arg-type]
+        moved.append((torch.nn.utils.parameters_to_vector(network.parameters()) - before).norm().item())
+    assert moved[0] > 10 * 0.5 * 0.01
+    assert moved[1] == pytest.approx(0.5 * 0.01, rel=1e-3)
+
+
 def test_every_process_goes_by_the_scores_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     of_first = [(0.5, 0.1), (0.4, 0.2), (0.6, 0.3), (0.7, 0.4), (0.8, 0.5)]  # no better after two epochs
     left = iter(of_first)
@@ -302,6 +392,18 @@ def test_drawn_clips_show_every_class_alike() -> None:
     assert {position for position in drawn[0] if position % 100 == 99} == {99 + 100 * time for time in range(times)}
     assert drawn == epoch_batches(targets, balanced, 0)
     assert drawn != epoch_batches(targets, balanced, 1)
+
+
+def test_clips_drawn_by_the_root_show_classes_by_the_root_of_their_counts() -> None:
+    targets = [0] * 90 + [1] * 9 + [2]
+    given = recipe(sampler="square_root", batch_size=100)
+    drawn = np.concatenate([np.concatenate(epoch_batches(targets, given, epoch)) for epoch in range(200)])
+    assert len(drawn) == 200 * 100
+    roots = np.sqrt([90, 9, 1])
+    shares = np.bincount(np.array(targets)[drawn % 100], minlength=3) / len(drawn)
+    np.testing.assert_allclose(shares, roots / roots.sum(), atol=0.015)  # four deviations of so many draws
+    of_clip = np.bincount(drawn % 100, minlength=100) / len(drawn)
+    np.testing.assert_allclose(of_clip[:90], shares[0] / 90, atol=0.004)  # alike within a class
 
 
 def drawn_by(targets: list[int | np.ndarray | None], ratio: float, *, epoch: int = 0, **changes: int) -> Counter[int]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
 from kineflow.data.dataset import ClipDataset, ClipItem, Sample, collate
 from kineflow.data.open_videos import OpenVideos
@@ -126,3 +127,26 @@ def test_clips_of_one_class_are_judged_as_before() -> None:
         [np.array([0.25, 0.75]), np.array([0.4, 0.6])], dataset("clip", items), labels="exclusive"
     )
     assert loss == pytest.approx(-(np.log(0.75) + np.log(0.4)) / 2) and accuracy == 0.5
+
+
+@pytest.mark.parametrize("classes", [None, [2], [0, 3], [1, 2, 4]])
+def test_macro_f1_of_chosen_classes_is_sklearns(classes: list[int] | None) -> None:
+    """The last of five classes is never shown, and so left out."""
+    rng = np.random.default_rng(0)
+    probs_NK, truth_N = rng.dirichlet(np.ones(5), size=40), rng.integers(0, 4, size=40)
+    shown = [k for k in classes or range(5) if k != 4]
+    items = [ClipItem(f"c{i}", "v", 2 * i, 2 * i + 2, int(k)) for i, k in enumerate(truth_N)]
+    given = {"labels": "exclusive", "metric": "macro_f1", "classes": classes}
+    _, found = validation_scores(list(probs_NK), dataset("clip", items), **given)
+    assert found == pytest.approx(f1_score(truth_N, probs_NK.argmax(axis=1), labels=shown, average="macro"))
+
+    probs_NK = rng.random((40, 5))
+    truth_NK = rng.integers(0, 2, size=(40, 5)).astype(np.float32) * [1, 1, 1, 1, 0]
+    truth_NK[rng.random((40, 5)) < 0.2] = NA
+    of_clip = [replace(item, target=truth_K) for item, truth_K in zip(items, truth_NK, strict=True)]
+    _, found = validation_scores(list(probs_NK), dataset("clip", of_clip), **given | {"labels": "independent"})
+    of_class = []
+    for k in shown:
+        rows = ~np.isnan(truth_NK[:, k])
+        of_class.append(f1_score(truth_NK[rows, k], probs_NK[rows, k] > 0.5))
+    assert 0 < found == pytest.approx(np.mean(of_class))
