@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,8 @@ import pytest
 import ray
 import torch
 
-from kineflow.errors import ParamsError
+from kineflow.errors import ParamsError, ServiceError
+from kineflow.parallel.session import ray_session
 from kineflow.parallel.threads import num_cores
 from kineflow.training.folds import Resources, train_jobs
 from kineflow.training.job import Job
@@ -40,16 +41,17 @@ def train(
 
 @pytest.mark.filterwarnings("ignore")
 def test_two_gloo_workers_follow_one_and_survive_a_killed_worker(tmp_path):
-    job = make_job(tmp_path, epochs=30)
+    job, log = make_job(tmp_path, epochs=30), tmp_path / "epochs.log"
     alone, _, _ = train(job, tmp_path / "one", workers=1)
 
     killed: list[int] = []
+    last_before = 5  # epoch that is finished when a worker is killed
     progress = tmp_path / "two" / "progress" / f"{job.key}.json"
 
     def kill_a_worker() -> None:
         while not killed:
             with suppress(psutil.Error, OSError, ValueError):  # of a process, or a file, that is gone meanwhile
-                begun = progress.exists() and json.loads(progress.read_text())["epoch"] >= 0
+                begun = progress.exists() and json.loads(progress.read_text())["epoch"] >= last_before
                 for process in psutil.Process().children(recursive=True) if begun else []:
                     if not killed and "TrainWorker" in " ".join(process.cmdline()):
                         process.kill()
@@ -58,13 +60,76 @@ def test_two_gloo_workers_follow_one_and_survive_a_killed_worker(tmp_path):
 
     killer = threading.Thread(target=kill_a_worker, daemon=True)
     killer.start()
-    together, _, _ = train(job, tmp_path / "two", workers=2, max_failures=1)
+    together, _, _ = train(counted(job, log, pause_sec=0.1), tmp_path / "two", workers=2, max_failures=1)
     killer.join(timeout=1)
     assert killed, "no worker was killed, so nothing was shown"
+    begun = epochs_begun(log)
+    assert [begun[0, epoch] for epoch in range(last_before + 1)] == [2] * (last_before + 1)  # once by each worker
+    assert 2 * 30 < sum(begun.values()) <= 2 * (30 + 2)  # with what was cut off: one may have begun the next epoch
     assert len(together["curves"]) == 30
     for name in ("train_loss", "val_loss"):  # one of twice the batch, on a model without batch norm
         one, two = ([epoch[name] for epoch in result["curves"]] for result in (alone, together))
         np.testing.assert_allclose(two, one, rtol=CURVE_TOLERANCE)
+
+
+def claimant(job: Job, home: Path) -> psutil.Process:
+    """The process below this one that trains `job`."""
+    lock = str(home / "checkpoints" / f"{job.key}.lock")
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if lock in [file.path for file in process.open_files()]:
+                return process
+    raise LookupError(f"nobody trains {job.name}")
+
+
+def train_and_kill(
+    jobs: Sequence[Job], home: Path, log: Path, epochs: Sequence[int], *, max_failures: int
+) -> tuple[dict[str, Path], list[int]]:
+    """Train side by side, and kill the worker of fold 1 in each of `epochs`: the results, and who was killed."""
+    killed: list[int] = []
+
+    def kill() -> None:
+        for epoch in epochs:
+            while not epochs_begun(log)[1, epoch]:
+                time.sleep(0.01)
+            worker = claimant(jobs[1], home)
+            worker.kill()
+            killed.append(worker.pid)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    resources = Resources(threads=1, workers=1, max_failures=max_failures, cache_bytes=0)
+    try:
+        folders, _ = train_jobs(jobs, home, resources, label="train", say=lambda line: None)
+    finally:
+        killer.join(timeout=10)
+        assert len(killed) == len(epochs), "too few workers were killed, so nothing was shown"
+    return folders, killed
+
+
+def test_a_fold_whose_worker_is_killed_goes_on_at_its_last_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, home, epochs = tmp_path / "epochs.log", tmp_path / "home", 12
+    plain = [make_job(tmp_path, epochs=epochs, fold=fold) for fold in range(2)]
+    resources = Resources(threads=1, workers=1, max_failures=0, cache_bytes=0)
+    undisturbed, _ = train_jobs(plain, tmp_path / "undisturbed", resources, label="train", say=lambda line: None)
+
+    monkeypatch.setattr("kineflow.training.folds.RAY_START_SEC", -1.0)  # or so small a training would not start Ray
+    jobs = [counted(job, log, pause_sec=0.3) for job in plain]
+    with ray_session():
+        with pytest.raises(ServiceError, match=r"^fold 1: its worker died too often .*; run again to go on$"):
+            train_and_kill(jobs, home, log, [2], max_failures=0)
+        folders, killed = train_and_kill(jobs, home, log, [5, 9], max_failures=2)
+    assert len(set(killed)) == 2 and os.getpid() not in killed
+    begun = epochs_begun(log)
+    cut_off = {fold: [e for e in range(epochs) if begun[fold, e] > 1] for fold in range(2)}
+    assert set(begun.values()) == {1, 2} and set(begun) == {(fold, e) for fold in range(2) for e in range(epochs)}
+    assert len(cut_off[0]) <= 1 and 1 <= len(cut_off[1]) <= 3  # fold 0 is ended with the fold that fails
+    assert list((home / "checkpoints").iterdir()) == []
+    for job in jobs:
+        weights, wanted = (found[job.key] / "weights.pt" for found in (folders, undisturbed))
+        assert weights.read_bytes() == wanted.read_bytes()
 
 
 DRIVER = """

@@ -25,7 +25,7 @@ from kineflow.evaluation.metrics import LOWER_IS_BETTER, ClassRow
 from kineflow.experiments.space import Changes, Choice, Interval, Range, Space, draw, perturbed, tidied, trial_key
 from kineflow.experiments.trials import FoldScores, Trial, mean_of_known
 from kineflow.parallel.capacity import machines, threads_with_room
-from kineflow.parallel.session import ray_session
+from kineflow.parallel.session import ray_session, with_head_watched
 from kineflow.parallel.threads import environment
 from kineflow.training.folds import run_telling
 from kineflow.training.job import Job, result_store, with_threads
@@ -159,7 +159,7 @@ def search(strategy: Strategy, work: Work, listener: Listener, *, tried: Sequenc
 
     Raises:
         KineflowError: a trial ended with what looks like a bug.
-        ServiceError: Ray cannot be reached.
+        ServiceError: Ray cannot be reached, or its head is gone.
     """
     pruned = {trial_key(one.changes): one.pruned_on for one in tried}
     wanted = [one.changes for one in tried] if strategy.algorithm == "tpe" else first_draws(strategy)
@@ -230,7 +230,7 @@ def _tune(
             verbose=0,
         ),
     )
-    for error in tuner.fit().errors:
+    for error in with_head_watched(tuner.fit).errors:
         raise KineflowError(f"a trial broke off ({sentence(error)[-300:]}); run the search again to go on")
 
 

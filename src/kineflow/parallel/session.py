@@ -6,10 +6,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kineflow.errors import OutOfReachError, ParamsError, ServiceError
 from kineflow.parallel.threads import ONE_THREAD, environment, num_cores
@@ -17,9 +19,12 @@ from kineflow.parallel.threads import ONE_THREAD, environment, num_cores
 if TYPE_CHECKING:
     import psutil
 
+Value = TypeVar("Value")
+
 RAY_START_SEC = 6.0  # start and stop of a local cluster
 OBJECT_STORE_BYTES = 200 * 2**20  # results are small: what is large goes through files
 HEAD_PATIENCE_SEC = 30.0  # Ray itself ends this process after 60, and says nothing that helps
+LOOK_SEC = 0.5  # between two looks at the head
 REAPER_SEC = 10.0  # it takes at most, once nobody is at the other end
 
 # Ends processes, given as "pid start-time" words, once the one at the other end of its standard input is gone.
@@ -49,6 +54,7 @@ def ray_session() -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # by a thread that goes on after the end of the session
     import ray
 
     if ray.is_initialized():
@@ -105,6 +111,26 @@ class HeadWatch:
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > HEAD_PATIENCE_SEC:
             raise OutOfReachError(f"Ray's head at {self._address} is gone; start it again if need be, and run again")
+
+
+def with_head_watched(call: Callable[[], Value]) -> Value:
+    """What `call` gives, which waits for Ray by itself: in a thread of its own, while this one looks after the head.
+
+    Raises:
+        OutOfReachError: the head is gone; the thread waits on, and ends with the process.
+    """
+    head, done = HeadWatch(), Future[Value]()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as err:  # raised again by the one that waits
+            done.set_exception(err)
+
+    Thread(target=run, name="waits for Ray", daemon=True).start()
+    while not wait([done], timeout=LOOK_SEC).done:
+        head.check()
+    return done.result()
 
 
 def _listens(address: str) -> bool:
