@@ -230,6 +230,36 @@ def test_fish(workspace: Path, build: Callable[..., dict[str, Any]]) -> None:
     assert " 0 dropped" in started_from() and " 2 unused" in started_from()  # all but ImageNet's classes
 
 
+RENDERED_IN_MINIATURE = {
+    "sample__num_groups": "4",
+    "sample__clips_per_class_per_group": "1",
+    "sample__long_videos_per_group": "1",
+    "sample__clip_sec": "1.0",
+    "sample__long_sec": "8.0",
+    "sample__fps": "10",
+    "sample__size_px": "48",
+    "frames__fps": "10.0",
+    "frames__height_px": "48",
+    "frames__width_px": "48",
+    "splits__num_folds": "2",
+    "splits__test_fraction": "0.25",
+    "validation__min_clips_per_class": "2",
+    "streams__rgb__num_frames": "8",
+    "streams__rgb__epochs": "1",
+    "streams__flow__num_frames": "8",
+    "streams__flow__epochs": "1",
+    "distill__epochs": "1",
+}
+
+
+@pytest.mark.parametrize(("preset", "metric"), [("sample", "video_top1_acc"), ("sample_frames", "frame_macro_f1")])
+def test_the_rendered_sample(build: Callable[..., dict[str, Any]], preset: str, metric: str) -> None:
+    metrics = build(preset, **RENDERED_IN_MINIATURE)
+    assert len(metrics["classes"]) == 6 and len(roles()["test"]) == 1
+    assert set(metrics["cv"]) == {"rgb", "flow", "fusion", "student"}
+    assert all(len(scores[metric]["folds"]) == 2 for scores in metrics["cv"].values())
+
+
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
 def test_official_presets_differ_in_their_data_alone(repository: Path, name: str) -> None:
     one, other = (load_params(repository / "params" / f"{preset}.yaml") for preset in ("ucf101", name))
