@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
 import yaml
 from mlflow import MlflowClient
 
@@ -305,6 +306,58 @@ def test_a_comparison_uses_what_was_trained_and_says_what_it_measured(root: Path
     assert alone["macs_G"] == pytest.approx(summary["macs"] / 1e9, rel=1e-4) and alone["ms_per_clip"] > 0
     difference = table.loc["faster", METRIC] - table.loc["rgb", METRIC]
     assert table.loc["faster", f"{METRIC}_difference"] == pytest.approx(difference, abs=1e-5)
+
+
+def unfinished_epochs() -> list[int]:
+    """How many epochs each training that is not finished has on disk."""
+    found = []
+    for path in (home() / "checkpoints").glob("*.pt"):
+        with suppress(FileNotFoundError):  # finished meanwhile
+            found.append(len(torch.load(path, weights_only=True)["curves"]))
+    return found
+
+
+def test_a_comparison_that_was_killed_goes_on_and_ends_where_an_undisturbed_one_does(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = 12
+    (root / "faster.yaml").write_text("streams.rgb.lr: 0.004\n")
+    undisturbed = copy_workspace(root, root.parent / "undisturbed")
+    before = trained()
+    arguments = ("compare", "rgb", "faster.yaml", "--set", f"streams.rgb.epochs={epochs}")
+    with started(root, *arguments) as child:
+        deadline = time.monotonic() + 120
+        while len(trained()) == len(before) or not any(3 <= done < epochs for done in unfinished_epochs()):
+            assert child.poll() is None and time.monotonic() < deadline, child.communicate()
+            time.sleep(0.02)
+        os.killpg(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while left := processes_in(root):
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.1)
+    kept = {key: when for key, when in trained().items() if key not in before}
+    assert 1 <= len(kept) < 4 and any(done >= 3 for done in unfinished_epochs())
+    assert not (root / "reports/compare").exists()
+
+    out = run_command("kineflow", *arguments, cwd=root).stdout
+    assert f"4 trainings, {len(kept)} of them already there" in out
+    after = {key: when for key, when in trained().items() if key not in before}
+    assert len(after) == 4 and {key: after[key] for key in kept} == kept
+    assert list((home() / "checkpoints").iterdir()) == []
+    weights = {key: weights_of(key) for key in after}
+    table = pd.read_csv(root / "reports/compare/compare.csv")
+
+    monkeypatch.chdir(undisturbed)
+    run_command("kineflow", *arguments, cwd=undisturbed)
+    assert {key: weights_of(key) for key in after} == weights
+    timings = ["ms_per_clip", "train_sec_per_fold"]
+    wanted = pd.read_csv(undisturbed / "reports/compare/compare.csv")
+    pd.testing.assert_frame_equal(table.drop(columns=timings), wanted.drop(columns=timings), check_exact=True)
+
+
+def weights_of(key: str) -> bytes:
+    return (home() / "store" / "train" / key[:2] / key / "weights.pt").read_bytes()
 
 
 def comparison_runs(root: Path, table: pd.DataFrame) -> None:
