@@ -7,16 +7,20 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from kineflow import storage
+from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import DataError, OutOfReachError
 from kineflow.training.folds import Resources, train_jobs
-from kineflow.training.job import Job, result_store
+from kineflow.training.job import Job, result_store, run_job
 from kineflow.training.run_storage import RunStorage
+from kineflow.training.self_supervision.config import SelfSupervision
 from tests.conftest import REPOSITORY
 from tests.jobs import counted, epochs_begun, make_job
 from tests.s3_server import KEY, SECRET, free_port, serve_bucket
@@ -153,3 +157,36 @@ def test_a_result_is_whole_or_none_and_damage_is_named(tmp_path: Path) -> None:
     assert "ab" not in results
     (tmp_path / "runs/results/ab/weights.pt").write_text("weights.pt")
     assert kept.fetch_result("ab", results) and "ab" in results
+
+
+def test_pretraining_goes_on_where_it_was_on_a_disk_that_is_gone(tmp_path: Path) -> None:
+    config = SelfSupervision(0.0, 0.0, 0.5, 1, 1, "", pretrain_epochs=4)
+    job = replace(make_job(tmp_path, epochs=2), self_supervision=config)
+    kept = RunStorage(str(tmp_path / "runs"), patience_sec=1.0)
+
+    def train_until(last: float, home: Path) -> list[float]:
+        """The positions that it told of before its classification; it is stopped after `last`."""
+        told: list[float] = []
+
+        def on_pretrain(position: float, epochs: int, loss: float) -> None:
+            told.append(position)
+            if position >= last:
+                raise KeyboardInterrupt
+
+        cache = DecodedCache(tmp_path / "decoded", max_bytes=0)
+        with nullcontext() if last > config.pretrain_epochs else pytest.raises(KeyboardInterrupt):
+            run_job(
+                job, job.key, result_store(home), home / "checkpoints", cache, run_storage=kept, on_pretrain=on_pretrain
+            )
+        return told
+
+    assert train_until(2.0, tmp_path / "first")[0] < 1.0
+    assert min(train_until(9.0, tmp_path / "second")) > 1.0  # the second epoch was cut off at its last step
+    assert not list((tmp_path / "runs/checkpoints").iterdir())
+    assert not list((tmp_path / "second/checkpoints").glob("*.pt"))  # where a worker alone would find them
+    train_until(9.0, tmp_path / "undisturbed")
+    weights = [
+        torch.load(result_store(tmp_path / home).path(job.key) / "weights.pt", weights_only=True)
+        for home in ("second", "undisturbed")
+    ]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())

@@ -80,7 +80,7 @@ class ObjectiveConfig:
     focal_gamma: float = 0.0
     code: ClassVar[tuple[str, ...]] = ()
 
-    @cached_property
+    @property
     def key(self) -> dict[str, Any]:
         return {"kind": "classification", **asdict(self)}
 
