@@ -39,7 +39,7 @@ class CompareReport:
     def measured_on(self) -> list[str]:
         """What the times of a clip were measured on, for people."""
         costs = [result.cost for result in self.results]
-        return list(dict.fromkeys(f"{cost.device}, {cost.threads} threads, {cost.precision}" for cost in costs))
+        return list(dict.fromkeys(f"{cost.device}, {_of_threads(cost.threads)}, {cost.precision}" for cost in costs))
 
     @property
     def best(self) -> Result:
@@ -65,6 +65,10 @@ def _context(source: CompareReport) -> dict[str, Any]:
         "cost_plots": _costs(source),
         "verdicts": [(result.contender.name, verdict(source, result)) for result in source.results[1:]],
     }
+
+
+def _of_threads(num_threads: int) -> str:
+    return "1 thread" if num_threads == 1 else f"{num_threads} threads"
 
 
 def verdict(source: CompareReport, result: Result) -> str:

@@ -55,10 +55,11 @@ def peak_bytes() -> int:
 
 
 def reuse_freed_memory() -> None:
-    """Let this process keep up to 1 GiB that it has freed, and use it again; where the C library is not glibc, nothing.
+    """Let this process keep the memory that it frees, until it ends, and use it again; without glibc nothing happens.
 
     By itself glibc gives large blocks back at once, and a training's next step waits while the kernel clears as many
-    new pages (docs/decisions/2026-11-22-training-keeps-the-memory-that-it-frees.md).
+    new pages (docs/decisions/2026-11-22-training-keeps-the-memory-that-it-frees.md). Free memory above 1 GiB at the end
+    of the heap is still given back.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:  # musl has none

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -218,8 +219,10 @@ class _Memory(Listener):
         """In the order in which they were tried first."""
         changes = {trial_key(row["changes"]): row["changes"] for row in self._rows}
         by_same_rule = [row for row in self._rows if self._prune and row["pruned_by"] == self._prune]
-        pruned = {trial_key(row["changes"]): frozenset(row.get("trainings", ())) for row in by_same_rule}
-        return [Tried(values, pruned.get(key, frozenset())) for key, values in changes.items()]
+        pruned_on: defaultdict[str, frozenset[str]] = defaultdict(frozenset)  # by all params that there were
+        for row in by_same_rule:
+            pruned_on[trial_key(row["changes"])] |= frozenset(row.get("trainings", ()))
+        return [Tried(values, pruned_on[key]) for key, values in changes.items()]
 
     def fold_done(self, trial: Trial) -> None:
         if len(trial.folds) == 1:

@@ -23,7 +23,7 @@ from kineflow.training.job import Job, build_network, training_videos, with_bran
 from kineflow.training.precision import choose_device
 from kineflow.training.steps import step_seconds
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 SLACK = 0.05  # a clip may take this much longer than at the fastest size
 MIN_STEPS = 5  # of an epoch
 SMALLEST = 2  # in each process: batch norm needs two
@@ -154,8 +154,9 @@ def try_steps(job: Job, batch_size: int) -> Steps | None:
     start_bytes = psutil.Process().memory_info().rss
     free_bytes = available_bytes() + start_bytes
     torch.set_num_threads(min(job.recipe.threads, num_cores()))
-    reuse_freed_memory()  # as the training will
     device = choose_device(job.gpus)
+    if device.type == "cpu":
+        reuse_freed_memory()  # as the training will
     job = replace(job, recipe=replace(job.recipe, compile=False))  # which takes minutes for each size
     num_clips = -(-batch_size // job.workers)
     config = job.self_supervision

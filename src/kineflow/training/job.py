@@ -259,8 +259,9 @@ def _train(
         keep_pretrained = CheckpointKeeper(run_storage, pretrained)
         on_epoch = CheckpointKeeper(run_storage, checkpoint, then=on_epoch)
     torch.set_num_threads(job.recipe.threads)
-    reuse_freed_memory()
     device = choose_device(job.gpus)
+    if device.type == "cpu":
+        reuse_freed_memory()
     videos = training_videos(job, job.store, job.preprocessing, cache)
     preprocessing = with_flow_scale(job.preprocessing, job.train, videos)
     model = build_network(job, device)
@@ -288,7 +289,7 @@ def _train(
         scored = ClipDataset([*job.val, *job.test], videos, preprocessing)
         with results.writing(key) as folder:
             folder.mkdir()
-            seconds = sum(epoch.seconds for epoch in (*pretraining, *fitted.curves))  # of every process that was at it
+            seconds = sum(epoch.seconds for epoch in (*pretraining, *fitted.curves))  # also those before a kill
             _write_result(
                 folder, job, model, fitted, pretraining, scored, device, seconds=seconds, machine=machine.samples
             )
@@ -296,7 +297,7 @@ def _train(
             run_storage.keep_result(key, results.path(key))
             for path in kept:
                 run_storage.forget_checkpoint(path)
-                path.unlink(missing_ok=True)  # on a worker's own disk nobody else would
+                path.unlink(missing_ok=True)  # which on a worker's own disk nobody else would do
 
 
 def build_network(job: Job, device: torch.device) -> VideoClassifier:

@@ -1,4 +1,4 @@
-"""What every 3D backbone has in common: its output, its smallest clip, convolutions whose gradients are sound."""
+"""What every 3D backbone has in common: its output, its smallest clip, convolutions that are sound."""
 
 from typing import Literal
 
@@ -41,7 +41,7 @@ class ClipNetwork(nn.Module):
         min_side_px: int = 1,
     ) -> None:
         super().__init__()
-        self.network = with_sound_gradients(network)
+        self.network = with_sound_convolutions(network)
         self.feature_dim = feature_dim
         names = (first_layer,) if isinstance(first_layer, str) else first_layer
         self.first_layer = tuple(f"network.{name}" for name in names)
@@ -73,7 +73,7 @@ class SoundConv3d(nn.Conv3d):
 
     - two steps, a kernel of three: the gradient of the kernel, bf16, AVX512-BF16;
     - one step, an odd and small number of channels in each group: the output, bf16, AMX;
-    - five to seven steps, a kernel of seven with stride two (I3D): the gradient of the kernel, float32.
+    - five to seven steps, a kernel of seven with stride two: the gradient of the kernel, float32.
     """
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
@@ -86,14 +86,16 @@ class SoundConv3d(nn.Conv3d):
         return F.conv3d(padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def _is_at_risk(self, num_steps: int) -> bool:
+        if isinstance(self.padding, str) or self.padding_mode != "zeros":
+            return False
         if self.padding[0] == 0 or num_steps > self.kernel_size[0]:
             return False
         has_few_channels = self.in_channels // self.groups < FEW_CHANNELS
         return num_steps == 2 or has_few_channels or self.kernel_size[0] > 3
 
 
-def with_sound_gradients(network: nn.Module) -> nn.Module:
-    """Make every 3D convolution of `network` that pads by itself a `SoundConv3d`, in place; names and values stay."""
+def with_sound_convolutions(network: nn.Module) -> nn.Module:
+    """Make every plain 3D convolution of `network` a `SoundConv3d`, in place; names and values stay."""
     for module in network.modules():
         if isinstance(module, nn.Conv3d) and type(module).forward is nn.Conv3d.forward:
             module.__class__ = SoundConv3d
