@@ -14,7 +14,7 @@ CLIP_POOLINGS = (
 )  # fmt: skip
 # Feature reduction with a modified or an added last block (Kalfaoglu 2020, 4.1.2), or none.
 Reduction = Literal["", "frmb", "frab"]
-FEW_CHANNELS = 32
+FEW_CHANNELS = 32  # of the input in each group; below, one step of a clip was seen to come out wrong
 
 
 class ClipNetwork(nn.Module):
