@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kineflow.atomic import write_text
 from kineflow.errors import ServiceError
 from kineflow.services import process
 from kineflow.store import home
@@ -48,9 +49,7 @@ class Claim:
             "flow_run": self.flow_run,
             "children": self.children,
         }
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(values) + "\n")
-        partial.replace(self.path)
+        write_text(self.path, json.dumps(values) + "\n")
 
 
 @contextmanager

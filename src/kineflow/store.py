@@ -14,10 +14,11 @@ import math
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from kineflow import atomic
 
 
 def digest(**parts: object) -> str:
@@ -107,7 +108,7 @@ class ResultStore:
         """A path to write the result of `key` to (a file or a folder); it becomes the result on success."""
         final = self.path(key)
         final.parent.mkdir(parents=True, exist_ok=True)
-        workdir = Path(tempfile.mkdtemp(prefix=".partial-", dir=final.parent))
+        workdir = Path(tempfile.mkdtemp(prefix=atomic.PREFIX, dir=final.parent))
         try:
             yield workdir / "result"
             try:
@@ -128,11 +129,8 @@ class ResultStore:
 
     def sweep(self, *, older_than_sec: float = 600.0) -> None:
         """Delete what killed processes left half-written, unless it was touched lately by one that may be alive."""
-        for workdir in self.root.glob("*/.partial-*"):
-            parts = [workdir, *workdir.rglob("*")]
-            newest = max((part.stat().st_mtime for part in parts if part.exists()), default=0.0)
-            if time.time() - newest > older_than_sec:
-                shutil.rmtree(workdir, ignore_errors=True)
+        for folder in self.root.glob("*"):
+            atomic.sweep(folder, older_than_sec=older_than_sec)
 
     def link(self, key: str, target: Path) -> None:
         """Make `target` the result of `key`, by hard link where the file system can, else by copy."""

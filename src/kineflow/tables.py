@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kineflow.atomic import replacing
 from kineflow.errors import DataError
 from kineflow.schema import FileSchema
 
@@ -186,10 +187,8 @@ def write_table(path: Path, schema: TableSchema, frame: "pd.DataFrame") -> None:
         table = pa.Table.from_pandas(frame[arrow_schema.names], schema=arrow_schema, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as err:
         raise DataError(f"table {schema.name}: {err}") from err
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table.replace_schema_metadata(arrow_schema.metadata), partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        pq.write_table(table.replace_schema_metadata(arrow_schema.metadata), partial)
 
 
 def read_table(path: Path, schema: TableSchema) -> "pd.DataFrame":

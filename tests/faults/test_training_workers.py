@@ -21,6 +21,7 @@ import torch
 from kineflow.errors import ParamsError, ServiceError
 from kineflow.parallel.session import ray_session
 from kineflow.parallel.threads import num_cores
+from kineflow.progress.fold_news import read_news
 from kineflow.training.folds import Resources, train_jobs
 from kineflow.training.job import Job
 from tests.jobs import counted, epochs_begun, make_job
@@ -50,9 +51,10 @@ def test_two_gloo_workers_follow_one_and_survive_a_killed_worker(tmp_path):
 
     def kill_a_worker() -> None:
         while not killed:
-            with suppress(psutil.Error, OSError, ValueError):  # of a process, or a file, that is gone meanwhile
-                begun = progress.exists() and json.loads(progress.read_text())["epoch"] >= last_before
-                for process in psutil.Process().children(recursive=True) if begun else []:
+            news = read_news(progress)
+            begun = news is not None and news.epoch >= last_before
+            for process in psutil.Process().children(recursive=True) if begun else []:
+                with suppress(psutil.Error):  # of a process that has ended, be it long ago
                     if not killed and "TrainWorker" in " ".join(process.cmdline()):
                         process.kill()
                         killed.append(process.pid)

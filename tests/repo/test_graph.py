@@ -15,6 +15,7 @@ SOURCE = REPOSITORY / "src"
 # refusing versions, telling how far it is.
 PLUMBING = {
     "kineflow/__init__.py",
+    "kineflow/atomic.py",
     "kineflow/errors.py",
     "kineflow/schema.py",
     "kineflow/store.py",

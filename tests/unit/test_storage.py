@@ -196,7 +196,7 @@ def test_an_object_overwritten_since_it_was_listed_is_refused(answers: Stubber, 
 
 
 def test_what_killed_downloads_left_is_swept(tmp_path: Path) -> None:
-    left = write(tmp_path / ".partial-old", b"1"), write(tmp_path / "versions" / "v.12.partial", b"1")
+    left = write(tmp_path / ".partial-old", b"1"), write(tmp_path / "versions" / ".partial-v", b"1")
     kept = write(tmp_path / ".partial-new", b"1"), write(tmp_path / "ab" / "abcd.mp4", b"1")
     for path in (*left, kept[1]):
         os.utime(path, (0, 0))

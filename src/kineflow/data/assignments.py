@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kineflow.annotations.delimited import Row, read_rows
+from kineflow.atomic import replacing
 from kineflow.errors import DataError
 
 COLUMNS = ("dataset", "group", "role")
@@ -56,9 +57,6 @@ def append_assignments(path: Path, *, dataset: str, roles: Mapping[str, str]) ->
     if taken:
         raise DataError(f"{path}: group {taken[0]!r} of {dataset!r} has a role already, and a role never changes")
     text = path.read_bytes().decode("utf-8") if path.is_file() else ",".join(COLUMNS) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         file.write(text if text.endswith("\n") else text + "\n")
         csv.writer(file, lineterminator="\n").writerows((dataset, group, roles[group]) for group in sorted(roles))
-    partial.replace(path)

@@ -7,8 +7,6 @@ has mapped a file keeps what it mapped, and whoever finds none decodes the video
 
 import os
 import shutil
-import tempfile
-import time
 from functools import cache
 from importlib.metadata import version
 from itertools import chain
@@ -16,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from kineflow import atomic
 from kineflow.data.preprocessing import Images
 from kineflow.data.readers import DecodedImages
 from kineflow.store import digest
 
 CODE_VERSION = 1
 DECODERS = ("simplejpeg", "opencv-contrib-python-headless")
-PARTIAL = ".partial-"
 HEADER_BYTES = 128  # of an array file
 SPARE = 1 / 16  # of the cache, freed at once where it is full
 UNWATCHED = 1 / 8  # of what is free may be written before all files are looked at again: others write too
@@ -73,12 +71,7 @@ class DecodedCache:
 
     def sweep(self, *, older_than_sec: float = 600.0) -> None:
         """Delete what killed processes left half-written, unless it was written to lately by one that may be alive."""
-        for partial in self.root.glob(f"{PARTIAL}*"):
-            try:
-                if time.time() - partial.stat().st_mtime > older_than_sec:
-                    partial.unlink()
-            except FileNotFoundError:
-                continue
+        atomic.sweep(self.root, older_than_sec=older_than_sec)
 
     def _fill(self, path: Path, source: Images) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -87,15 +80,10 @@ class DecodedCache:
             return
         header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
         images = chain([first], (source[index] for index in range(1, len(source))))
-        descriptor, partial = tempfile.mkstemp(prefix=PARTIAL, dir=self.root)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                np.lib.format.write_array_header_1_0(file, header | {"shape": (len(source), *first.shape)})
-                for image in images:  # not through a map: a full disk is then an error, not a signal
-                    file.write(np.ascontiguousarray(image).data)
-            Path(partial).replace(path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
+        with atomic.replacing(path) as partial, partial.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header | {"shape": (len(source), *first.shape)})
+            for image in images:  # not through a map: a full disk is then an error, not a signal
+                file.write(np.ascontiguousarray(image).data)
 
     def _make_room(self, num_bytes: int) -> bool:
         if num_bytes > self.plannable_bytes or num_bytes > shutil.disk_usage(self.root).free:
@@ -124,7 +112,7 @@ class DecodedCache:
                     status = entry.stat()
                 except FileNotFoundError:
                     continue
-                if not entry.name.startswith(PARTIAL):
+                if not entry.name.startswith(atomic.PREFIX):
                     found.append((status.st_mtime, status.st_size, entry.path))
         return found
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from kineflow.atomic import write_text
 from kineflow.evaluation.metrics import metric_names
 from kineflow.evaluation.report import (
     MEANINGS,
@@ -20,11 +21,7 @@ WEAK_F1 = 0.5
 
 def write_model_card(path: Path, source: ReportInput) -> None:
     """Write the card to `path`, whole or not at all."""
-    text = render_model_card(source)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, render_model_card(source))
 
 
 def render_model_card(source: ReportInput) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kineflow.atomic import write_text
 from kineflow.data.probabilities import Floats
 from kineflow.evaluation import plots
 from kineflow.evaluation.balance import Balance, balance_of
@@ -77,11 +78,7 @@ class ReportInput:
 
 def write_report(path: Path, source: ReportInput) -> None:
     """Render the report to `path`, whole or not at all."""
-    text = render_report(source)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, render_report(source))
 
 
 def render_report(source: ReportInput) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from kineflow.atomic import write_text
 from kineflow.errors import ParamsError
 from kineflow.evaluation.report import shown_score
 
@@ -43,10 +44,7 @@ def made_folder(folder: Path) -> Path:
 
 def write_page(path: Path, content: str) -> None:
     """Write a page, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, content)
 
 
 def shown_value(value: Any) -> str:

@@ -5,7 +5,6 @@ What is kept lies in the user's folder for caches. A folder that cannot be writt
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kineflow.atomic import write_text
 from kineflow.store import digest, file_sha256
 
 if TYPE_CHECKING:
@@ -189,10 +189,7 @@ def _kept(name: str, count: Callable[[], object]) -> list[dict[str, Any]]:
 def _write(path: Path, value: object) -> str:
     text = json.dumps(value)
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".partial", delete=False) as file:
-            file.write(text)
-        Path(file.name).replace(path)
+        write_text(path, text)
     return text
 
 

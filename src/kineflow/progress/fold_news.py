@@ -6,6 +6,8 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from kineflow.atomic import write_text
+
 TELL_SEC = 0.5
 
 
@@ -61,7 +63,6 @@ class Teller:
 
     def begin(self) -> None:
         """Say that the training has a process now."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._write()
 
     def pretrain_step_done(self, position: float, epochs: int, loss: float) -> None:
@@ -109,9 +110,7 @@ class Teller:
 
     def _write(self) -> None:
         self._told = time.monotonic()
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self._news)))
-        partial.replace(self._path)
+        write_text(self._path, json.dumps(asdict(self._news)))
 
 
 def read_news(path: Path) -> News | None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kineflow.atomic import write_text
 from kineflow.schema import FileSchema
 
 SCHEMA = FileSchema("registration", version=2, oldest=1, remedy="run the stage register again")
@@ -11,9 +12,7 @@ SCHEMA = FileSchema("registration", version=2, oldest=1, remedy="run the stage r
 
 def write_registration(path: Path, values: dict[str, Any]) -> None:
     """Write name, version, digest, run_id, alias and tracking_uri, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"schema_version": SCHEMA.version} | values, indent=1) + "\n")
-    partial.replace(path)
+    write_text(path, json.dumps({"schema_version": SCHEMA.version} | values, indent=1) + "\n")
 
 
 def read_registration(path: Path) -> dict[str, Any]:

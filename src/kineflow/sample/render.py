@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kineflow.atomic import PREFIX, replacing, write_text
 from kineflow.errors import ParamsError, StorageFullError
 from kineflow.sample import boris
 from kineflow.sample.animal import Sprites, draw_animal, make_sprites
@@ -77,9 +78,9 @@ def render_sample(
         if _known_sample(building) != _description(spec):
             shutil.rmtree(building, ignore_errors=True)
             building.mkdir(parents=True)
-            _write_whole(building / "sample.json", _description(spec).encode())
+            write_text(building / "sample.json", _description(spec))
         _render_missing(building, spec, videos, progress, num_workers)
-        for scrap in [path for path in building.rglob(".*") if _is_scrap(path)]:
+        for scrap in list(building.rglob(f"{PREFIX}*")):
             scrap.unlink()
         old = out_dir.parent / f".{out_dir.name}.replaced"
         shutil.rmtree(old, ignore_errors=True)
@@ -100,7 +101,7 @@ def render_video(path: Path, spec: SampleSpec, index: int) -> None:
     """Render one video of the sample to a file, whole or not at all.
 
     Args:
-        path: the file to write; its folder must exist.
+        path: the file to write.
         spec: the sample that the video belongs to.
         index: which one of `plan_videos(spec)`.
 
@@ -108,7 +109,9 @@ def render_video(path: Path, spec: SampleSpec, index: int) -> None:
         OSError: the file cannot be written.
     """
     video = plan_videos(spec)[index]
-    _write_whole(path, encoded(frames_of(spec, video), fps=spec.fps, size_px=spec.size_px))
+    content = encoded(frames_of(spec, video), fps=spec.fps, size_px=spec.size_px)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 def frames_of(spec: SampleSpec, video: PlannedVideo) -> Iterator[NDArray[np.uint8]]:
@@ -178,18 +181,8 @@ def _known_sample(folder: Path) -> str | None:
 
 
 def _is_scrap(path: Path) -> bool:
-    """Whether a path is what `_write_whole` left when it was killed."""
-    whole, _, pid = path.name.removeprefix(".").rpartition(".")
-    return path.name.startswith(".") and pid.isdigit() and whole.endswith((".mp4", ".csv", ".json"))
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Whether a path is what a killed process left half-written."""
+    return path.name.startswith(PREFIX)
 
 
 def _render_missing(
@@ -204,7 +197,7 @@ def _render_missing(
         chosen = [video for video in videos if video.is_long is is_long]
         table = folder / f"{kind}.csv"
         if chosen and not table.exists():
-            _write_whole(table, boris.events_csv(spec, chosen).encode())
+            write_text(table, boris.events_csv(spec, chosen))
         if chosen:
             (folder / kind).mkdir(exist_ok=True)
     missing = [index for index, video in enumerate(videos) if not (folder / video.name).exists()]

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from kineflow.atomic import replacing
 from kineflow.errors import ParamsError, ServiceError
 from kineflow.store import home
 
@@ -241,11 +242,9 @@ def remembered_port(name: str, variable: str) -> int:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.touch(mode=0o600, exist_ok=False)
+        partial.write_text(text)
 
 
 def responds(url: str, *, timeout_sec: float = 2.0) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from kineflow.annotations import Event
+from kineflow.atomic import replacing
 
 THUMB_PX = (104, 78)  # width, height; the picture is fitted inside
 GAP_PX, CAPTION_PX, HEAD_PX = 2, 15, 30
@@ -57,10 +58,8 @@ def draw_page(
 
 def save_page(page: Image.Image, out: Path) -> None:
     """Write a `.png`, whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    page.save(partial, format="PNG")
-    partial.replace(out)
+    with replacing(out) as partial:
+        page.save(partial, format="PNG")
 
 
 def _draw_cell(

@@ -1,6 +1,5 @@
 """`kineflow convert`: any readable annotations as BORIS CSV, per-frame CSV or a manifest."""
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from kineflow.annotations import Annotations
 from kineflow.annotations.guess import choose_format
 from kineflow.annotations.locate import list_videos, local_annotations
 from kineflow.annotations.writers import Written, as_boris_csv, as_frame_csv, as_manifest
+from kineflow.atomic import replacing
 from kineflow.errors import DataError, ParamsError
 from kineflow.setup.against_videos import hold_against_videos, named, without_videos
 from kineflow.setup.out_path import require_place
@@ -72,12 +72,8 @@ def _with_times(found: Annotations, videos: str, target: str) -> Written:
 
 
 def _write(written: Written, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    if partial.is_dir():
-        shutil.rmtree(partial)
-    for name, text in written.files.items():
-        target = partial / name if name else partial
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    partial.replace(out)
+    with replacing(out) as partial:
+        for name, text in written.files.items():
+            target = partial / name if name else partial
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")

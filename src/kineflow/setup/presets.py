@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from kineflow.atomic import write_text
 from kineflow.errors import ParamsError
 from kineflow.params import parse_params
 from kineflow.setup.out_path import require_place
@@ -109,10 +110,7 @@ def write_params(out: Path, text: str, *, force: bool) -> None:
     """
     if out.exists() and not force and out.read_text() not in {preset_text(name) for name in preset_names()}:
         raise ParamsError(f"{out} exists and would be lost; name another file with --out, or pass --force")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text(text)
-    partial.replace(out)
+    write_text(out, text)
 
 
 def parse_value(key: str, value: str) -> Any:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kineflow import tables
+from kineflow.atomic import write_text
 from kineflow.errors import DataError
 from kineflow.evaluation import baseline_features, baselines
 from kineflow.evaluation.metrics import confusion_matrix
@@ -77,7 +77,7 @@ def run(params: Params, report: StageReport) -> None:
     )
     write_report(paths.REPORT_HTML, source)
     write_model_card(paths.MODEL_CARD, source)
-    _write_text(paths.METRICS, json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(paths.METRICS, json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     for row in summary_rows(metrics):
         name, spread, test = row.cells
         report.note(f"{name:<10} {evaluation.headline} {spread}   test {test}")
@@ -221,9 +221,3 @@ def _confusion_rows(evaluation: Evaluation, released: Predictions) -> pd.DataFra
     names = np.array(evaluation.classes)
     actual, predicted = np.divmod(np.repeat(np.arange(matrix.size), matrix.ravel()), len(names))
     return pd.DataFrame({"actual": names[actual], "predicted": names[predicted]})
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

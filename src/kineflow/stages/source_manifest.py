@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kineflow.atomic import replacing
 from kineflow.errors import DataError
 from kineflow.schema import FileSchema
 
@@ -24,15 +25,12 @@ class Source:
 
 def write_sources(path: Path, sources: Iterable[Source]) -> None:
     """Write the manifest, whole or not at all, sorted by kind and key."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         file.write(SCHEMA.line + "\n")
         writer.writerow(COLUMNS)
         ordered = sorted(sources, key=lambda item: (item.kind, item.key))
         writer.writerows((item.kind, item.key, item.num_bytes, item.sha256) for item in ordered)
-    partial.replace(path)
 
 
 def read_sources(path: Path) -> list[Source]:

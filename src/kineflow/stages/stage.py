@@ -18,6 +18,7 @@ import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from kineflow.atomic import write_text
 from kineflow.errors import INTERRUPTED, KineflowError, ParamsError, StorageFullError
 from kineflow.params import STREAM_NAMES, load_params, only
 from kineflow.stages import STAGES, paths
@@ -50,11 +51,8 @@ class StageReport:
     def save(self) -> None:
         """Write the report, whole or not at all."""
         path = paths.STAGE_REPORTS / f"{self.stage.replace('@', '.')}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
         values = asdict(self) | {"items_per_sec": self.items / self.seconds if self.seconds else 0.0}
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(values, indent=1) + "\n")
-        partial.replace(path)
+        write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def main(name: str, stream: str | None = None) -> int:

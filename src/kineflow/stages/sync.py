@@ -15,6 +15,7 @@ from pathlib import Path
 from kineflow import storage
 from kineflow.annotations import find_format
 from kineflow.annotations.locate import annotation_root, list_annotations, list_videos
+from kineflow.atomic import write_text
 from kineflow.errors import ParamsError
 from kineflow.params import NETWORK_NAMES, Params, SampleParams, as_json
 from kineflow.stages import paths
@@ -191,10 +192,7 @@ class _Index:
             self._changed = self._changed or bool(gone)
         if not self._changed:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(self._known))
-        partial.replace(self._path)
+        write_text(self._path, json.dumps(self._known))
 
     def _load(self) -> dict[str, list[str | int]]:
         try:

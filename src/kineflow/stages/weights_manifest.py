@@ -4,11 +4,11 @@
 so that all of them start from the same content, though an alias of the registry may have moved on.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kineflow.atomic import replacing, write_text
 from kineflow.errors import DataError
 from kineflow.store import file_sha256, home
 
@@ -35,10 +35,7 @@ def write_weights(path: Path, files: Mapping[str, tuple[str, Path]]) -> None:
         files: what params say and the file found, by the key of params.
     """
     rows = [f"{key}\t{source}\t{_link(file)}\n" for key, (source, file) in files.items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join([HEADER, *rows]), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, "".join([HEADER, *rows]))
 
 
 def read_weights(path: Path) -> dict[str, Weights]:
@@ -74,11 +71,8 @@ def weights_file(path: Path, key: str, source: str | None) -> Path | None:
 
 def _link(file: Path) -> str:
     sha256 = file_sha256(file)
-    _links().mkdir(parents=True, exist_ok=True)
-    link = _links() / f"{sha256}{file.suffix}"
-    partial = link.with_name(f".{link.name}.{os.getpid()}")
-    partial.symlink_to(file.resolve())
-    partial.replace(link)
+    with replacing(_links() / f"{sha256}{file.suffix}") as partial:
+        partial.symlink_to(file.resolve())
     return sha256
 
 

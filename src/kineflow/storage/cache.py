@@ -3,11 +3,10 @@
 import hashlib
 import os
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kineflow import atomic
 from kineflow.errors import DataError
 from kineflow.storage.files import BLOCK_BYTES
 from kineflow.storage.listing import FileInfo
@@ -78,16 +77,14 @@ def sha256_of(root: str, info: FileInfo, *, cache_dir: Path) -> str:
 
 def sweep(cache_dir: Path, *, older_than_sec: float = 3600.0) -> None:
     """Delete what killed downloads left in the cache, unless it was written to lately by one that may be alive."""
-    for partial in (*cache_dir.glob(".partial-*"), *cache_dir.glob("versions/*.partial")):
-        with suppress(FileNotFoundError):
-            if time.time() - partial.stat().st_mtime > older_than_sec:
-                partial.unlink()
+    for folder in (cache_dir, cache_dir / "versions"):
+        atomic.sweep(folder, older_than_sec=older_than_sec)
 
 
 def _keep(body: Any, uri: str, cache_dir: Path, pointer: Path) -> tuple[Path, str]:
     cache_dir.mkdir(parents=True, exist_ok=True)
     sha256 = hashlib.sha256()
-    descriptor, partial = tempfile.mkstemp(prefix=".partial-", dir=cache_dir)
+    descriptor, partial = tempfile.mkstemp(prefix=atomic.PREFIX, dir=cache_dir)
     try:
         with os.fdopen(descriptor, "wb") as file:
             while block := body.read(BLOCK_BYTES):
@@ -98,10 +95,7 @@ def _keep(body: Any, uri: str, cache_dir: Path, pointer: Path) -> tuple[Path, st
         Path(partial).replace(path)
     finally:
         Path(partial).unlink(missing_ok=True)
-    pointer.parent.mkdir(parents=True, exist_ok=True)
-    beside = pointer.with_suffix(f".{os.getpid()}.partial")
-    beside.write_text(sha256.hexdigest())
-    beside.replace(pointer)
+    atomic.write_text(pointer, sha256.hexdigest())
     return path, sha256.hexdigest()
 
 

@@ -1,13 +1,12 @@
 """Single files: is it there, put it, get it, delete it."""
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kineflow.atomic import replacing
 from kineflow.storage.s3 import client, code_of, is_s3, s3_errors, split, status_of
 
 BLOCK_BYTES = 1 << 20
@@ -35,11 +34,8 @@ def put_file(path: Path, uri: str) -> None:
         with s3_errors(uri):
             client().upload_file(str(path), bucket, key)
         return
-    target = Path(uri)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.copyfile(path, partial)
-    partial.replace(target)
+    with replacing(Path(uri)) as partial:
+        shutil.copyfile(path, partial)
 
 
 def get_file(uri: str, path: Path) -> bool:
@@ -48,16 +44,11 @@ def get_file(uri: str, path: Path) -> bool:
     Raises:
         OutOfReachError: the storage does not answer.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "wb") as file, _opened(uri) as source:
+        with replacing(path) as partial, _opened(uri) as source, partial.open("wb") as file:
             shutil.copyfileobj(source, file, BLOCK_BYTES)
-        Path(partial).replace(path)
     except FileNotFoundError:
         return False
-    finally:
-        Path(partial).unlink(missing_ok=True)
     return True
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from kineflow.atomic import write_text
 from kineflow.errors import ParamsError
 from kineflow.params import STREAM_NAMES, Params, StreamName, as_json, parse_params
 from kineflow.setup.yaml_text import in_one_line
@@ -125,7 +126,4 @@ def read_patch(path: Path) -> dict[str, Any]:
 def write_patch(path: Path, changes: Mapping[str, Any], *, comment: str) -> None:
     """Write a patch, whole or not at all."""
     lines = [f"# {comment}", *(f"{key}: {in_one_line(value)}" for key, value in changes.items())]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("\n".join(lines) + "\n")
-    partial.replace(path)
+    write_text(path, "\n".join(lines) + "\n")

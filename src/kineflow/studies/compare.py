@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kineflow.atomic import write_text
 from kineflow.errors import ParamsError, ServiceError
 from kineflow.evaluation.fusion import fit_fusion
 from kineflow.evaluation.metrics import class_table, metric_names, scores
@@ -217,6 +218,6 @@ def _write(folder: Path, source: CompareReport) -> list[Path]:
         "rows": json.loads(table.to_json(orient="records")),
         "changes": {result.contender.name: result.contender.changes for result in source.results},
     }
-    values_json.write_text(json.dumps(values, indent=1) + "\n")
+    write_text(values_json, json.dumps(values, indent=1) + "\n")
     write_compare_report(report, source)
     return [csv, values_json, report]

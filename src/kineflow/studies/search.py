@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kineflow.atomic import write_text
 from kineflow.errors import KineflowError, ParamsError
 from kineflow.evaluation.metrics import metric_names
 from kineflow.experiments.live import LiveTable
@@ -270,7 +271,7 @@ def _write(
         "best": {"trial": best.key, strategy.metric: best.mean, "changes": best.changes},
         "trials": json.loads(table.to_json(orient="records")),
     }
-    values.write_text(json.dumps(summary, indent=1) + "\n")
+    write_text(values, json.dumps(summary, indent=1) + "\n")
     write_patch(patch, best.changes, comment=f"{strategy.metric} {best.mean:.4f} over {len(best.folds)} folds")
     source = SearchReport(
         title=asked.title,

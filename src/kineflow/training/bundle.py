@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kineflow.atomic import replacing
 from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.probabilities import Labels
 from kineflow.descriptors.inputs import FisherInput
@@ -127,12 +128,6 @@ class Bundle:
 
 def write_bundle(bundle: Bundle, weights: Mapping[str, Path]) -> None:
     """Write the folder `bundle.root`, whole or not at all; `weights` says where each member's files are now."""
-    partial = bundle.root.with_name(bundle.root.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, source in weights.items():
-        (partial / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, partial / name)
     values = {
         "schema_version": SCHEMA.version,
         "task": bundle.task,
@@ -144,9 +139,13 @@ def write_bundle(bundle: Bundle, weights: Mapping[str, Path]) -> None:
         "training_videos": sorted(set(bundle.training_videos)),
         "training_groups": sorted(set(bundle.training_groups)),
     }
-    (partial / BUNDLE_JSON).write_text(json.dumps(values, indent=1) + "\n")
-    shutil.rmtree(bundle.root, ignore_errors=True)
-    partial.replace(bundle.root)
+    with replacing(bundle.root) as partial:
+        partial.mkdir()
+        for name, source in weights.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, partial / name)
+        (partial / BUNDLE_JSON).write_text(json.dumps(values, indent=1) + "\n")
+        shutil.rmtree(bundle.root, ignore_errors=True)
 
 
 def read_bundle(root: Path) -> Bundle:

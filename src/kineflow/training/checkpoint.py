@@ -6,18 +6,15 @@ from typing import Any
 
 import torch
 
+from kineflow.atomic import replacing
+
 SCHEMA_VERSION = 1
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, lists and dicts of them) beside `path`, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    """Write `state` (tensors, numbers, strings, lists and dicts of them)."""
+    with replacing(path) as partial:
         save_tensors(partial, state | {"schema_version": SCHEMA_VERSION})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def save_tensors(path: Path, value: object) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from kineflow import atomic
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import KineflowError, ServiceError
 from kineflow.parallel.capacity import machines, num_places, threads_with_room
@@ -77,6 +78,8 @@ def train_jobs(
     results = result_store(home)
     cache = DecodedCache(home / "decoded", resources.cache_bytes)
     cache.sweep()
+    for scraps in (home / "checkpoints", home / "progress"):
+        atomic.sweep(scraps)
     keys = {job.key: job for job in jobs}
     kept = resources.run_storage
     pending = {

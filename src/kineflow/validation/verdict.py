@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kineflow.atomic import write_text
 from kineflow.schema import FileSchema
 
 SCHEMA = FileSchema("gate", version=1, remedy="run the stage of this gate again")
@@ -12,10 +13,7 @@ SCHEMA = FileSchema("gate", version=1, remedy="run the stage of this gate again"
 def write_verdict(path: Path, gate: str, rules: list[dict[str, Any]]) -> None:
     """Write what a gate found, whole or not at all: no time and no path, so that equal data give equal bytes."""
     verdict = {"gate": gate, "version": SCHEMA.version, "rules": rules}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(verdict, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(verdict, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_verdict(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kineflow.atomic import replacing
 from kineflow.errors import DataError, ParamsError
 from kineflow.video.flow_store import FlowReader
 
@@ -73,20 +74,15 @@ def write_preview(panels: Sequence[Panel], timestamps_sec: Sequence[float], targ
         ParamsError: the target is no .mp4, or its folder is not there.
     """
     check_target(target, suffix=".mp4")
-    partial = _partial(target)
-    try:
-        with closing(av.open(str(partial), "w", format="mp4")) as container:
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-            stream.options = {"crf": CRF, "preset": "veryfast"}
-            stream.pix_fmt = "yuv420p"
-            stream.height, stream.width = draw_moment(panels, 0, 0.0).shape[:2]
-            for item, timestamp_sec in enumerate(timestamps_sec):
-                picture = draw_moment(panels, item, timestamp_sec)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(stream.encode(None))
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(target) as partial, closing(av.open(str(partial), "w", format="mp4")) as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.options = {"crf": CRF, "preset": "veryfast"}
+        stream.pix_fmt = "yuv420p"
+        stream.height, stream.width = draw_moment(panels, 0, 0.0).shape[:2]
+        for item, timestamp_sec in enumerate(timestamps_sec):
+            picture = draw_moment(panels, item, timestamp_sec)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
     return len(timestamps_sec)
 
 
@@ -106,10 +102,9 @@ def write_moment(panels: Sequence[Panel], timestamps_sec: Sequence[float], targe
         raise DataError(
             f"--at-sec {at_sec:g}: the last frame is that of {timestamps_sec[-1]:g} s; choose one before it"
         )
-    partial = _partial(target)
     picture = draw_moment(panels, item, timestamps_sec[item])
-    partial.write_bytes(cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes())
-    partial.replace(target)
+    with replacing(target) as partial:
+        partial.write_bytes(cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes())
     return item
 
 
@@ -184,7 +179,3 @@ def _wheel(side_px: int) -> NDArray[np.float32]:
 def _magnified(image: Image) -> Image:
     factor = -(-MIN_HEIGHT_PX // image.shape[0])
     return image.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else image
-
-
-def _partial(target: Path) -> Path:
-    return target.with_name(f".partial-{target.name}")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kineflow.atomic import write_text
 from kineflow.errors import DataError
 from kineflow.schema import FileSchema
 
@@ -28,9 +29,7 @@ class VideoResult:
 def write_index(folder: Path, results: Iterable[VideoResult]) -> None:
     """Write the index of a folder, whole or not at all."""
     rows = [f"{result.video_id}\t{result.key}\t{result.num_frames}" for result in results]
-    partial = folder / f"{INDEX}.partial"
-    partial.write_text("\n".join([SCHEMA.line, COLUMNS, *rows]) + "\n", encoding="utf-8")
-    partial.replace(folder / INDEX)
+    write_text(folder / INDEX, "\n".join([SCHEMA.line, COLUMNS, *rows]) + "\n")
 
 
 def read_index(folder: Path) -> list[VideoResult]:

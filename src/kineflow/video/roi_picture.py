@@ -8,6 +8,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from kineflow.annotations.roi_boxes import Box
+from kineflow.atomic import replacing
 from kineflow.errors import DataError, DecodeError, ParamsError
 from kineflow.video.decode import DecodedFrame, decode_frames, naming, open_video
 from kineflow.video.preview import check_file_can_be
@@ -55,14 +56,12 @@ def write_roi_picture(source: Path, target: Path, *, at_sec: float, box: Box | N
     if box is not None:
         corner = (left + box.x_px, top + box.y_px)
         cv2.rectangle(picture, corner, (corner[0] + box.width_px - 1, corner[1] + box.height_px - 1), BOX, 2)
-    partial = target.with_name(f".partial-{target.name}")
     try:
-        written = cv2.imwrite(str(partial), picture)
-    except cv2.error:
-        written = False
-    if not written:
-        raise DataError(f"{target} cannot be written; name a .png or .jpg in a folder that is there")
-    partial.replace(target)
+        _, content = cv2.imencode(target.suffix, picture)
+    except cv2.error as err:
+        raise DataError(f"{target} cannot be written; name a .png or .jpg in a folder that is there") from err
+    with replacing(target) as partial:
+        partial.write_bytes(content.tobytes())
     return height, width
 
 

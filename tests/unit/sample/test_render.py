@@ -106,7 +106,7 @@ def test_an_interrupted_rendering_shows_nothing_and_goes_on(sample: Path, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         render_sample(tmp_path / "out", TINY, progress=stop_at_five)
     assert not (tmp_path / "out").exists()
-    for scrap in (".sample.json.99", "clips/.arena1_clip001.mp4.99"):
+    for scrap in (".partial-99", "clips/.partial-99"):
         (tmp_path / ".out.rendering" / scrap).write_bytes(b"half of it")
     render_sample(tmp_path / "out", TINY, progress=lambda done, wanted: seen.append(done))
     assert seen == [1, 2, 3, 4, 5, *range(6, 15)]
@@ -140,7 +140,7 @@ def test_a_full_disk_is_said_in_one_sentence(tmp_path: Path, monkeypatch: pytest
     def no_room(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(render, "_write_whole", no_room)
+    monkeypatch.setattr(Path, "write_bytes", no_room)
     with pytest.raises(StorageFullError, match="is full; make room"):
         render_sample(tmp_path / "out", TINY)
     assert not (tmp_path / "out").exists()
