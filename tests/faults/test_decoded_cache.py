@@ -18,8 +18,10 @@ from kineflow.data.dataset import ClipItem
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.data.readers import StreamStore
 from kineflow.data.views import Augment
-from kineflow.training.job import Job, result_store, run_job
+from kineflow.training.job import Job
 from kineflow.training.model_config import ModelConfig
+from kineflow.training.result import result_store
+from kineflow.training.run import run_job
 from tests.jobs import make_job
 from tests.unit.data.test_preprocessing import make
 from tests.unit.video.test_dct_scale import frame_store, smooth

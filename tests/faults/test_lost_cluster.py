@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from kineflow.training.folds import Resources, train_jobs
-from kineflow.training.job import Job, result_store
+from kineflow.training.job import Job
+from kineflow.training.result import result_store
 from tests.conftest import REPOSITORY
 from tests.jobs import counted, epochs_begun, make_job
 

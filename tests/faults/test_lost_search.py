@@ -23,7 +23,8 @@ from kineflow.experiments.space import Changes, make_space
 from kineflow.experiments.trials import FoldScores
 from kineflow.experiments.tuning import Strategy, Work
 from kineflow.training.folds import Resources, train_jobs
-from kineflow.training.job import Job, result_store
+from kineflow.training.job import Job
+from kineflow.training.result import result_store
 from tests.conftest import REPOSITORY
 from tests.faults.test_cluster import ray_cluster
 from tests.jobs import counted, epochs_begun, make_job

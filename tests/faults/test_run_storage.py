@@ -18,7 +18,9 @@ from kineflow import storage
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import DataError, OutOfReachError
 from kineflow.training.folds import Resources, train_jobs
-from kineflow.training.job import Job, result_store, run_job
+from kineflow.training.job import Job
+from kineflow.training.result import result_store
+from kineflow.training.run import run_job
 from kineflow.training.run_storage import RunStorage
 from kineflow.training.self_supervision.config import SelfSupervision
 from tests.conftest import REPOSITORY

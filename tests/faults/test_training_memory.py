@@ -22,9 +22,11 @@ from kineflow.data.preprocessing import Preprocessing
 from kineflow.data.readers import StreamStore
 from kineflow.data.views import Augment
 from kineflow.models.classifier import Prediction
-from kineflow.training.job import Job, ObjectiveConfig, result_store, run_job
+from kineflow.training.job import Job, ObjectiveConfig
 from kineflow.training.model_config import ModelConfig
 from kineflow.training.objectives import Objective
+from kineflow.training.result import result_store
+from kineflow.training.run import run_job
 from kineflow.video.frame_store import writing_frames
 from tests.jobs import make_job
 from tests.unit.data.test_preprocessing import make

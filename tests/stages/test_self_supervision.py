@@ -21,7 +21,9 @@ from kineflow.stages.folds.dataset import load_dataset
 from kineflow.stages.folds.jobs import stream_jobs
 from kineflow.stages.stage import StageReport
 from kineflow.tables import LOGITS, read_table
-from kineflow.training.job import Job, result_store, run_job
+from kineflow.training.job import Job
+from kineflow.training.result import result_store
+from kineflow.training.run import run_job
 from tests.conftest import Built
 from tests.graph import change_params, copy_workspace
 

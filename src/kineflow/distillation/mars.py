@@ -22,9 +22,10 @@ from kineflow.models.classifier import Prediction
 from kineflow.store import file_sha256
 from kineflow.training.bundle import Bundle, Member, read_bundle
 from kineflow.training.inputs import clip_lengths, model_input
-from kineflow.training.job import ClassWeights, Job, classification, training_videos
+from kineflow.training.job import ClassWeights, Job, classification
 from kineflow.training.objectives import Classification, Loss, Objective
 from kineflow.training.precision import autocast
+from kineflow.training.preparation import training_videos
 
 
 @dataclass(frozen=True)

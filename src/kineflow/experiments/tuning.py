@@ -28,7 +28,8 @@ from kineflow.parallel.capacity import machines, threads_with_room
 from kineflow.parallel.session import ray_session, with_head_watched
 from kineflow.parallel.threads import environment
 from kineflow.training.folds import run_telling
-from kineflow.training.job import Job, result_store, with_threads
+from kineflow.training.job import Job, with_threads
+from kineflow.training.result import result_store
 
 Algorithm = Literal["grid", "random", "tpe", "pbt"]
 REPLACED = 0.25  # of the trials, in each generation of pbt

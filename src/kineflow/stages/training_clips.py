@@ -8,7 +8,7 @@ from kineflow.stages.folds.dataset import load_dataset
 from kineflow.stages.folds.jobs import classification_of, plan
 from kineflow.stages.stage import StageReport
 from kineflow.store import home
-from kineflow.training.job import training_videos, with_flow_scale
+from kineflow.training.preparation import training_videos, with_flow_scale
 
 
 def training_clips(params: Params, stream: NetworkName) -> tuple[ClipDataset, tuple[str, ...]]:

@@ -19,8 +19,9 @@ from kineflow.parallel.memory import available_bytes, peak_bytes, reuse_freed_me
 from kineflow.parallel.threads import num_cores
 from kineflow.store import digest
 from kineflow.training.batches import epoch_batches
-from kineflow.training.job import Job, build_network, training_videos, with_branches
+from kineflow.training.job import Job
 from kineflow.training.precision import choose_device
+from kineflow.training.preparation import build_network, training_videos, with_branches
 from kineflow.training.steps import step_seconds
 
 CODE_VERSION = 3

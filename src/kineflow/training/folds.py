@@ -28,8 +28,10 @@ from kineflow.parallel.threads import num_cores
 from kineflow.progress.fold_news import Teller
 from kineflow.progress.fold_table import FoldTable, Training
 from kineflow.storage import arrow_filesystem, is_s3
-from kineflow.training.job import Job, claimed, result_store, run_job, with_threads
+from kineflow.training.job import Job, with_threads
 from kineflow.training.precision import choose_device
+from kineflow.training.result import result_store
+from kineflow.training.run import claimed, run_job
 from kineflow.training.run_storage import RunStorage
 from kineflow.training.state import EpochResult
 from kineflow.training.steps import Shard

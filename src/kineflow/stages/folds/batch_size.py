@@ -23,8 +23,9 @@ from kineflow.stages.stage import StageReport
 from kineflow.store import ResultStore, digest, home
 from kineflow.training.batch_size import SMALLEST, Steps, find_batch_size, largest_batch, steps_key, within_memory
 from kineflow.training.folds import Resources
-from kineflow.training.job import Job, claimed
+from kineflow.training.job import Job
 from kineflow.training.precision import choose_device
+from kineflow.training.run import claimed
 from kineflow.training.run_storage import RunStorage
 
 MEMORY_SHARE = 0.8  # of what is free: trainings hold more than their steps

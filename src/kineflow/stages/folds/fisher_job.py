@@ -26,7 +26,8 @@ from kineflow.progress.machine import MachineWatch
 from kineflow.store import ResultStore, digest, is_not_empty
 from kineflow.tables import LOGITS, write_table
 from kineflow.training.code_digest import code_digest
-from kineflow.training.job import item_key, logits_table
+from kineflow.training.job import item_key
+from kineflow.training.result import logits_table
 
 CODE = (
     "kineflow.descriptors",
