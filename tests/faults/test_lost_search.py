@@ -20,8 +20,9 @@ import pytest
 import torch
 
 from kineflow.experiments.space import Changes, make_space
+from kineflow.experiments.strategy import Strategy
+from kineflow.experiments.trial_worker import Work
 from kineflow.experiments.trials import FoldScores
-from kineflow.experiments.tuning import Strategy, Work
 from kineflow.training.folds import Resources, train_jobs
 from kineflow.training.job import Job
 from kineflow.training.result import result_store

@@ -21,8 +21,9 @@ import yaml
 from mlflow import MlflowClient
 
 from kineflow.evaluation import metrics
+from kineflow.experiments.strategy import Halving, Strategy
 from kineflow.experiments.trials import FoldScores, Trial
-from kineflow.experiments.tuning import Halving, Strategy, Tried
+from kineflow.experiments.tuning import Tried
 from kineflow.params import load_params
 from kineflow.registry.nested_runs import PARENT_TAG
 from kineflow.stages import paths

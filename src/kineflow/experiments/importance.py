@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from kineflow.evaluation.metrics import LOWER_IS_BETTER
 from kineflow.experiments.space import Space, tidied
+from kineflow.experiments.strategy import distribution
 from kineflow.experiments.trials import Trial
-from kineflow.experiments.tuning import distribution
 
 MIN_TRIALS = 6  # with fewer a forest says nothing
 

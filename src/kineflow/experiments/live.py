@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kineflow.experiments.pages import shown_value
+from kineflow.experiments.trial_worker import news_path
 from kineflow.experiments.trials import Trial, ranked
-from kineflow.experiments.tuning import Listener, news_path
+from kineflow.experiments.tuning import Listener
 from kineflow.progress.bar import clock
 from kineflow.progress.fold_news import read_news
 

@@ -16,8 +16,10 @@ from kineflow.experiments.pages import made_folder
 from kineflow.experiments.recorder import Recorder
 from kineflow.experiments.search_report import SearchReport, write_search_report
 from kineflow.experiments.space import make_space, trial_key
+from kineflow.experiments.strategy import Halving, Strategy, max_num_trials
+from kineflow.experiments.trial_worker import Work
 from kineflow.experiments.trials import Trial, ranked, trials_table
-from kineflow.experiments.tuning import Halving, Listener, Strategy, Tried, Work, max_num_trials, search
+from kineflow.experiments.tuning import Listener, Tried, search
 from kineflow.models.registry import find_model
 from kineflow.params import Params, SearchParams, as_json, parse_params
 from kineflow.store import digest, home

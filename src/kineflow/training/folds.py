@@ -25,15 +25,13 @@ from kineflow.parallel.capacity import machines, num_places, threads_with_room
 from kineflow.parallel.session import RAY_START_SEC, HeadWatch, ray_session
 from kineflow.parallel.slots import cancel_tasks
 from kineflow.parallel.threads import num_cores
-from kineflow.progress.fold_news import Teller
 from kineflow.progress.fold_table import FoldTable, Training
 from kineflow.storage import arrow_filesystem, is_s3
 from kineflow.training.job import Job, with_threads
 from kineflow.training.precision import choose_device
 from kineflow.training.result import result_store
-from kineflow.training.run import claimed, run_job
+from kineflow.training.run import claimed, news_path, run_telling
 from kineflow.training.run_storage import RunStorage
-from kineflow.training.state import EpochResult
 from kineflow.training.steps import Shard
 
 if TYPE_CHECKING:
@@ -116,11 +114,6 @@ def _clear(home: Path, key: str) -> None:
         (home / "checkpoints" / name).unlink(missing_ok=True)
 
 
-def news_path(home: Path, key: str) -> Path:
-    """Where the worker of a training tells how far it is."""
-    return home / "progress" / f"{key}.json"
-
-
 def _metric_name(job: Job) -> str:
     """What `val_metric` of a job's epochs is."""
     if job.recipe.watch != "loss":
@@ -152,49 +145,6 @@ def _train(
 def _gpus(job: Job) -> float:
     """Of a GPU that each process of a training uses, if there is one."""
     return job.gpus if choose_device(job.gpus).type == "cuda" else 0.0
-
-
-def run_telling(
-    job: Job,
-    key: str,
-    home: Path,
-    cache: DecodedCache,
-    run_storage: RunStorage | None,
-    wrap: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
-    shard: Shard | None = None,
-    news: Path | None = None,
-) -> None:
-    """Train in this process, and tell how far it is.
-
-    Args:
-        news: the file to tell it in; by default that of the training.
-    """
-    teller = Teller(news or news_path(home, key), epochs=job.recipe.epochs, num_clips=len(job.train))
-    if shard is None or shard.rank == 0:
-        teller.begin()
-
-    def on_epoch(result: EpochResult) -> None:
-        teller.epoch_done(
-            result.epoch,
-            train_loss=result.train_loss,
-            val_loss=result.val_loss,
-            val_metric=result.val_metric,
-            num_pieces=result.num_pieces,
-        )
-
-    run_job(
-        job,
-        key,
-        result_store(home),
-        home / "checkpoints",
-        cache,
-        run_storage=run_storage,
-        on_step=teller.step_done,
-        on_epoch=on_epoch,
-        on_pretrain=teller.pretrain_step_done,
-        wrap=wrap,
-        shard=shard,
-    )
 
 
 def _pays(jobs: Sequence[Job]) -> bool:

@@ -13,19 +13,68 @@ from kineflow.data.dataset import ClipDataset
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.models.classifier import VideoClassifier
 from kineflow.parallel.memory import reuse_freed_memory
+from kineflow.progress.fold_news import Teller
 from kineflow.progress.machine import MachineWatch
 from kineflow.store import ResultStore
 from kineflow.training.job import Job
 from kineflow.training.loop import fit
 from kineflow.training.precision import choose_device
 from kineflow.training.preparation import build_network, training_videos, with_branches, with_flow_scale
-from kineflow.training.result import write_result
+from kineflow.training.result import result_store, write_result
 from kineflow.training.run_storage import CheckpointKeeper, RunStorage
 from kineflow.training.self_supervision.contrastive import pretrain
 from kineflow.training.state import EpochResult, OnEpoch
 from kineflow.training.steps import Shard
 
 OnPretrain = Callable[[float, int, float], None]  # epochs done with the share of this one, of how many, the last's loss
+
+
+def run_telling(
+    job: Job,
+    key: str,
+    home: Path,
+    cache: DecodedCache,
+    run_storage: RunStorage | None,
+    wrap: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
+    shard: Shard | None = None,
+    news: Path | None = None,
+) -> None:
+    """Train in this process, and tell how far it is.
+
+    Args:
+        news: the file to tell it in; by default that of the training.
+    """
+    teller = Teller(news or news_path(home, key), epochs=job.recipe.epochs, num_clips=len(job.train))
+    if shard is None or shard.rank == 0:
+        teller.begin()
+
+    def on_epoch(result: EpochResult) -> None:
+        teller.epoch_done(
+            result.epoch,
+            train_loss=result.train_loss,
+            val_loss=result.val_loss,
+            val_metric=result.val_metric,
+            num_pieces=result.num_pieces,
+        )
+
+    run_job(
+        job,
+        key,
+        result_store(home),
+        home / "checkpoints",
+        cache,
+        run_storage=run_storage,
+        on_step=teller.step_done,
+        on_epoch=on_epoch,
+        on_pretrain=teller.pretrain_step_done,
+        wrap=wrap,
+        shard=shard,
+    )
+
+
+def news_path(home: Path, key: str) -> Path:
+    """Where the worker of a training tells how far it is."""
+    return home / "progress" / f"{key}.json"
 
 
 def run_job(

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from kineflow.experiments import live
 from kineflow.experiments.live import LiveTable
-from kineflow.experiments.tuning import news_path
+from kineflow.experiments.trial_worker import news_path
 from kineflow.progress.fold_news import Teller
 from tests.unit.experiments.samples import trial
 

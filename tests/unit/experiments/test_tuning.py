@@ -12,18 +12,10 @@ from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from kineflow.experiments.space import make_space
+from kineflow.experiments.strategy import Halving, Strategy, first_draws, max_num_trials, scheduler_of
+from kineflow.experiments.trial_worker import Work, run_fold
 from kineflow.experiments.trials import Trial
-from kineflow.experiments.tuning import (
-    Halving,
-    Listener,
-    Strategy,
-    Work,
-    _scheduler,
-    _teller,
-    first_draws,
-    max_num_trials,
-    run_fold,
-)
+from kineflow.experiments.tuning import Listener, _teller
 from kineflow.training.self_supervision.config import SelfSupervision
 from tests.jobs import make_job
 from tests.unit.experiments.samples import trial
@@ -45,20 +37,20 @@ def told(scheduler: Any, name: str, num_folds: int, score: float) -> str:
 
 def test_a_search_that_goes_on_is_as_strict_as_one_that_was_not_stopped() -> None:
     known = [trial([value, value], lr=value) for value in (0.5, 0.6, 0.7, 0.8)]
-    assert told(_scheduler(strategy(), 4, []), "new", 1, 0.55) == TrialScheduler.CONTINUE  # the first of all
-    assert told(_scheduler(strategy(), 4, known), "new", 1, 0.55) == TrialScheduler.STOP  # below their median
-    assert told(_scheduler(strategy(), 4, known), "new", 1, 0.9) == TrialScheduler.CONTINUE
+    assert told(scheduler_of(strategy(), 4, []), "new", 1, 0.55) == TrialScheduler.CONTINUE  # the first of all
+    assert told(scheduler_of(strategy(), 4, known), "new", 1, 0.55) == TrialScheduler.STOP  # below their median
+    assert told(scheduler_of(strategy(), 4, known), "new", 1, 0.9) == TrialScheduler.CONTINUE
 
 
 def test_a_low_log_loss_goes_on() -> None:
     known = [trial([value], "pruned", metric="video_log_loss", lr=value) for value in (0.5, 0.6, 0.7, 0.8)]
     with_loss = strategy(metric="video_log_loss")
-    assert told(_scheduler(with_loss, 4, known), "new", 1, -0.4) == TrialScheduler.CONTINUE
-    assert told(_scheduler(with_loss, 4, known), "new", 1, -0.75) == TrialScheduler.STOP
+    assert told(scheduler_of(with_loss, 4, known), "new", 1, -0.4) == TrialScheduler.CONTINUE
+    assert told(scheduler_of(with_loss, 4, known), "new", 1, -0.75) == TrialScheduler.STOP
 
 
 def test_nothing_is_pruned_after_the_last_fold() -> None:
-    assert type(_scheduler(strategy(after_folds=4), 4, [])) is FIFOScheduler
+    assert type(scheduler_of(strategy(after_folds=4), 4, [])) is FIFOScheduler
 
 
 @pytest.mark.parametrize(("algorithm", "number"), [("random", 8), ("pbt", 8), ("tpe", 0)])

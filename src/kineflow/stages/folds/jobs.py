@@ -69,29 +69,7 @@ def plan(
     store = StreamStore.of(stream, paths.STORES[stream])
     augment = _augment(train.augment)
     smallest_crop = min(augment.smallest_crop, train.crop_scale or 1.0)
-    preprocessing = Preprocessing(
-        task=params.task,
-        stream=stream,
-        fps=params.frames.fps,
-        frames=as_json(params.frames),
-        flow=flow_of(store, params) if stream == "flow" else None,
-        pose=_pose_of(store, params) if stream == "pose" else None,
-        sampling=config.sampling,
-        num_frames=_num_frames(params, config),
-        frame_stride=config.frame_stride,
-        height_px=config.height_px,
-        width_px=config.width_px,
-        decode_height_px=decode_px(config.height_px, smallest_crop=smallest_crop),
-        decode_width_px=decode_px(config.width_px, smallest_crop=smallest_crop),
-        subtract_background=config.subtract_background,
-        flow_scale_px=1.0,
-        num_views=train.num_views,
-        short_clips=config.short_clips,
-        input=config.input,
-        crops=train.crops,
-        crop_scale=train.crop_scale or 1.0,
-        motion_scale=config.motion_scale,
-    )
+    preprocessing = _preprocessing(params, config, store, stream=stream, smallest_crop=smallest_crop)
     channels = preprocessing.num_channels or store.num_features
     weights = weights_file(paths.WEIGHTS, weights_key(name), config.weights)
     model = ModelConfig(
@@ -159,6 +137,35 @@ def release_job(fold_job: Job, dataset: Dataset, *, name: str, epochs: int, obje
         recipe=replace(fold_job.recipe, epochs=epochs, seed=fold_job.recipe.seed + 500),
         fold=RELEASE,
         objective=objective,
+    )
+
+
+def _preprocessing(
+    params: Params, config: StreamParams, store: StreamStore, *, stream: Stream, smallest_crop: float
+) -> Preprocessing:
+    """How the network's input is made, with `flow_scale_px` still to be estimated."""
+    return Preprocessing(
+        task=params.task,
+        stream=stream,
+        fps=params.frames.fps,
+        frames=as_json(params.frames),
+        flow=flow_of(store, params) if stream == "flow" else None,
+        pose=_pose_of(store, params) if stream == "pose" else None,
+        sampling=config.sampling,
+        num_frames=_num_frames(params, config),
+        frame_stride=config.frame_stride,
+        height_px=config.height_px,
+        width_px=config.width_px,
+        decode_height_px=decode_px(config.height_px, smallest_crop=smallest_crop),
+        decode_width_px=decode_px(config.width_px, smallest_crop=smallest_crop),
+        subtract_background=config.subtract_background,
+        flow_scale_px=1.0,
+        num_views=params.train.num_views,
+        short_clips=config.short_clips,
+        input=config.input,
+        crops=params.train.crops,
+        crop_scale=params.train.crop_scale or 1.0,
+        motion_scale=config.motion_scale,
     )
 
 
