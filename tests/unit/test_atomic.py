@@ -1,8 +1,10 @@
+import errno
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import pytest
 
 from kineflow.atomic import PREFIX, replacing, sweep, write_text
@@ -47,13 +49,14 @@ def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> N
 def test_errors_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_text("stays")
-    with pytest.raises(OSError, match=r"taken'$"):
+    with pytest.raises(IsADirectoryError) as of_renaming:
         write_text(tmp_path / "taken", "text")
-    nowhere = tmp_path / "absent"
-    with pytest.raises(FileNotFoundError, match="absent'"), replacing(nowhere):
-        pass  # nothing was written
-    with pytest.raises(FileNotFoundError, match=r"absent'$"), replacing(nowhere) as partial:
+    with pytest.raises(FileNotFoundError) as of_opening, replacing(tmp_path / "absent") as partial:
         partial.open("rb")
+    assert str(of_renaming.value).endswith(f": '{tmp_path / 'taken'}'")
+    assert str(of_opening.value).endswith(f": '{tmp_path / 'absent'}'")
+    with pytest.raises(av.error.OSError, match="no room"), replacing(tmp_path / "film") as partial:
+        raise av.error.OSError(errno.ENOSPC, "no room", str(partial))  # whose names are fixed
 
 
 def test_what_the_killed_left_is_swept_once_nothing_in_it_is_new(tmp_path: Path) -> None:
@@ -66,6 +69,19 @@ def test_what_the_killed_left_is_swept_once_nothing_in_it_is_new(tmp_path: Path)
     hour_ago = time.time() - 3600
     for path in (old, old / "file", alive, tmp_path / f"{PREFIX}file", kept):
         os.utime(path, (hour_ago, hour_ago))
+    (tmp_path / f"{PREFIX}link").symlink_to(kept)  # the link is new, whatever it leads to
     sweep(tmp_path)
-    assert sorted(tmp_path.iterdir()) == [alive, kept]
+    assert sorted(tmp_path.iterdir()) == [alive, tmp_path / f"{PREFIX}link", kept]
+    sweep(tmp_path, older_than_sec=0.0)
+    assert list(tmp_path.iterdir()) == [kept]
     sweep(tmp_path / "absent")
+
+
+def test_what_a_killed_writer_left_is_found_by_the_name_it_was_to_have(tmp_path: Path) -> None:
+    for name in ("key[1].pt", "key[2].pt"):
+        with replacing(tmp_path / name) as partial:
+            partial.write_text("half")
+            os.link(partial, tmp_path / f"{partial.name}0")  # as if it had been killed here
+    sweep(tmp_path, name="key[1]", older_than_sec=0.0)
+    (left,) = tmp_path.glob(f"{PREFIX}*")
+    assert left.name.startswith(f"{PREFIX}key[2].pt-")

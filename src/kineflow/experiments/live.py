@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,7 @@ from kineflow.experiments.trial_worker import news_path
 from kineflow.experiments.trials import Trial, ranked
 from kineflow.experiments.tuning import Listener
 from kineflow.progress.bar import clock
-from kineflow.progress.fold_news import read_news
+from kineflow.progress.fold_news import News, read_news
 
 MAX_ROWS = 20
 GAP = 2  # characters between columns
@@ -95,28 +95,31 @@ class LiveTable(Listener):
         by_rank = ranked(list(self._trials.values()))
         running = [trial for trial in by_rank if trial.state == "running"]
         shown = [*running, *(trial for trial in by_rank if trial.state != "running")][:MAX_ROWS]
-        epochs = [self._epoch(trial) for trial in shown]
-        table, hidden = trial_table(shown, epochs, self._metric, self._num_folds, width)
+        news = [self._news(trial) for trial in shown]
+        table, hidden = trial_table(shown, news, self._metric, self._num_folds, width)
         lines = [self.left()]
         if hidden:
             lines.append(f"no room for {', '.join(map(_short, hidden))}; trials.csv will have all")
         return Group(table, *(Text(line, style="dim") for line in lines))
 
-    def _epoch(self, trial: Trial) -> str:
-        """Of the fold that is trained now, such as 3/40."""
-        news = read_news(news_path(self._home, trial.changes)) if trial.state == "running" else None
-        return "" if news is None else f"{news.epoch + 1}/{news.epochs}"
+    def _news(self, trial: Trial) -> News | None:
+        """Of the fold that is trained now."""
+        return read_news(news_path(self._home, trial.changes)) if trial.state == "running" else None
 
 
 def trial_table(
-    trials: Sequence[Trial], epochs: Sequence[str], metric: str, num_folds: int, width: int
+    trials: Sequence[Trial], news: Sequence[News | None], metric: str, num_folds: int, width: int
 ) -> tuple[Table, list[str]]:
-    """One line for each trial, in the order given, and the keys that there is no room for in `width` characters."""
+    """One line for each trial, in the order given, and the keys that there is no room for in `width` characters.
+
+    Args:
+        news: of the fold that a trial trains now; None where there is none. Losses and pace are shown if there is room.
+    """
     columns: dict[str, Sequence[str]] = {
         "trial": [trial.key for trial in trials],
         "state": [trial.state for trial in trials],
         "folds": [f"{len(trial.folds)}/{num_folds}" for trial in trials],
-        "epoch": epochs,
+        "epoch": ["" if told is None else f"{told.epoch + 1}/{told.epochs}" for told in news],
         metric: ["-" if math.isnan(trial.mean) else f"{trial.mean:.3f}" for trial in trials],
     }
     keys = list(trials[0].changes) if trials else []
@@ -129,12 +132,26 @@ def trial_table(
             room -= _width(_short(key), cells)
         else:
             hidden.append(key)
+    for name, numbers in _extras(news):
+        cells = [
+            f"{number:{'.0f' if name == 'clips/s' else '.3f'}}" if math.isfinite(number) else "" for number in numbers
+        ]
+        if any(cells) and not hidden and _width(name, cells) <= room:
+            columns[name] = cells
+            room -= _width(name, cells)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
     for name in columns:
         table.add_column(_short(name), justify="left" if name in ("trial", "state") else "right", no_wrap=True)
     for trial, (key, _, *others) in zip(trials, zip(*columns.values(), strict=True), strict=True):
         table.add_row(key, Text(trial.state, style=STYLES[trial.state]), *others)
     return table, hidden
+
+
+def _extras(news: Sequence[News | None]) -> Iterator[tuple[str, list[float]]]:
+    """What else is known of the folds that are trained now; nan where it is not."""
+    yield "loss", [math.nan if told is None else told.train_loss for told in news]
+    yield "val loss", [math.nan if told is None else told.val_loss for told in news]
+    yield "clips/s", [math.nan if told is None else told.clips_per_sec or math.nan for told in news]
 
 
 def _width(name: str, cells: Sequence[str]) -> int:

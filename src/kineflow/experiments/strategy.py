@@ -59,7 +59,7 @@ def max_num_trials(strategy: Strategy) -> int:
     return num_trials + num_replaced * ((strategy.num_generations or 1) - 1)
 
 
-def tpe(strategy: Strategy, known: Sequence[Trial], left: Sequence[Changes]) -> Any:
+def searcher_of(strategy: Strategy, known: Sequence[Trial], left: Sequence[Changes]) -> Any:
     """Optuna's tree-structured Parzen estimator, told of the trials that are known; begins with what is `left`."""
     import optuna
     from ray.tune.search.optuna import OptunaSearch

@@ -12,9 +12,9 @@ from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import KineflowError
 from kineflow.experiments.space import Changes, Space, tidied, trial_key
 from kineflow.experiments.strategy import FAILED, Strategy, score_for_tune
-from kineflow.experiments.trials import FoldScores
+from kineflow.experiments.trials import FoldScores, sentence
 from kineflow.training.job import Job, with_threads
-from kineflow.training.result import result_store
+from kineflow.training.result import forget_checkpoints, result_store
 from kineflow.training.run import run_telling
 
 
@@ -75,9 +75,8 @@ def run_fold(job: Job, work: Work, news: Path) -> FoldScores:
     if key not in results:
         cache = DecodedCache(work.home / "decoded", work.cache_bytes)
         run_telling(with_threads(job, work.threads), key, work.home, cache, None, news=news)
-        checkpoints = work.home / "checkpoints"
-        for path in (checkpoints / f"{key}.pt", checkpoints / f"{key}.pretrain.pt", news):
-            path.unlink(missing_ok=True)
+        forget_checkpoints(work.home / "checkpoints", key)
+        news.unlink(missing_ok=True)
     return work.score(job, results.path(key))
 
 
@@ -106,8 +105,3 @@ def _generations_done(checkpoint: Any) -> int:
         return 0
     with checkpoint.as_directory() as folder:
         return int((Path(folder) / "generations").read_text())
-
-
-def sentence(error: BaseException) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split())

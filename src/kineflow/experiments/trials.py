@@ -113,3 +113,8 @@ def trials_table(trials: Sequence[Trial]) -> pd.DataFrame:
         row |= {f"fold_{fold}": of_fold.get(fold, math.nan) for fold in folds}
         rows.append(row | trial.changes | {"reason": trial.reason})
     return pd.DataFrame(rows)
+
+
+def sentence(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())

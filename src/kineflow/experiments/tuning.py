@@ -18,13 +18,13 @@ from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import KineflowError
 from kineflow.evaluation.metrics import ClassRow
 from kineflow.experiments.space import Changes, trial_key
-from kineflow.experiments.strategy import Strategy, first_draws, scheduler_of, tpe
-from kineflow.experiments.trial_worker import Work, changes_of, news_path, run_trial, sentence
-from kineflow.experiments.trials import FoldScores, Trial
+from kineflow.experiments.strategy import Strategy, first_draws, scheduler_of, searcher_of
+from kineflow.experiments.trial_worker import Work, changes_of, news_path, run_trial
+from kineflow.experiments.trials import FoldScores, Trial, sentence
 from kineflow.parallel.capacity import machines, threads_with_room
 from kineflow.parallel.session import ray_session, with_head_watched
 from kineflow.parallel.threads import environment
-from kineflow.training.result import result_store
+from kineflow.training.result import result_store, sweep_home
 
 TUNE_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -134,12 +134,13 @@ def _tune(
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a dead worker is replaced; what stays broken, we tell
     DecodedCache(work.home / "decoded", work.cache_bytes).sweep()
+    sweep_home(work.home)
     on_gpu = work.gpus > 0 and ray.cluster_resources().get("GPU", 0) > 0
     gpus = work.gpus if on_gpu else 0.0
     work = replace(work, threads=threads_with_room(work.threads, machines(), say=_say, gpus=gpus))
     resources = {"CPU": work.threads, "GPU": gpus}
     trainable = tune.with_parameters(run_trial, strategy=strategy, work=work)
-    searcher = tpe(strategy, list(trials.values()), left) if strategy.algorithm == "tpe" else None
+    searcher = searcher_of(strategy, list(trials.values()), left) if strategy.algorithm == "tpe" else None
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
         param_space=None if searcher else {"changes": tune.grid_search(left)},

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kineflow.atomic import PREFIX
+from kineflow.atomic import DAY_SEC, PREFIX, sweep
 from kineflow.errors import DataError, ParamsError
 from kineflow.registry import tracking
 from kineflow.registry.lineage import Lineage
@@ -160,6 +160,7 @@ def load_bundle_path(name: str, alias_or_version: str) -> Path:
         return target
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target.parent, older_than_sec=DAY_SEC)
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=target.parent) as partial:
         with tracking.service_errors():
             client.download_artifacts(found.run_id, BUNDLE, partial)

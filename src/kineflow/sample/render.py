@@ -81,7 +81,7 @@ def render_sample(
             write_text(building / "sample.json", _description(spec))
         _render_missing(building, spec, videos, progress, num_workers)
         for scrap in list(building.rglob(f"{PREFIX}*")):
-            scrap.unlink()
+            scrap.unlink(missing_ok=True)
         old = out_dir.parent / f".{out_dir.name}.replaced"
         shutil.rmtree(old, ignore_errors=True)
         if out_dir.exists():

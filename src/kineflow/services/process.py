@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kineflow.atomic import replacing
+from kineflow.atomic import replacing, write_text
 from kineflow.errors import ParamsError, ServiceError
 from kineflow.store import home
 
@@ -236,7 +236,7 @@ def remembered_port(name: str, variable: str) -> int:
     if known.isdecimal() and port_is_free(int(known)):
         return int(known)
     port = free_port()
-    path.write_text(f"{port}\n")
+    write_text(path, f"{port}\n")
     return port
 
 

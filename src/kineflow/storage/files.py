@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kineflow.atomic import replacing
+from kineflow.atomic import replacing, sweep
 from kineflow.storage.s3 import client, code_of, is_s3, s3_errors, split, status_of
 
 BLOCK_BYTES = 1 << 20
@@ -53,9 +53,10 @@ def get_file(uri: str, path: Path) -> bool:
 
 
 def delete_file(uri: str) -> None:
-    """Delete a file or object; one that is not there is deleted already."""
+    """Delete a file, with what killed writers left of it, or an object; what is not there is deleted already."""
     if not is_s3(uri):
         Path(uri).unlink(missing_ok=True)
+        sweep(Path(uri).parent, name=Path(uri).name, older_than_sec=0.0)
         return
     bucket, key = split(uri)
     with s3_errors(uri):

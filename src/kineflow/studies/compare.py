@@ -205,7 +205,7 @@ def _score_fused(below: Sequence[FoldScores], fused: Predictions) -> FoldScores:
 def _write(folder: Path, source: CompareReport) -> list[Path]:
     table = comparison_table(source.results)
     csv, values_json, report = (folder / f"compare.{suffix}" for suffix in ("csv", "json", "html"))
-    table.to_csv(csv, index=False, float_format="%.6g")
+    write_text(csv, table.to_csv(index=False, float_format="%.6g"))
     values = {
         "data": source.data_name,
         "streams": source.streams,

@@ -264,7 +264,7 @@ def _write(
     best = trials[0]
     table = trials_table(trials)
     csv, values, patch, report = (folder / f for f in ("trials.csv", "trials.json", "best.yaml", "report.html"))
-    table.to_csv(csv, index=False, float_format="%.6g")
+    write_text(csv, table.to_csv(index=False, float_format="%.6g"))
     summary = {
         "name": asked.name,
         "stream": validation.stream,

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from kineflow import atomic
 from kineflow.data.decoded_cache import DecodedCache
 from kineflow.errors import KineflowError, ServiceError
 from kineflow.parallel.capacity import machines, num_places, threads_with_room
@@ -29,7 +28,7 @@ from kineflow.progress.fold_table import FoldTable, Training
 from kineflow.storage import arrow_filesystem, is_s3
 from kineflow.training.job import Job, with_threads
 from kineflow.training.precision import choose_device
-from kineflow.training.result import result_store
+from kineflow.training.result import forget_checkpoints, result_store, sweep_home
 from kineflow.training.run import claimed, news_path, run_telling
 from kineflow.training.run_storage import RunStorage
 from kineflow.training.steps import Shard
@@ -78,8 +77,7 @@ def train_jobs(
     results = result_store(home)
     cache = DecodedCache(home / "decoded", resources.cache_bytes)
     cache.sweep()
-    for scraps in (home / "checkpoints", home / "progress"):
-        atomic.sweep(scraps)
+    sweep_home(home)
     keys = {job.key: job for job in jobs}
     kept = resources.run_storage
     pending = {
@@ -110,8 +108,8 @@ def train_jobs(
 def _clear(home: Path, key: str) -> None:
     """Remove what a finished training leaves: its driver may have been killed between the result and its scraps."""
     news_path(home, key).unlink(missing_ok=True)
-    for name in (f"{key}.pt", f"{key}.pretrain.pt", f"{key}.lock"):
-        (home / "checkpoints" / name).unlink(missing_ok=True)
+    forget_checkpoints(home / "checkpoints", key)
+    (home / "checkpoints" / f"{key}.lock").unlink(missing_ok=True)
 
 
 def _metric_name(job: Job) -> str:

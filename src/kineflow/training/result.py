@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from kineflow import atomic
 from kineflow.data.dataset import ClipDataset, ClipItem
 from kineflow.data.probabilities import Labels, to_logits
 from kineflow.store import ResultStore, is_not_empty
@@ -25,6 +26,20 @@ RESULT_FILES = ("weights.pt", "logits.parquet", "result.json")
 def result_store(home: Path) -> ResultStore:
     """Where the results of jobs are kept, by their keys."""
     return ResultStore(home / "store" / "train", is_whole=_is_result)
+
+
+def sweep_home(home: Path) -> None:
+    """Delete what killed trainings left half-written under `home`, and can no longer be theirs."""
+    for folder in (home / "checkpoints", home / "progress"):
+        atomic.sweep(folder)
+    result_store(home).sweep(older_than_sec=atomic.DAY_SEC)  # nothing is written while the model is scored
+
+
+def forget_checkpoints(checkpoints: Path, key: str) -> None:
+    """Delete what a training that is done would have gone on from, with what its killed processes left of it."""
+    for name in (f"{key}.pt", f"{key}.pretrain.pt"):
+        (checkpoints / name).unlink(missing_ok=True)
+    atomic.sweep(checkpoints, name=key, older_than_sec=0.0)
 
 
 def _is_result(folder: Path) -> bool:

@@ -20,7 +20,7 @@ from kineflow.training.job import Job
 from kineflow.training.loop import fit
 from kineflow.training.precision import choose_device
 from kineflow.training.preparation import build_network, training_videos, with_branches, with_flow_scale
-from kineflow.training.result import result_store, write_result
+from kineflow.training.result import forget_checkpoints, result_store, write_result
 from kineflow.training.run_storage import CheckpointKeeper, RunStorage
 from kineflow.training.self_supervision.contrastive import pretrain
 from kineflow.training.state import EpochResult, OnEpoch
@@ -35,7 +35,7 @@ def run_telling(
     home: Path,
     cache: DecodedCache,
     run_storage: RunStorage | None,
-    wrap: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
+    wrap: Callable[[nn.Module], nn.Module] | None = None,
     shard: Shard | None = None,
     news: Path | None = None,
 ) -> None:
@@ -45,8 +45,6 @@ def run_telling(
         news: the file to tell it in; by default that of the training.
     """
     teller = Teller(news or news_path(home, key), epochs=job.recipe.epochs, num_clips=len(job.train))
-    if shard is None or shard.rank == 0:
-        teller.begin()
 
     def on_epoch(result: EpochResult) -> None:
         teller.epoch_done(
@@ -64,6 +62,7 @@ def run_telling(
         home / "checkpoints",
         cache,
         run_storage=run_storage,
+        on_begin=teller.begin,
         on_step=teller.step_done,
         on_epoch=on_epoch,
         on_pretrain=teller.pretrain_step_done,
@@ -85,6 +84,7 @@ def run_job(
     cache: DecodedCache,
     *,
     run_storage: RunStorage | None = None,
+    on_begin: Callable[[], None] | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_epoch: OnEpoch | None = None,
     on_pretrain: OnPretrain | None = None,
@@ -101,6 +101,7 @@ def run_job(
         key: the job's, as the driver computed it: the code may have been edited since.
         cache: what is trained does not depend on it.
         run_storage: where checkpoint and result are copied to as well.
+        on_begin: told once, by the first process only, when nobody else trains the same.
         on_step, on_epoch, wrap, shard: see `fit`.
         on_pretrain: told of every step before the classification, by the first process only.
 
@@ -110,13 +111,15 @@ def run_job(
     with claimed(checkpoints, key) if shard is None else nullcontext():
         if shard is None and key in results:  # the process that was waited for has trained it
             return
+        if on_begin is not None and (shard is None or shard.rank == 0):
+            on_begin()
         checkpoint, pretrained = checkpoints / f"{key}.pt", checkpoints / f"{key}.pretrain.pt"
         kept = [pretrained, checkpoint] if job.num_pretrain_epochs else [checkpoint]
-        keep: OnEpoch | None = None
+        keep_pretrained: OnEpoch | None = None
         if run_storage is not None:
             for path in kept:
                 run_storage.fetch_checkpoint(path, afresh=shard is not None)  # so that all processes begin alike
-            keep = CheckpointKeeper(run_storage, pretrained)
+            keep_pretrained = CheckpointKeeper(run_storage, pretrained)
             on_epoch = CheckpointKeeper(run_storage, checkpoint, then=on_epoch)
         torch.set_num_threads(job.recipe.threads)
         device = choose_device(job.gpus)
@@ -128,7 +131,9 @@ def run_job(
         train_set = ClipDataset(job.train, videos, preprocessing, job.augment, job.recipe.seed)
         val_set = ClipDataset(job.val, videos, preprocessing) if job.val else None
         with MachineWatch() as machine:
-            pretraining = _pretrain(model, job, train_set, device, pretrained, keep, on_pretrain, wrap, shard)
+            pretraining = _pretrain(
+                model, job, train_set, device, pretrained, keep_pretrained, on_pretrain, wrap, shard
+            )
             trained = with_branches(model, job, device)
             fitted = fit(
                 trained,
@@ -154,7 +159,7 @@ def run_job(
             run_storage.keep_result(key, results.path(key))
             for path in kept:
                 run_storage.forget_checkpoint(path)
-                path.unlink(missing_ok=True)  # which on a worker's own disk nobody else would do
+            forget_checkpoints(checkpoints, key)  # which on a worker's own disk nobody else would do
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def write_roi_picture(source: Path, target: Path, *, at_sec: float, box: Box | N
         (height, width) of the video as shown; that of the picture without its margin.
 
     Raises:
-        DataError: the video ends before that time, the box leaves it, or OpenCV does not write such pictures.
+        DataError: the video ends before that time, the box leaves it, or the picture cannot be written.
         DecodeError: the video cannot be read; it is named.
         ParamsError: the target is a folder, or its own folder is not there; or the box is none.
     """
@@ -56,13 +56,22 @@ def write_roi_picture(source: Path, target: Path, *, at_sec: float, box: Box | N
     if box is not None:
         corner = (left + box.x_px, top + box.y_px)
         cv2.rectangle(picture, corner, (corner[0] + box.width_px - 1, corner[1] + box.height_px - 1), BOX, 2)
-    try:
-        _, content = cv2.imencode(target.suffix, picture)
-    except cv2.error as err:
-        raise DataError(f"{target} cannot be written; name a .png or .jpg in a folder that is there") from err
-    with replacing(target) as partial:
-        partial.write_bytes(content.tobytes())
+    _write_picture(target, picture)
     return height, width
+
+
+def _write_picture(target: Path, picture: NDArray[np.uint8]) -> None:
+    try:
+        is_encoded, content = cv2.imencode(target.suffix, picture)
+    except cv2.error:
+        is_encoded = False
+    if not is_encoded:
+        raise DataError(f"{target} cannot be written: OpenCV does not write such pictures; name a .png or .jpg")
+    try:
+        with replacing(target) as partial:
+            partial.write_bytes(content.tobytes())
+    except OSError as err:
+        raise DataError(f"{target} cannot be written: {err.strerror}; name a file in another folder") from err
 
 
 def _check_box(box: Box, *, height: int, width: int) -> None:

@@ -52,12 +52,18 @@ def test_the_table_shows_what_runs_first_and_then_the_best(tmp_path: Path) -> No
     teller.begin()
     teller.epoch_done(6, train_loss=0.5, val_loss=0.6, val_metric=0.3)
     lines = lines_of(table, 100)
-    assert lines[0].split() == ["trial", "state", "folds", "epoch", "video_top1_acc", "rate"]
+    assert lines[0].split() == ["trial", "state", "folds", "epoch", "video_top1_acc", "rate", "loss", "val", "loss"]
     assert [line.split()[1:] for line in lines[1:4]] == [
-        ["running", "1/2", "7/40", "0.300", "0.5"],
+        ["running", "1/2", "7/40", "0.300", "0.5", "0.500", "0.600"],
         ["done", "2/2", "0.800", "0.25"],
         ["done", "2/2", "0.400", "0.1"],
     ]
+    teller.step_done(7, 0.0)
+    teller.epoch_done(7, train_loss=0.4, val_loss=0.55, val_metric=0.3)
+    lines = lines_of(table, 100)
+    assert lines[0].endswith("clips/s") and lines[1].split()[6:8] == ["0.400", "0.550"]
+    assert float(lines[1].split()[8]) > 0
+    assert lines_of(table, 64)[0].split()[-2:] == ["rate", "loss"]  # what has no room is left out
     assert lines[4].startswith("2 of 3 trials") and len(lines) == 5
 
 

@@ -30,6 +30,8 @@ def test_a_time_after_the_end_and_an_unknown_format_are_refused(tmp_path: Path) 
         write_roi_picture(source, tmp_path / "a.png", at_sec=9.0)
     with pytest.raises(DataError, match=r"name a \.png or \.jpg"):
         write_roi_picture(source, tmp_path / "a.nothing", at_sec=0.0)
+    with pytest.raises(DataError, match=r"/proc/a\.png cannot be written: .*; name a file in another folder"):
+        write_roi_picture(source, Path("/proc/a.png"), at_sec=0.0)
     for box in (Box(0, 0, 10_000, 5), Box(texture().shape[1] - 9, 0, 10, 5)):
         with pytest.raises(DataError, match="leaves the video"):
             write_roi_picture(source, tmp_path / "a.png", at_sec=0.0, box=box)
