@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Processes of `make test`, each with one file of tests at a time, which may take 3 GB.
+TEST_WORKERS ?= 2
+
 .DEFAULT_GOAL := help
 .PHONY: help venv retrain test lint types format bench soak serve repro services-up services-down
 
@@ -38,7 +41,7 @@ services-down: $(STAMP)  ## stop the embedded services
 	@$(BIN)/kineflow services down
 
 test: $(STAMP)  ## the test suite
-	@$(BIN)/python -m pytest -q -m 'not soak'
+	@$(BIN)/python -m pytest -q -m 'not soak' -n $(TEST_WORKERS) --dist loadfile
 
 soak: $(STAMP)  ## what takes long: many kills, real data sets, several seeds
 	@$(BIN)/python -m pytest -q -s -m soak
