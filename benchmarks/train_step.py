@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -32,15 +33,19 @@ from kineflow.training.recipe import Precision, Recipe, make_optimizer
 
 NUM_CLASSES, BATCH_SIZE, NUM_BATCHES = 6, 8, 6
 LOOP_SHAPES = {"r3d_mini.avg": (3, 16, 32, 32), "r3d_tiny.avg": (3, 16, 48, 64)}  # of one clip, as the presets train
-STEP_SHAPES = {  # clips of one step, and the shape of one; the last is depthwise, whose kernels gain little
+STEP_SHAPES = {  # clips of one step, and the shape of one
     "r3d_mini.avg": (8, (3, 16, 32, 32)),
     "r3d_tiny.avg": (8, (3, 16, 48, 64)),
     "r3d_18.avg": (2, (3, 16, 112, 112)),
     "r2plus1d_18.avg": (2, (3, 8, 112, 112)),
     "s3d.avg": (2, (3, 16, 112, 112)),
     "x3d_s.avg": (2, (3, 13, 112, 112)),
+    "ir_csn_50.avg": (2, (3, 8, 112, 112)),
+    "mvit_v2_s.avg": (2, (3, 16, 112, 112)),
 }
+DEPTHWISE = ("x3d_s.avg", "ir_csn_50.avg", "mvit_v2_s.avg")
 
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 KEPT = ("r3d_mini.avg", "r3d_tiny.avg", "r3d_18.avg")
 
 
@@ -75,7 +80,7 @@ class PremadeClips:
 
 
 def main() -> list[Comparison]:
-    """Print the ratios; three minutes. One thread, as in a fold on CPU; a GPU is not measured here."""
+    """Print the ratios; five minutes. One thread, as in a fold on CPU; a GPU is not measured here."""
     torch.set_num_threads(1)
     loops = [compare_loops(name, shape) for name, shape in LOOP_SHAPES.items()]
     kept = [compare_memory(name) for name in KEPT]
@@ -84,6 +89,7 @@ def main() -> list[Comparison]:
         *kept,
         compare_convolutions(),
         *(compare_precisions(name, *shape) for name, shape in STEP_SHAPES.items()),
+        *(compare_depthwise(name, precision) for name in DEPTHWISE for precision in PRECISIONS),
     ]
 
 
@@ -147,12 +153,12 @@ def steps_sec(name: str, batch_size: int, shape_CTHW: tuple[int, ...], num_steps
 
 
 def compare_precisions(name: str, batch_size: int, shape_CTHW: tuple[int, ...], *, max_sec: float = 10.0) -> Comparison:
-    """One step as training does it by itself (`precision: auto`, channels-last) against plain fp32."""
+    """One step as training does it by itself (`precision: auto`, channels-last) against plain PyTorch in fp32."""
     precision, _ = choose_precision("auto", torch.device("cpu"))
     clips = premade_clips(shape_CTHW, num_clips=batch_size)
     batch = torch.from_numpy(np.stack(clips.tensors)), torch.tensor(clips.targets)
     laid_out = batch[0].contiguous(memory_format=torch.channels_last_3d), batch[1]
-    model, plain_model = make_model(name, precision), make_model(name)
+    model, plain_model = make_model(name, precision), with_plain_convolutions(make_model(name))
     recipe, plain_recipe = one_epoch(precision), one_epoch("fp32")
     optimizer, plain_optimizer = make_optimizer(model, recipe), make_optimizer(plain_model, plain_recipe)
 
@@ -173,6 +179,29 @@ def compare_precisions(name: str, batch_size: int, shape_CTHW: tuple[int, ...], 
         unit="clips",
         clock=time.process_time,
     )
+
+
+def compare_depthwise(name: str, precision: Precision, *, max_sec: float = 10.0) -> Comparison:
+    """One step with the convolutions of `models/backbones/cpu_convolutions.py` against the same with PyTorch's."""
+    batch_size, shape_CTHW = STEP_SHAPES[name]
+    clips = premade_clips(shape_CTHW, num_clips=batch_size)
+    recipe = one_epoch(precision)
+    sides = []
+    for model in (make_model(name, precision), with_plain_convolutions(make_model(name, precision))):
+        batches = list(stacked(clips, [list(range(batch_size))]))
+        sides.append(partial(bare_loop, model, batches, recipe, make_optimizer(model, recipe)))
+    label = f"step of {name} in {precision}, depthwise gradients by frames / PyTorch's"
+    return compare(
+        label, *sides, num_rounds=9, max_sec=max_sec, num_items=batch_size, unit="clips", clock=time.process_time
+    )
+
+
+def with_plain_convolutions(model: VideoClassifier) -> VideoClassifier:
+    """Let every 3D convolution of `model` be PyTorch's again, in place."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            module.__class__ = nn.Conv3d
+    return model
 
 
 def compare_convolutions(*, num_channels: int = 128, max_sec: float = 4.0) -> Comparison:

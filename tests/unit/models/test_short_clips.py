@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kineflow.models.backbones.clip_network import SoundConv3d
+from kineflow.models.backbones.cpu_convolutions import SoundConv3d
 from kineflow.models.registry import create_model
 from kineflow.training.precision import autocast
 from kineflow.training.recipe import Precision

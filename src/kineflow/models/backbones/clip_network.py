@@ -1,11 +1,11 @@
-"""What every 3D backbone has in common: its output, its smallest clip, convolutions that are sound."""
+"""What every 3D backbone has in common: its output, its smallest clip, its convolutions."""
 
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kineflow.errors import ParamsError
+from kineflow.models.backbones.cpu_convolutions import with_cpu_convolutions
 
 # What goes behind the maps of a clip, which keep some time steps.
 CLIP_POOLINGS = (
@@ -14,7 +14,6 @@ CLIP_POOLINGS = (
 )  # fmt: skip
 # Feature reduction with a modified or an added last block (Kalfaoglu 2020, 4.1.2), or none.
 Reduction = Literal["", "frmb", "frab"]
-FEW_CHANNELS = 32  # of the input in each group; below, one step of a clip was seen to come out wrong
 
 
 class ClipNetwork(nn.Module):
@@ -41,7 +40,7 @@ class ClipNetwork(nn.Module):
         min_side_px: int = 1,
     ) -> None:
         super().__init__()
-        self.network = with_sound_convolutions(network)
+        self.network = with_cpu_convolutions(network)
         self.feature_dim = feature_dim
         names = (first_layer,) if isinstance(first_layer, str) else first_layer
         self.first_layer = tuple(f"network.{name}" for name in names)
@@ -64,42 +63,6 @@ class ClipNetwork(nn.Module):
             )
         maps_BDTHW: Tensor = self.network(clips_BCTHW)
         return maps_BDTHW
-
-
-class SoundConv3d(nn.Conv3d):
-    """A convolution that pads short clips by itself where it runs on a CPU: zeros in the input mean the same.
-
-    Where oneDNN pads them (torch 2.13), values are what happens to be in memory, or the process ends:
-
-    - two steps, a kernel of three: the gradient of the kernel, bf16, AVX512-BF16;
-    - one step, an odd and small number of channels in each group: the output, bf16, AMX;
-    - five to seven steps, a kernel of seven with stride two: the gradient of the kernel, float32.
-    """
-
-    def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """Return what `nn.Conv3d` does."""
-        if x_BCTHW.device.type != "cpu" or not self._is_at_risk(x_BCTHW.shape[2]):
-            return super().forward(x_BCTHW)
-        in_time, *in_space = (int(side) for side in self.padding)
-        padded = F.pad(x_BCTHW, (0, 0, 0, 0, in_time, in_time))
-        padding = (0, *in_space)
-        return F.conv3d(padded, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
-
-    def _is_at_risk(self, num_steps: int) -> bool:
-        if isinstance(self.padding, str) or self.padding_mode != "zeros":
-            return False
-        if self.padding[0] == 0 or num_steps > self.kernel_size[0]:
-            return False
-        has_few_channels = self.in_channels // self.groups < FEW_CHANNELS
-        return num_steps == 2 or has_few_channels or self.kernel_size[0] > 3
-
-
-def with_sound_convolutions(network: nn.Module) -> nn.Module:
-    """Make every plain 3D convolution of `network` a `SoundConv3d`, in place; names and values stay."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv3d) and type(module).forward is nn.Conv3d.forward:
-            module.__class__ = SoundConv3d
-    return network
 
 
 def set_input_channels(network: nn.Module, first_layer: str, in_channels: int) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kineflow.models.backbones.bottleneck3d import Stage, build_stage, cubic_middle
-from kineflow.models.backbones.clip_network import with_sound_convolutions
+from kineflow.models.backbones.cpu_convolutions import with_cpu_convolutions
 from kineflow.models.backbones.resnet2d import initialise_convolutions
 from kineflow.models.orientation import NUM_DIRECTIONS, NUM_FIELDS
 
@@ -30,7 +30,7 @@ class DirectionBranch(nn.Module):
         super().__init__()
         stage = Stage(NUM_BLOCKS, max(8, in_channels // 2), 2 * in_channels, (2, 2, 2))
         self.pool = nn.MaxPool3d(3, stride=2, padding=1)
-        self.stage = with_sound_convolutions(build_stage(in_channels, stage, build_middle=cubic_middle()))
+        self.stage = with_cpu_convolutions(build_stage(in_channels, stage, build_middle=cubic_middle()))
         self.head = nn.Linear(2 * in_channels, 1)
         initialise_convolutions(self)
 
