@@ -1,4 +1,5 @@
-"""The training loop against a bare PyTorch loop on the same clips; memory kept; bf16 with channels-last against fp32.
+"""The training loop against a bare PyTorch loop on the same clips; memory kept; bf16 with channels-last against fp32;
+depthwise convolutions against PyTorch's.
 
 What a processor's bf16 units can give is measured beside: one convolution of many channels, without anything around it.
 
@@ -23,6 +24,7 @@ from benchmarks.loading import RGB
 from benchmarks.timing import Comparison, compare
 from kineflow.data.dataset import Batch, ClipDataset, ClipItem, Sample, collate
 from kineflow.data.preprocessing import ClipPixels, Preprocessing
+from kineflow.models.backbones.cpu_convolutions import PointwiseConv3d, SoundConv3d
 from kineflow.models.classifier import VideoClassifier
 from kineflow.models.registry import create_model
 from kineflow.parallel.memory import reuse_freed_memory
@@ -45,7 +47,6 @@ STEP_SHAPES = {  # clips of one step, and the shape of one
     "mvit_v2_s.avg": (2, (3, 16, 112, 112)),
 }
 DEPTHWISE = ("x3d_s.avg", "ir_csn_50.avg", "mvit_v2_s.avg")
-
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 KEPT = ("r3d_mini.avg", "r3d_tiny.avg", "r3d_18.avg")
 
@@ -176,7 +177,7 @@ def compare_precisions(name: str, batch_size: int, shape_CTHW: tuple[int, ...]) 
         ours,
         reference,
         num_rounds=9,
-        max_sec=10.0 if bar_of(label) is None else 45.0,
+        max_sec=10.0 if bar_of(label) is None else 45.0,  # so that a bar has all rounds
         num_items=batch_size,
         unit="clips",
         clock=time.process_time,
@@ -199,9 +200,9 @@ def compare_depthwise(name: str, precision: Precision, *, max_sec: float = 10.0)
 
 
 def with_plain_convolutions(model: VideoClassifier) -> VideoClassifier:
-    """Let every 3D convolution of `model` be PyTorch's again, in place."""
+    """Let PyTorch's own convolutions stand where `with_cpu_convolutions` has put others, in place."""
     for module in model.modules():
-        if isinstance(module, nn.Conv3d):
+        if isinstance(module, SoundConv3d | PointwiseConv3d):
             module.__class__ = nn.Conv3d
     return model
 

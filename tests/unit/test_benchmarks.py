@@ -89,6 +89,18 @@ def test_flow_by_hand_is_the_tensor_of_the_store(stores: tuple[Path, list]) -> N
         assert np.abs(ours - by_hand).mean() < 0.02
 
 
+@pytest.mark.parametrize("name", ["x3d_xs.avg", "i3d.avg"])
+def test_the_network_with_plain_convolutions_is_the_same(name: str) -> None:
+    model = train_step.make_model(name).eval()
+    kinds = [type(module) for module in model.modules() if isinstance(module, torch.nn.Conv3d)]
+    clips_BCTHW = torch.randn(1, 3, 16, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours = model(clips_BCTHW).logits
+        plain = train_step.with_plain_convolutions(model)
+        torch.testing.assert_close(plain(clips_BCTHW).logits, ours, atol=1e-4, rtol=1e-3)
+    assert kinds != [type(module) for module in plain.modules() if isinstance(module, torch.nn.Conv3d)]
+
+
 def test_the_bare_loop_trains_the_weights_that_fit_trains() -> None:
     torch.set_num_threads(1)
     clips = train_step.premade_clips((3, 8, 16, 16), num_clips=16)

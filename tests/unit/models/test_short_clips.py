@@ -8,6 +8,7 @@ from kineflow.models.backbones.cpu_convolutions import SoundConv3d
 from kineflow.models.registry import create_model
 from kineflow.training.precision import autocast
 from kineflow.training.recipe import Precision
+from tests.unit.models.poison import fill_freed_memory_with_infinity
 
 SHORT = {  # channels in and out, groups, kernel, stride, steps of the clip: of stems and of grouped blocks
     "one frame, rgb": (3, 16, 1, (3, 5, 5), (1, 2, 2), 1),
@@ -18,12 +19,6 @@ SHORT = {  # channels in and out, groups, kernel, stride, steps of the clip: of 
     "five steps, wide": (64, 64, 1, (7, 7, 7), (2, 2, 2), 5),
     "longer than the kernel": (3, 16, 1, (3, 5, 5), (1, 2, 2), 4),
 }
-
-
-def fill_freed_memory_with_infinity() -> None:
-    """What is read without having been written is then seen to be."""
-    blocks = [torch.full((17 * 2**power,), float("inf")) for power in range(4, 18)]
-    del blocks
 
 
 @pytest.mark.parametrize(("name", "num_frames"), [("r3d_mini.avg", 8), ("r3d_18.avg", 16)])

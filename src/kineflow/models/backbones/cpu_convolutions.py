@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 Triple = tuple[int, int, int]
+Padding = str | tuple[int, ...]
 
 FEW_CHANNELS = 32  # of the input in each group; below, one step of a clip was seen to come out wrong
 
@@ -29,7 +30,7 @@ class SoundConv3d(nn.Conv3d):
         in_time, *in_space = (int(side) for side in self.padding)
         return self.convolve(F.pad(x_BCTHW, (0, 0, 0, 0, in_time, in_time)), (0, *in_space))
 
-    def convolve(self, x_BCTHW: Tensor, padding: Any) -> Tensor:
+    def convolve(self, x_BCTHW: Tensor, padding: Padding) -> Tensor:
         """Return the convolution of `x_BCTHW` with `padding` zeros round it."""
         if self.padding_mode != "zeros":
             return super().forward(x_BCTHW)
@@ -47,18 +48,20 @@ class SoundConv3d(nn.Conv3d):
 class DepthwiseConv3d(SoundConv3d):
     """A convolution of each channel by itself, of which a CPU finds the gradients fast.
 
-    oneDNN (torch 2.13) has kernels for the gradients of depthwise convolutions in 2D, and none in 3D.
+    oneDNN (torch 2.13) has kernels for the gradients of depthwise convolutions in 2D, and none in 3D. What
+    `_is_depthwise` does not want is left to PyTorch.
     """
 
-    def convolve(self, x_BCTHW: Tensor, padding: Any) -> Tensor:
+    def convolve(self, x_BCTHW: Tensor, padding: Padding) -> Tensor:
         """Return the convolution of `x_BCTHW` with `padding` zeros round it."""
-        if _runs_elsewhere(x_BCTHW):
+        if _runs_elsewhere(x_BCTHW) or not _is_depthwise(self):
             return super().convolve(x_BCTHW, padding)
+        assert not isinstance(padding, str)
         weight_C1THW = self.weight
-        if torch.is_autocast_enabled("cpu"):
+        if torch.is_autocast_enabled("cpu") and x_BCTHW.dtype != torch.float64:  # which a Function does not heed itself
             dtype = torch.get_autocast_dtype("cpu")
             x_BCTHW, weight_C1THW = x_BCTHW.to(dtype), weight_C1THW.to(dtype)
-        if self.kernel_size[1:] == (1, 1) and self.stride[1:] == (1, 1):
+        if self.kernel_size[1:] == (1, 1) and self.stride[1:] == (1, 1):  # of which oneDNN has all in 2D
             return _convolve_in_time(x_BCTHW, weight_C1THW, self.stride[0], padding[0])
         y_BCTHW: Tensor = _Depthwise.apply(x_BCTHW, weight_C1THW, self.stride, padding)
         return y_BCTHW
@@ -81,13 +84,11 @@ def with_cpu_convolutions(network: nn.Module) -> nn.Module:
 
     Pointwise ones become matrix products only beside depthwise ones, where everything else is channels-last too.
     """
-    plain = [
-        module
-        for module in network.modules()
-        if isinstance(module, nn.Conv3d) and type(module).forward is nn.Conv3d.forward
-    ]
-    has_depthwise = any(map(_is_depthwise, plain))
-    for module in plain:
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv3d)]
+    has_depthwise = any(map(_is_depthwise, convolutions))
+    for module in convolutions:
+        if type(module).forward is not nn.Conv3d.forward:
+            continue
         if _is_depthwise(module):
             module.__class__ = DepthwiseConv3d
         else:
@@ -111,7 +112,7 @@ def _is_pointwise(convolution: nn.Conv3d) -> bool:
 
 
 def _runs_elsewhere(x: Tensor) -> bool:
-    """Not on a CPU by PyTorch itself: on a GPU, compiled, or exported."""
+    """Whether a GPU, a compiler or an exporter takes care of it."""
     return x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
@@ -121,8 +122,7 @@ def _convolve_in_time(x_BCTHW: Tensor, weight_C1T11: Tensor, stride: int, paddin
     x_BTPC = x_BCTHW.permute(0, 2, 3, 4, 1).reshape(num_batch, num_steps, height * width, channels)
     kernel_C1T1 = weight_C1T11[..., 0]
     y_BCTP = F.conv2d(x_BTPC.permute(0, 3, 1, 2), kernel_C1T1, None, (stride, 1), (padding, 0), groups=channels)
-    y_BTHWC = y_BCTP.permute(0, 2, 3, 1).reshape(num_batch, -1, height, width, channels)
-    return y_BTHWC.permute(0, 4, 1, 2, 3)
+    return y_BCTP.unflatten(3, (height, width))
 
 
 class _Depthwise(torch.autograd.Function):
@@ -137,13 +137,14 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, grad_BCTHW: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x_BCTHW, weight_C1THW = ctx.saved_tensors
         wants_x, wants_weight = ctx.needs_input_grad[:2]
-        shape_THW: Triple = tuple(x_BCTHW.shape[2:])
-        return (
-            _input_gradient(grad_BCTHW, weight_C1THW, shape_THW, ctx.stride, ctx.padding) if wants_x else None,
-            _kernel_gradient(grad_BCTHW, x_BCTHW, weight_C1THW, ctx.stride, ctx.padding) if wants_weight else None,
-            None,
-            None,
-        )
+        of_x = of_weight = None
+        with torch.autocast("cpu", enabled=False):
+            if wants_x:
+                shape_THW: Triple = tuple(x_BCTHW.shape[2:])
+                of_x = _input_gradient(grad_BCTHW, weight_C1THW, shape_THW, ctx.stride, ctx.padding)
+            if wants_weight:
+                of_weight = _kernel_gradient(grad_BCTHW, x_BCTHW, weight_C1THW, ctx.stride, ctx.padding)
+        return of_x, of_weight, None, None
 
 
 def _input_gradient(
@@ -159,7 +160,7 @@ def _input_gradient(
         spread_BCTHW[:, :, :: stride[0], :: stride[1], :: stride[2]] = grad_BCTHW
         grad_BCTHW = spread_BCTHW
     in_time, *in_space = (reach - 1 - zeros for reach, zeros in zip(kernel_THW, padding, strict=True))
-    if grad_BCTHW.shape[2] <= kernel_THW[0]:
+    if grad_BCTHW.shape[2] <= kernel_THW[0]:  # as in `SoundConv3d`
         grad_BCTHW, in_time = F.pad(grad_BCTHW, (0, 0, 0, 0, in_time, in_time)), 0
     turned_C1THW = weight_C1THW.flip(2, 3, 4)
     return F.conv3d(grad_BCTHW, turned_C1THW, None, 1, (in_time, *in_space), groups=len(turned_C1THW))
@@ -171,8 +172,11 @@ def _kernel_gradient(
     """For each step of the kernel the gradient of a 2D kernel, which looked at the frames that the step falls on."""
     num_in, num_out = x_BCTHW.shape[2], grad_BCTHW.shape[2]
     in_time, *in_space = padding
-    if any(side <= reach for side, reach in zip(x_BCTHW.shape[3:], weight_C1THW.shape[3:], strict=True)):
-        of_height, of_width = in_space  # oneDNN is wrong with padding of one position, a stride of two, bf16
+    reach_HW = map(max, weight_C1THW.shape[3:], stride[1:])
+    if any(side <= reach for side, reach in zip(x_BCTHW.shape[3:], reach_HW, strict=True)):
+        of_height, of_width = (
+            in_space  # oneDNN's gradient of frames that small, padded, is what happens to be in memory
+        )
         x_BCTHW, in_space = F.pad(x_BCTHW, (of_width, of_width, of_height, of_height)), [0, 0]
     gradient_C1THW = torch.zeros_like(weight_C1THW)
     for step in range(weight_C1THW.shape[2]):
