@@ -174,9 +174,7 @@ def _kernel_gradient(
     in_time, *in_space = padding
     reach_HW = map(max, weight_C1THW.shape[3:], stride[1:])
     if any(side <= reach for side, reach in zip(x_BCTHW.shape[3:], reach_HW, strict=True)):
-        of_height, of_width = (
-            in_space  # oneDNN's gradient of frames that small, padded, is what happens to be in memory
-        )
+        of_height, of_width = in_space  # where oneDNN pads them, the gradient is what happens to be in memory
         x_BCTHW, in_space = F.pad(x_BCTHW, (of_width, of_width, of_height, of_height)), [0, 0]
     gradient_C1THW = torch.zeros_like(weight_C1THW)
     for step in range(weight_C1THW.shape[2]):
