@@ -76,14 +76,14 @@ def test_only_what_is_wanted_is_computed_and_no_clips_are_fine(kernel: tuple[int
     x_BCTHW = torch.randn(2, 6, 4, 5, 6)
     ours(x_BCTHW).square().sum().backward()  # the first layer of a network
     assert ours.weight.grad is not None
-    both, ours.weight.grad = ours.weight.grad, None
+    expected, ours.weight.grad = ours.weight.grad, None
     ours.requires_grad_(False)  # a frozen one
     x_BCTHW.requires_grad_()
     ours(x_BCTHW).square().sum().backward()
     assert ours.weight.grad is None and x_BCTHW.grad is not None
     ours.requires_grad_(True)
     (of_weight,) = torch.autograd.grad(ours(x_BCTHW).square().sum(), ours.weight)
-    torch.testing.assert_close(of_weight, both)
+    torch.testing.assert_close(of_weight, expected)
     assert ours(torch.zeros(0, 6, 4, 5, 6)).shape == (0, 6, 4, 5, 6)
 
 
